@@ -1,0 +1,14 @@
+//! The decisions of fleet as pure functions of a snapshot.
+//!
+//! Nothing in this crate does IO, asks a clock or draws a random number: time and identity are arguments.
+//! A bug report should reduce to one call in here with literal arguments.
+//!
+//! * [`unit`]: unit files and what they mean: syntax, names, templates, specifiers, hash, `[X-Fleet]` options.
+//! * [`model`]: the nouns of a cluster and their form in etcd (keys and values) and in the HTTP API.
+//! * [`sched`]: which machine runs which unit, and why or why not.
+//! * [`agent`]: the next step that brings one host from what it has to what it should have.
+
+pub mod agent;
+pub mod model;
+pub mod sched;
+pub mod unit;

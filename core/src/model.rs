@@ -1,0 +1,12 @@
+//! The nouns of a cluster, and their form in etcd and in the HTTP API.
+
+pub mod api;
+mod keys;
+mod machine;
+mod record;
+mod state;
+
+pub use keys::{Key, Keys};
+pub use machine::{MachineId, MachineIdError, MachineRecord, MetadataEdits, effective_metadata, short};
+pub use record::{DecodeError, Desired, Record, UnitRecord};
+pub use state::{LoadState, StateRecord, Target};

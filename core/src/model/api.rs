@@ -1,0 +1,241 @@
+//! The bodies of the HTTP API, version 1: CoreOS fleet's, member for member, and what was added.
+//!
+//! Empty members are left out. Additions are new resources or new optional members.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::unit::{UnitFile, UnitOption as FileOption};
+
+/// `GET /fleet/v1/machines`
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct MachinePage {
+    /// The machines, by ID.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub machines: Vec<Machine>,
+    /// Asks for the next page; absent on the last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_page_token: Option<String>,
+}
+
+/// A machine that is alive.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Machine {
+    /// Its machine ID.
+    pub id: String,
+    /// Its metadata, edits included.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub metadata: BTreeMap<String, String>,
+    /// The address at which others reach it.
+    #[serde(rename = "primaryIP", skip_serializing_if = "String::is_empty")]
+    pub primary_ip: String,
+    /// Added: its host name.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub hostname: String,
+}
+
+/// `GET /fleet/v1/units`
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct UnitPage {
+    /// The units, by name.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub units: Vec<Unit>,
+    /// Asks for the next page; absent on the last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_page_token: Option<String>,
+}
+
+/// A unit: its contents, what is wanted of it and how far that is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Unit {
+    /// How far the cluster brought it: `inactive`, `loaded` or `launched`; absent for global units.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub current_state: String,
+    /// What is wanted: `inactive`, `loaded` or `launched`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub desired_state: String,
+    /// The machine it is scheduled to.
+    #[serde(rename = "machineID", skip_serializing_if = "String::is_empty")]
+    pub machine_id: String,
+    /// Its name.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub name: String,
+    /// Its contents, in order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub options: Vec<UnitOption>,
+}
+
+/// One `Name=Value` of a unit file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct UnitOption {
+    /// The key.
+    pub name: String,
+    /// The section.
+    pub section: String,
+    /// The value as written.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub value: String,
+}
+
+/// `GET /fleet/v1/state`
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct UnitStatePage {
+    /// The states, by unit name and machine ID.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub states: Vec<UnitState>,
+    /// Asks for the next page; absent on the last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_page_token: Option<String>,
+}
+
+/// The state of a unit on one machine, as its agent reports it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct UnitState {
+    /// The contents that are in place.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub hash: String,
+    /// The machine.
+    #[serde(rename = "machineID", skip_serializing_if = "String::is_empty")]
+    pub machine_id: String,
+    /// The unit.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub name: String,
+    /// Systemd's active state.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub systemd_active_state: String,
+    /// Systemd's load state.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub systemd_load_state: String,
+    /// Systemd's sub state.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub systemd_sub_state: String,
+}
+
+/// The body of every error.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorEntity {
+    /// The error.
+    pub error: ErrorBody,
+}
+
+/// An error: the HTTP status again, and a message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorBody {
+    /// The HTTP status.
+    pub code: u16,
+    /// What went wrong.
+    pub message: String,
+}
+
+/// Added: one line of `GET /fleet/v1/watch?unit=NAME&unit=NAME`, newline-delimited JSON without end.
+/// Each unit asked for comes at once, then again whenever something below changes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct UnitStatus {
+    /// The unit.
+    pub name: String,
+    /// Whether the cluster knows it. When not, everything below but `reports` is empty.
+    pub exists: bool,
+    /// Whether it runs on every machine that fits.
+    pub global: bool,
+    /// The contents that are wanted.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub hash: String,
+    /// What is wanted: `inactive`, `loaded` or `launched`.
+    pub desired_state: String,
+    /// How far the cluster brought it: `inactive`, `loaded` or `launched`; empty for global units.
+    pub current_state: String,
+    /// The machine it is scheduled to.
+    #[serde(rename = "machineID", skip_serializing_if = "String::is_empty")]
+    pub machine_id: String,
+    /// The restart that is asked for.
+    pub generation: u64,
+    /// What agents report of it, by machine ID. A machine that it has left may still be stopping it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub reports: Vec<UnitReport>,
+}
+
+/// What one agent reports of a unit.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct UnitReport {
+    /// The machine.
+    #[serde(rename = "machineID")]
+    pub machine_id: String,
+    /// The contents that are in place.
+    pub hash: String,
+    /// How far the agent brought it: `loaded` or `launched`.
+    pub current_state: String,
+    /// The restart that was carried out.
+    pub generation: u64,
+    /// Systemd still has a job for it to finish.
+    pub job: bool,
+    /// Systemd's load state.
+    pub load: String,
+    /// Systemd's active state.
+    pub active: String,
+    /// Systemd's sub state.
+    pub sub: String,
+    /// When it came into this state, in seconds since 1970.
+    pub since: u64,
+    /// What keeps the agent from doing what is wanted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+}
+
+/// Added: `GET /fleet/v1/units/NAME/why`: where a unit runs or could run, and what is in the way elsewhere.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Why {
+    /// The unit.
+    pub name: String,
+    /// The whole answer in one sentence.
+    pub summary: String,
+    /// The machine it is scheduled to.
+    #[serde(rename = "machineID", skip_serializing_if = "String::is_empty")]
+    pub machine_id: String,
+    /// Machine by machine, by ID.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub machines: Vec<MachineVerdict>,
+}
+
+/// Whether one machine can take a unit.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct MachineVerdict {
+    /// The machine.
+    pub id: String,
+    /// Its address.
+    #[serde(rename = "primaryIP")]
+    pub primary_ip: String,
+    /// Whether the unit fits on it.
+    pub fits: bool,
+    /// Why, or why not.
+    pub reason: String,
+}
+
+impl From<&FileOption> for UnitOption {
+    fn from(option: &FileOption) -> Self {
+        Self { name: option.name.clone(), section: option.section.clone(), value: option.value.clone() }
+    }
+}
+
+impl From<UnitOption> for FileOption {
+    fn from(option: UnitOption) -> Self {
+        Self { section: option.section, name: option.name, value: option.value, line: 0 }
+    }
+}
+
+/// The contents of a file as the API carries them.
+#[must_use]
+pub fn options_of(file: &UnitFile) -> Vec<UnitOption> {
+    file.options().iter().map(UnitOption::from).collect()
+}

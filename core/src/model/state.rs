@@ -1,0 +1,63 @@
+//! What an agent reports of a unit on its machine.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::unit::UnitHash;
+
+/// How far an agent brought a unit: the target it last carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Target {
+    /// Its file is in place.
+    Loaded,
+    /// It was started. Whether it still runs is systemd's to say.
+    Launched,
+}
+
+impl Target {
+    /// The word of the HTTP API.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Loaded => "loaded",
+            Self::Launched => "launched",
+        }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// Systemd's word for whether it could read a unit's file.
+pub type LoadState = String;
+
+/// What an agent reports of a unit: the value of `state/<machine>/<name>`, which lives as long as the host's lease.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StateRecord {
+    /// The contents that are in place on the host.
+    pub hash: UnitHash,
+    /// Systemd's load state: `loaded`, `not-found`, `bad-setting`, `error`, `masked`.
+    pub load: LoadState,
+    /// Systemd's active state: `active`, `reloading`, `inactive`, `failed`, `activating`, `deactivating`.
+    pub active: String,
+    /// Systemd's sub state, which depends on the unit's type: `running`, `dead`, `exited`, `listening`, ...
+    pub sub: String,
+    /// How far the agent brought the unit.
+    pub current: Target,
+    /// The generation that the agent carried out.
+    #[serde(default)]
+    pub generation: u64,
+    /// A systemd job for the unit is still unfinished.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub job: bool,
+    /// When the unit came into this state, in seconds since 1970.
+    pub since: u64,
+    /// What keeps the agent from doing what is wanted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+}

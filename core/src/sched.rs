@@ -1,0 +1,1 @@
+//! Which machine runs which unit, and why or why not.

@@ -1,0 +1,2 @@
+//! The client of fleet.
+fn main() {}
