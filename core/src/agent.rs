@@ -1,1 +1,213 @@
-//! The next step for a host.
+//! The next step that brings one host from what it has to what it should have.
+//!
+//! [`next_step`] looks at one unit: what is wanted of it here, what the agent has put in place, and what systemd
+//! says now. It names at most one step. The agent carries it out, looks again and asks again, until there is
+//! nothing left to do; so every path, a crash in the middle included, is the same path:
+//!
+//! ```text
+//!            Install          Start
+//!  nothing ───────────▶ loaded ───────────▶ launched ──┐ Restart (generation changed)
+//!     ▲                   │  ▲                │        │
+//!     │ Remove            │  └──── Stop ◀─────┤  ◀─────┘
+//!     └───────── Stop ◀───┴───────────────────┘
+//! ```
+//!
+//! A unit that ends or fails by itself is not started again: its `Restart=` is what does that. A unit that the
+//! agent has not installed is never named in a step other than `Install`.
+
+use std::{collections::BTreeMap, fmt};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    model::Target,
+    unit::{UnitHash, UnitName},
+};
+
+/// What this host should have of a unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// The contents.
+    pub hash: UnitHash,
+    /// How far to bring it.
+    pub target: Target,
+    /// Grows when a restart is asked for.
+    pub generation: u64,
+}
+
+/// What the agent has put in place of a unit, as its manifest on disk remembers it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Installed {
+    /// The contents of the file on this host.
+    pub hash: UnitHash,
+    /// How far the agent brought it.
+    pub applied: Target,
+    /// The generation it carried out; `None` when that is not known any more, which counts as carried out.
+    pub generation: Option<u64>,
+}
+
+/// What systemd says of a unit now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Runtime {
+    /// `loaded`, `not-found`, `bad-setting`, `error`, `masked`.
+    pub load: String,
+    /// The active state.
+    pub active: Active,
+    /// The sub state.
+    pub sub: String,
+    /// The unfinished job, if there is one.
+    pub job: Option<Job>,
+}
+
+impl Default for Runtime {
+    /// A unit that systemd does not know.
+    fn default() -> Self {
+        Self { load: "not-found".into(), active: Active::Inactive, sub: "dead".into(), job: None }
+    }
+}
+
+impl Runtime {
+    /// Nothing of the unit runs, and nothing is about to.
+    #[must_use]
+    pub fn is_down(&self) -> bool {
+        matches!(self.active, Active::Inactive | Active::Failed) && self.job.is_none()
+    }
+}
+
+macro_rules! words {
+    ($(#[$doc:meta])* $name:ident, $other:ident { $($variant:ident $word:literal),* $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $name {
+            $(#[doc = concat!("`", $word, "`")] $variant,)*
+        }
+
+        impl $name {
+            /// Systemd's word for it.
+            #[must_use]
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $word,)* }
+            }
+
+            /// Reads systemd's word; one that is not known here becomes the variant that promises least.
+            #[must_use]
+            pub fn from_word(word: &str) -> Self {
+                match word { $($word => Self::$variant,)* _ => Self::$other }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+    };
+}
+
+words! {
+    /// Systemd's active states (`org.freedesktop.systemd1(5)`).
+    Active, Active {
+        Active "active", Reloading "reloading", Inactive "inactive", Failed "failed", Activating "activating",
+        Deactivating "deactivating", Maintenance "maintenance", Refreshing "refreshing",
+    }
+}
+
+words! {
+    /// Systemd's job types (`org.freedesktop.systemd1(5)`).
+    Job, Start {
+        Start "start", VerifyActive "verify-active", Stop "stop", Reload "reload", ReloadOrStart "reload-or-start",
+        Restart "restart", TryRestart "try-restart", Nop "nop",
+    }
+}
+
+/// One thing to do with a unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Write its file and make systemd know it.
+    Install,
+    /// Ask systemd to start it.
+    Start,
+    /// Ask systemd to restart it.
+    Restart,
+    /// Ask systemd to stop it. The next step waits until it is down.
+    Stop,
+    /// Remember that what is wanted already is so; systemd is not asked for anything.
+    Settle,
+    /// Forget it: disable it, clear its failure, delete its file.
+    Remove,
+}
+
+/// A step and why it is taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Action {
+    /// The unit.
+    pub unit: UnitName,
+    /// What to do.
+    pub step: Step,
+    /// Why, in words for a log.
+    pub reason: &'static str,
+}
+
+/// The next step for one unit, and why; `None` when nothing is to be done, or only to be waited for.
+#[must_use]
+pub fn next_step(
+    wanted: Option<&Wanted>,
+    installed: Option<&Installed>,
+    runtime: &Runtime,
+) -> Option<(Step, &'static str)> {
+    let (wanted, installed) = match (wanted, installed) {
+        (None, None) => return None,
+        (None, Some(_)) => return once_down(runtime, Step::Remove, "no longer wanted here"),
+        (Some(_), None) => return Some((Step::Install, "wanted here")),
+        (Some(wanted), Some(installed)) => (wanted, installed),
+    };
+    if wanted.hash != installed.hash {
+        return once_down(runtime, Step::Install, "its contents changed");
+    }
+    let carried_out = installed.generation.is_none_or(|generation| generation == wanted.generation);
+    match (wanted.target, installed.applied) {
+        // A stop that is still under way ends first: its ExecStop may need what a start would overwrite.
+        (Target::Launched, Target::Loaded) if is_stopping(runtime) => None,
+        (Target::Launched, Target::Loaded) => Some((Step::Start, "wanted launched")),
+        (Target::Loaded, Target::Launched) => once_down(runtime, Step::Settle, "wanted loaded, not launched"),
+        (Target::Launched, Target::Launched) if !carried_out => Some((Step::Restart, "restart asked for")),
+        _ if installed.generation != Some(wanted.generation) => Some((Step::Settle, "already as wanted")),
+        _ => None,
+    }
+}
+
+/// The next step of every unit that has one, in order of names.
+#[must_use]
+pub fn reconcile(
+    wanted: &BTreeMap<UnitName, Wanted>,
+    installed: &BTreeMap<UnitName, Installed>,
+    runtime: &BTreeMap<UnitName, Runtime>,
+) -> Vec<Action> {
+    let unknown = Runtime::default();
+    let mut names: Vec<&UnitName> = wanted.keys().chain(installed.keys()).collect();
+    names.sort_unstable();
+    names.dedup();
+    let step = |unit: &UnitName| {
+        next_step(wanted.get(unit), installed.get(unit), runtime.get(unit).unwrap_or(&unknown))
+            .map(|(step, reason)| Action { unit: unit.clone(), step, reason })
+    };
+    names.into_iter().filter_map(step).collect()
+}
+
+/// `step` when the unit is down; before that, a stop, or waiting for one.
+fn once_down(runtime: &Runtime, step: Step, reason: &'static str) -> Option<(Step, &'static str)> {
+    if runtime.is_down() {
+        Some((step, reason))
+    } else if is_stopping(runtime) {
+        None
+    } else {
+        Some((Step::Stop, reason))
+    }
+}
+
+fn is_stopping(runtime: &Runtime) -> bool {
+    runtime.job == Some(Job::Stop)
+}
+
+#[cfg(test)]
+mod tests;
