@@ -1,1 +1,29 @@
-//! The daemon of fleet.
+//! The daemon of fleet: on every host an agent, a candidate for the engine's election, and the HTTP API.
+//!
+//! Decisions are made in `fleet-core`, by pure functions of a snapshot. What is here feeds them and carries out
+//! what they say:
+//!
+//! ```text
+//!            etcd                                       systemd
+//!   registry │ mirror ──▶ engine ──▶ transactions         │ D-Bus
+//!            │ mirror ──▶ agent ───────────────────────▶ jobs
+//!            │ lease  ◀── machine      agent ──▶ states   │
+//!            │ mirror ──▶ http ◀── fleetctl               │
+//! ```
+
+pub mod backoff;
+pub mod registry;
+pub mod systemd;
+
+/// An error and all of its causes in one line, for a log.
+#[must_use]
+pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,209 @@
+//! The registry: the cluster's desired and observed state, in etcd.
+//!
+//! [`Store`] is all that fleetd asks of etcd: paged lists, watches from a revision, guarded transactions, leases
+//! and an election. [`etcd`] implements it; nothing else in fleetd knows the client library.
+//! [`mirror`] keeps a decoded copy of a part of the store up to date, [`files`] fetches unit files by hash,
+//! [`lease`] keeps a lease alive.
+
+pub mod cluster;
+pub mod etcd;
+pub mod files;
+pub mod lease;
+pub mod mirror;
+
+use std::{future::Future, time::Duration};
+
+pub use cluster::{Cluster, Versioned};
+pub use etcd::Etcd;
+use thiserror::Error;
+
+/// A revision of the store. 0 stands for "no such key" in guards.
+pub type Revision = i64;
+
+/// The identity of a lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct LeaseId(pub i64);
+
+/// Most operations that one transaction may hold (etcd's `--max-txn-ops`).
+pub const MAX_OPERATIONS: usize = 128;
+
+/// A half-open range of keys, `[from, to)`.
+pub type Range = (String, String);
+
+/// A key as it stands in the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// The key.
+    pub key: String,
+    /// Its value.
+    pub value: Vec<u8>,
+    /// When it was last written.
+    pub mod_revision: Revision,
+    /// The lease it dies with.
+    pub lease: Option<LeaseId>,
+}
+
+/// A part of a range, read at one revision.
+#[derive(Clone, Debug)]
+pub struct Page {
+    /// The keys in order.
+    pub entries: Vec<Stored>,
+    /// The revision that the store was read at.
+    pub revision: Revision,
+    /// Whether more keys follow.
+    pub more: bool,
+}
+
+/// What a watch tells.
+#[derive(Clone, Debug)]
+pub enum WatchEvent {
+    /// Keys changed, all in one revision or in several; in order.
+    Changed {
+        /// The last revision in it.
+        revision: Revision,
+        /// The changes: a new value, or the key that is gone.
+        changes: Vec<Result<Stored, String>>,
+    },
+    /// The store has forgotten the revisions to watch from: list again.
+    Compacted,
+}
+
+/// A condition of a transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Guard {
+    /// The key was last written at this revision; 0: it does not exist.
+    Unchanged(String, Revision),
+    /// The key exists since this revision.
+    CreatedAt(String, Revision),
+}
+
+/// A change made by a transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Write {
+    /// Writes a key.
+    Put {
+        /// The key.
+        key: String,
+        /// Its value.
+        value: Vec<u8>,
+        /// The lease it dies with.
+        lease: Option<LeaseId>,
+    },
+    /// Deletes a key.
+    Delete {
+        /// The key.
+        key: String,
+    },
+}
+
+impl Write {
+    /// Writes a key that lives until it is deleted.
+    #[must_use]
+    pub fn put(key: String, value: Vec<u8>) -> Self {
+        Self::Put { key, value, lease: None }
+    }
+}
+
+/// Writes that happen all or not at all, and only when every guard holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Transaction {
+    /// The conditions.
+    pub guards: Vec<Guard>,
+    /// The changes.
+    pub writes: Vec<Write>,
+}
+
+/// Proof of leadership: transactions guarded by it fail once another leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leadership {
+    /// The candidate's key in the election.
+    pub key: String,
+    /// The revision that it was created at.
+    pub revision: Revision,
+}
+
+impl Leadership {
+    /// The guard that keeps a deposed leader from writing.
+    #[must_use]
+    pub fn guard(&self) -> Guard {
+        Guard::CreatedAt(self.key.clone(), self.revision)
+    }
+}
+
+/// Why the store did not do what was asked.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// It cannot be reached, has no leader, or did not answer in time. A write may or may not have happened.
+    #[error("etcd is unreachable")]
+    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The revision asked for is forgotten.
+    #[error("the revision has been compacted")]
+    Compacted,
+    /// The lease has run out or was revoked.
+    #[error("the lease is gone")]
+    LeaseGone,
+    /// It refused: wrong credentials, too large a request, no space.
+    #[error("etcd refused to {what}")]
+    Refused {
+        /// What was attempted.
+        what: &'static str,
+        /// Its answer.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+/// What fleetd asks of etcd. Handles are cheap to clone.
+pub trait Store: Clone + Send + Sync + 'static {
+    /// An open watch.
+    type Watch: Watch;
+    /// An open stream of keepalives.
+    type KeepAlive: KeepAlive;
+
+    /// Reads the keys of a range in order, at most `limit` of them, at revision `at` or now.
+    fn list(
+        &self,
+        range: &Range,
+        at: Option<Revision>,
+        limit: usize,
+    ) -> impl Future<Output = Result<Page, StoreError>> + Send;
+
+    /// Reads single keys; those that do not exist are left out.
+    fn get(&self, keys: &[String]) -> impl Future<Output = Result<Vec<Stored>, StoreError>> + Send;
+
+    /// Watches a range from revision `from` on.
+    fn watch(&self, range: &Range, from: Revision) -> impl Future<Output = Result<Self::Watch, StoreError>> + Send;
+
+    /// Carries out a transaction. Returns its revision, or `None` when a guard did not hold.
+    fn commit(&self, transaction: Transaction) -> impl Future<Output = Result<Option<Revision>, StoreError>> + Send;
+
+    /// Makes a lease that lives `ttl` without keepalives (in whole seconds).
+    fn grant(&self, ttl: Duration) -> impl Future<Output = Result<LeaseId, StoreError>> + Send;
+
+    /// Opens a stream of keepalives for a lease; `LeaseGone` when there is no such lease.
+    fn keep_alive(&self, lease: LeaseId) -> impl Future<Output = Result<Self::KeepAlive, StoreError>> + Send;
+
+    /// Ends a lease and deletes its keys.
+    fn revoke(&self, lease: LeaseId) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Waits until this candidate leads.
+    fn campaign(
+        &self,
+        election: &str,
+        name: &str,
+        lease: LeaseId,
+    ) -> impl Future<Output = Result<Leadership, StoreError>> + Send;
+}
+
+/// An open watch.
+pub trait Watch: Send {
+    /// The next change. Does not come back by itself after an error: open a new watch.
+    fn next(&mut self) -> impl Future<Output = Result<WatchEvent, StoreError>> + Send;
+}
+
+/// An open stream of keepalives.
+pub trait KeepAlive: Send {
+    /// Sends one keepalive and waits for its answer; `LeaseGone` when the lease is.
+    fn beat(&mut self) -> impl Future<Output = Result<(), StoreError>> + Send;
+}

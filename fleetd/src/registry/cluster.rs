@@ -1,0 +1,111 @@
+//! A decoded, immutable picture of the store, cheap to clone and to compare.
+
+use std::sync::Arc;
+
+use fleet_core::{
+    model::{DecodeError, Key, MachineId, MachineRecord, MetadataEdits, Record, StateRecord, UnitRecord},
+    unit::UnitName,
+};
+use imbl::OrdMap;
+use tokio::time::Instant;
+
+use super::{Revision, Stored};
+
+/// A record and the revision that wrote it.
+///
+/// Two are equal when their revisions are: a key has one value at a revision.
+#[derive(Debug)]
+pub struct Versioned<T> {
+    /// The record.
+    pub record: Arc<T>,
+    /// The revision that wrote it.
+    pub revision: Revision,
+}
+
+impl<T> Clone for Versioned<T> {
+    fn clone(&self) -> Self {
+        Self { record: Arc::clone(&self.record), revision: self.revision }
+    }
+}
+
+impl<T> PartialEq for Versioned<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.revision == other.revision
+    }
+}
+
+/// The part of the cluster that a mirror covers, as of one moment.
+///
+/// Cloning shares everything; [`OrdMap::diff`] between two pictures costs what changed.
+#[derive(Clone, Default)]
+pub struct Cluster {
+    /// `unit/`
+    pub units: OrdMap<UnitName, Versioned<UnitRecord>>,
+    /// `global/`
+    pub globals: OrdMap<UnitName, Versioned<UnitRecord>>,
+    /// `sched/`
+    pub scheduled: OrdMap<(MachineId, UnitName), Versioned<UnitRecord>>,
+    /// `machine/`
+    pub machines: OrdMap<MachineId, Versioned<MachineRecord>>,
+    /// `metadata/`
+    pub metadata: OrdMap<MachineId, Versioned<MetadataEdits>>,
+    /// `state/`
+    pub states: OrdMap<(MachineId, UnitName), Versioned<StateRecord>>,
+    /// The newest revision that is in here.
+    pub revision: Revision,
+    /// Whether every range has been read to its end. Before that, nobody may decide anything.
+    pub complete: bool,
+    /// Since when the store has been out of reach.
+    pub stale_since: Option<Instant>,
+}
+
+impl Cluster {
+    /// Takes a key's new value.
+    ///
+    /// # Errors
+    /// The value cannot be read. It then counts as absent and touches nothing else.
+    pub fn put(&mut self, key: &Key, stored: &Stored) -> Result<(), DecodeError> {
+        let revision = stored.mod_revision;
+        let outcome = match key.clone() {
+            Key::Unit(name) => decode(stored).map(|value| drop(self.units.insert(name, value))),
+            Key::Global(name) => decode(stored).map(|value| drop(self.globals.insert(name, value))),
+            Key::Sched(machine, name) => {
+                decode(stored).map(|value| drop(self.scheduled.insert((machine, name), value)))
+            }
+            Key::Machine(id) => decode(stored).map(|value| drop(self.machines.insert(id, value))),
+            Key::Metadata(id) => decode(stored).map(|value| drop(self.metadata.insert(id, value))),
+            Key::State(machine, name) => decode(stored).map(|value| drop(self.states.insert((machine, name), value))),
+            Key::File(_) => Ok(()),
+        };
+        self.revision = self.revision.max(revision);
+        outcome.inspect_err(|_| self.remove(key))
+    }
+
+    /// Forgets a key.
+    pub fn remove(&mut self, key: &Key) {
+        match key.clone() {
+            Key::Unit(name) => drop(self.units.remove(&name)),
+            Key::Global(name) => drop(self.globals.remove(&name)),
+            Key::Sched(machine, name) => drop(self.scheduled.remove(&(machine, name))),
+            Key::Machine(id) => drop(self.machines.remove(&id)),
+            Key::Metadata(id) => drop(self.metadata.remove(&id)),
+            Key::State(machine, name) => drop(self.states.remove(&(machine, name))),
+            Key::File(_) => {}
+        }
+    }
+
+    /// Every key that is in here.
+    pub fn keys(&self) -> impl Iterator<Item = Key> + '_ {
+        let units = self.units.keys().cloned().map(Key::Unit);
+        let globals = self.globals.keys().cloned().map(Key::Global);
+        let scheduled = self.scheduled.keys().cloned().map(|(machine, name)| Key::Sched(machine, name));
+        let machines = self.machines.keys().cloned().map(Key::Machine);
+        let metadata = self.metadata.keys().cloned().map(Key::Metadata);
+        let states = self.states.keys().cloned().map(|(machine, name)| Key::State(machine, name));
+        units.chain(globals).chain(scheduled).chain(machines).chain(metadata).chain(states)
+    }
+}
+
+fn decode<T: Record>(stored: &Stored) -> Result<Versioned<T>, DecodeError> {
+    Ok(Versioned { record: Arc::new(T::decode(&stored.value)?), revision: stored.mod_revision })
+}

@@ -1,0 +1,311 @@
+//! The store in etcd v3.
+//!
+//! Streams of the client never come back by themselves, and without HTTP/2 keepalives a frozen member hangs them
+//! for ever without an error; both are seen to here and in [`super::mirror`].
+
+use std::{sync::Arc, time::Duration};
+
+use etcd_client::{
+    Certificate, Client, Compare, CompareOp, ConnectOptions, Error, EventType, GetOptions, Identity, KeyValue,
+    LeaseKeepAliveStream, LeaseKeeper, PutOptions, TlsOptions, Txn, TxnOp, TxnOpResponse, WatchOptions, WatchStream,
+};
+
+use super::{
+    Guard, KeepAlive, Leadership, LeaseId, MAX_OPERATIONS, Page, Range, Revision, Store, StoreError, Stored,
+    Transaction, Watch, WatchEvent, Write,
+};
+
+/// Largest answer accepted, in bytes. Catching up a watch can bring 11 MB in one message; the default of 4 MiB
+/// would end the stream for good.
+const MAX_MESSAGE: usize = 64 << 20;
+
+/// How often, and for how long, the connection itself is probed.
+const PING: Duration = Duration::from_secs(3);
+
+/// How to reach etcd.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Endpoints {
+    /// URLs of the members.
+    pub urls: Vec<String>,
+    /// User and password.
+    pub user: Option<(String, String)>,
+    /// The certificate authority that signed the members' certificates, as PEM.
+    pub ca: Option<Vec<u8>>,
+    /// The client's own certificate and key, as PEM.
+    pub identity: Option<(Vec<u8>, Vec<u8>)>,
+    /// How long a request may take.
+    pub request_timeout: Duration,
+}
+
+/// Handle to etcd. Holds two connections: a large list on one cannot hold up a keepalive on the other.
+#[derive(Clone)]
+pub struct Etcd {
+    requests: Client,
+    leases: Client,
+    endpoints: Arc<Endpoints>,
+}
+
+impl Etcd {
+    /// Prepares the connections. Without a user this succeeds though etcd may be down.
+    ///
+    /// # Errors
+    /// URLs or certificates that cannot be used; with a user, also when etcd does not let it in.
+    pub async fn connect(endpoints: Endpoints) -> Result<Self, StoreError> {
+        let options = connect_options(&endpoints);
+        let connect = |options| Client::connect(&endpoints.urls, Some(options));
+        let requests = connect(options.clone().with_timeout(endpoints.request_timeout)).await;
+        // No timeout for requests here: `campaign` is one that waits, for months if need be.
+        let leases = connect(options).await;
+        let what = "connect";
+        Ok(Self {
+            requests: requests.map_err(|error| classify(what, error))?,
+            leases: leases.map_err(|error| classify(what, error))?,
+            endpoints: Arc::new(endpoints),
+        })
+    }
+
+    /// Runs an idempotent request, again at once while members refuse the connection: the balancer goes on
+    /// picking dead members as long as they are down.
+    async fn request<T, F, O>(&self, what: &'static str, mut attempt: F) -> Result<T, StoreError>
+    where
+        F: FnMut(Client) -> O,
+        O: Future<Output = Result<T, Error>>,
+    {
+        let mut tries = self.endpoints.urls.len();
+        loop {
+            match attempt(self.requests.clone()).await.map_err(|error| classify(what, error)) {
+                Err(StoreError::Unavailable(_)) if tries > 0 => tries -= 1,
+                result => return result,
+            }
+        }
+    }
+
+    /// Bounds a request on the lease connection, which has no timeout of its own.
+    async fn bounded<T>(
+        &self,
+        what: &'static str,
+        request: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, StoreError> {
+        match tokio::time::timeout(self.endpoints.request_timeout, request).await {
+            Ok(result) => result.map_err(|error| classify(what, error)),
+            Err(elapsed) => Err(StoreError::Unavailable(Box::new(elapsed))),
+        }
+    }
+}
+
+fn connect_options(endpoints: &Endpoints) -> ConnectOptions {
+    let mut options = ConnectOptions::new()
+        .with_keep_alive(PING, PING)
+        .with_keep_alive_while_idle(true)
+        .with_connect_timeout(Duration::from_secs(2))
+        .with_require_leader(true);
+    if let Some((user, password)) = &endpoints.user {
+        options = options.with_user(user, password).with_auto_token_refresh(true);
+    }
+    if endpoints.ca.is_some() || endpoints.identity.is_some() {
+        let mut tls = TlsOptions::new();
+        if let Some(ca) = &endpoints.ca {
+            tls = tls.ca_certificate(Certificate::from_pem(ca));
+        }
+        if let Some((certificate, key)) = &endpoints.identity {
+            tls = tls.identity(Identity::from_pem(certificate, key));
+        }
+        options = options.with_tls(tls);
+    }
+    options
+}
+
+/// Tells what fleet does about an error of the client.
+fn classify(what: &'static str, error: Error) -> StoreError {
+    // gRPC codes by number, so that tonic need not be a dependency: 1 cancelled, 4 deadline exceeded,
+    // 5 not found, 10 aborted, 11 out of range, 13 internal, 14 unavailable, 2 unknown.
+    match &error {
+        Error::TransportError(_) | Error::IoError(_) => StoreError::Unavailable(Box::new(error)),
+        Error::GRpcStatus(status) => match status.code() as i32 {
+            11 => StoreError::Compacted,
+            5 => StoreError::LeaseGone,
+            1 | 2 | 4 | 10 | 13 | 14 => StoreError::Unavailable(Box::new(error)),
+            _ => StoreError::Refused { what, source: Box::new(error) },
+        },
+        Error::LeaseKeepAliveError(_) => StoreError::LeaseGone,
+        _ => StoreError::Refused { what, source: Box::new(error) },
+    }
+}
+
+fn stored(kv: &KeyValue) -> Stored {
+    Stored {
+        key: String::from_utf8_lossy(kv.key()).into_owned(),
+        value: kv.value().to_vec(),
+        mod_revision: kv.mod_revision(),
+        lease: (kv.lease() != 0).then(|| LeaseId(kv.lease())),
+    }
+}
+
+fn closed() -> StoreError {
+    StoreError::Unavailable("the stream ended".into())
+}
+
+impl Store for Etcd {
+    type Watch = EtcdWatch;
+    type KeepAlive = EtcdKeepAlive;
+
+    async fn list(&self, (from, to): &Range, at: Option<Revision>, limit: usize) -> Result<Page, StoreError> {
+        let options =
+            GetOptions::new().with_range(to.as_str()).with_limit(limit as i64).with_revision(at.unwrap_or_default());
+        let answer = self
+            .request("list keys", |client| {
+                let options = options.clone();
+                async move {
+                    let mut kv = client.kv_client().max_decoding_message_size(MAX_MESSAGE);
+                    kv.get(from.as_str(), Some(options)).await
+                }
+            })
+            .await?;
+        Ok(Page {
+            entries: answer.kvs().iter().map(stored).collect(),
+            revision: at.unwrap_or_else(|| answer.header().map_or(0, |header| header.revision())),
+            more: answer.more(),
+        })
+    }
+
+    async fn get(&self, keys: &[String]) -> Result<Vec<Stored>, StoreError> {
+        let mut found = Vec::with_capacity(keys.len());
+        for keys in keys.chunks(MAX_OPERATIONS) {
+            let gets: Vec<TxnOp> = keys.iter().map(|key| TxnOp::get(key.as_str(), None)).collect();
+            let answer = self
+                .request("read keys", |client| {
+                    let gets = gets.clone();
+                    async move {
+                        let mut kv = client.kv_client().max_decoding_message_size(MAX_MESSAGE);
+                        kv.txn(Txn::new().and_then(gets)).await
+                    }
+                })
+                .await?;
+            for response in answer.op_responses() {
+                if let TxnOpResponse::Get(response) = response {
+                    found.extend(response.kvs().iter().map(stored));
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    async fn watch(&self, (from, to): &Range, revision: Revision) -> Result<EtcdWatch, StoreError> {
+        let options = WatchOptions::new().with_range(to.as_str()).with_start_revision(revision).with_progress_notify();
+        let stream = self
+            .request("watch", |client| {
+                let options = options.clone();
+                let mut watch = client.watch_client().max_decoding_message_size(MAX_MESSAGE);
+                async move { watch.watch(from.as_str(), Some(options)).await }
+            })
+            .await?;
+        Ok(EtcdWatch(stream))
+    }
+
+    async fn commit(&self, transaction: Transaction) -> Result<Option<Revision>, StoreError> {
+        let guards: Vec<Compare> = transaction
+            .guards
+            .into_iter()
+            .map(|guard| match guard {
+                Guard::Unchanged(key, revision) => Compare::mod_revision(key, CompareOp::Equal, revision),
+                Guard::CreatedAt(key, revision) => Compare::create_revision(key, CompareOp::Equal, revision),
+            })
+            .collect();
+        let writes: Vec<TxnOp> = transaction
+            .writes
+            .into_iter()
+            .map(|write| match write {
+                Write::Put { key, value, lease } => {
+                    TxnOp::put(key, value, lease.map(|lease| PutOptions::new().with_lease(lease.0)))
+                }
+                Write::Delete { key } => TxnOp::delete(key, None),
+            })
+            .collect();
+        // A repeated transaction whose first try did land fails its guards: ambiguity ends as a refusal.
+        let answer = self
+            .request("write", |mut client| {
+                let transaction = Txn::new().when(guards.clone()).and_then(writes.clone());
+                async move { client.txn(transaction).await }
+            })
+            .await?;
+        let revision = answer.header().map_or(0, |header| header.revision());
+        Ok(answer.succeeded().then_some(revision))
+    }
+
+    async fn grant(&self, ttl: Duration) -> Result<LeaseId, StoreError> {
+        let mut client = self.leases.clone();
+        let answer = self.bounded("grant a lease", client.lease_grant(ttl.as_secs() as i64, None)).await?;
+        Ok(LeaseId(answer.id()))
+    }
+
+    async fn keep_alive(&self, lease: LeaseId) -> Result<EtcdKeepAlive, StoreError> {
+        let mut client = self.leases.clone();
+        let (keeper, stream) = self.bounded("keep a lease alive", client.lease_keep_alive(lease.0)).await?;
+        Ok(EtcdKeepAlive { keeper, stream })
+    }
+
+    async fn revoke(&self, lease: LeaseId) -> Result<(), StoreError> {
+        let mut client = self.leases.clone();
+        match self.bounded("revoke a lease", client.lease_revoke(lease.0)).await {
+            Ok(_) | Err(StoreError::LeaseGone) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn campaign(&self, election: &str, name: &str, lease: LeaseId) -> Result<Leadership, StoreError> {
+        let mut client = self.leases.clone();
+        let answer = client.campaign(election, name, lease.0).await.map_err(|error| classify("campaign", error))?;
+        let leader = answer.leader().ok_or_else(closed)?;
+        Ok(Leadership { key: String::from_utf8_lossy(leader.key()).into_owned(), revision: leader.rev() })
+    }
+}
+
+/// A watch on etcd.
+pub struct EtcdWatch(WatchStream);
+
+impl Watch for EtcdWatch {
+    async fn next(&mut self) -> Result<WatchEvent, StoreError> {
+        loop {
+            let message = self.0.message().await.map_err(|error| classify("watch", error))?.ok_or_else(closed)?;
+            // Compaction comes as a cancel with an empty reason, not as an error.
+            if message.compact_revision() > 0 {
+                return Ok(WatchEvent::Compacted);
+            }
+            if message.canceled() {
+                return Err(StoreError::Unavailable(message.cancel_reason().into()));
+            }
+            if message.created() {
+                continue;
+            }
+            // While a watch catches up, the header is ahead of the events: only they say how far it has come.
+            let header = message.header().map_or(0, |header| header.revision());
+            let last = message.events().last().and_then(|event| event.kv());
+            let revision = last.map_or(header, KeyValue::mod_revision);
+            let changes = message.events().iter().filter_map(|event| {
+                let kv = event.kv()?;
+                Some(match event.event_type() {
+                    EventType::Put => Ok(stored(kv)),
+                    EventType::Delete => Err(String::from_utf8_lossy(kv.key()).into_owned()),
+                })
+            });
+            return Ok(WatchEvent::Changed { revision, changes: changes.collect() });
+        }
+    }
+}
+
+/// Keepalives to etcd.
+pub struct EtcdKeepAlive {
+    keeper: LeaseKeeper,
+    stream: LeaseKeepAliveStream,
+}
+
+impl KeepAlive for EtcdKeepAlive {
+    async fn beat(&mut self) -> Result<(), StoreError> {
+        self.keeper.keep_alive().await.map_err(|_| closed())?;
+        let answer = self.stream.message().await.map_err(|error| classify("keep a lease alive", error))?;
+        match answer.ok_or_else(closed)?.ttl() {
+            0 => Err(StoreError::LeaseGone),
+            _ => Ok(()),
+        }
+    }
+}

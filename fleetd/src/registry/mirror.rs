@@ -1,0 +1,162 @@
+//! The watch cache: a [`Cluster`] that follows the store.
+//!
+//! In: the keys and ranges to follow. Out: a `watch` channel whose value is always a consistent-per-range picture
+//! of them; a reader compares it with the one it handled last and so can be slow, but never miss anything.
+//!
+//! Each range is listed in pages at one revision and then watched from the next. When the stream breaks it is
+//! opened again from the last revision seen; when etcd has compacted that revision, the range is listed again and
+//! what is gone is removed. While etcd cannot be reached the picture stays as it is, and says since when.
+
+use std::{collections::HashSet, time::Duration};
+
+use fleet_core::model::{Key, Keys};
+use futures_util::future::join_all;
+use tokio::{sync::watch, time::Instant};
+use tracing::{debug, info, warn};
+
+use super::{Cluster, Range, Revision, Store, StoreError, Stored, Watch, WatchEvent};
+use crate::backoff::Backoff;
+
+/// Keys in one page of a list: large enough to be few, small enough for etcd's 4 MiB at 4 kB each.
+const PAGE: usize = 1000;
+
+/// Follows `ranges` and publishes what they hold. Runs until dropped.
+pub async fn follow<S: Store>(store: S, keys: Keys, ranges: Vec<Range>, cluster: watch::Sender<Cluster>) {
+    let followers: Vec<Follower<'_, S>> =
+        ranges.iter().map(|range| Follower { store: &store, keys: &keys, range, cluster: &cluster }).collect();
+    let listed = tokio::sync::Semaphore::new(0);
+    let all_listed = async {
+        let count = u32::try_from(ranges.len()).expect("a handful of ranges");
+        listed.acquire_many(count).await.expect("never closed").forget();
+        cluster.send_modify(|cluster| cluster.complete = true);
+    };
+    let follow = join_all(followers.iter().map(|follower| follower.run(&listed)));
+    tokio::join!(all_listed, follow);
+}
+
+struct Follower<'a, S> {
+    store: &'a S,
+    keys: &'a Keys,
+    range: &'a Range,
+    cluster: &'a watch::Sender<Cluster>,
+}
+
+impl<S: Store> Follower<'_, S> {
+    async fn run(&self, listed: &tokio::sync::Semaphore) {
+        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
+        let mut position: Option<Revision> = None;
+        loop {
+            let error = match self.advance(&mut position, &mut backoff, listed).await {
+                Err(StoreError::Compacted) => {
+                    info!(range = self.range.0, "revision compacted, listing again");
+                    position = None;
+                    continue;
+                }
+                Err(error) => error,
+                Ok(never) => match never {},
+            };
+            self.cluster.send_if_modified(|cluster| {
+                let first = cluster.stale_since.is_none();
+                cluster.stale_since.get_or_insert_with(Instant::now);
+                first
+            });
+            debug!(range = self.range.0, error = %crate::chain(&error), "watch broke, opening it again");
+            tokio::time::sleep(backoff.delay()).await;
+        }
+    }
+
+    /// Lists when there is no position to watch from, then watches until something breaks.
+    async fn advance(
+        &self,
+        position: &mut Option<Revision>,
+        backoff: &mut Backoff,
+        listed: &tokio::sync::Semaphore,
+    ) -> Result<std::convert::Infallible, StoreError> {
+        let mut revision = match *position {
+            Some(revision) => revision,
+            None => {
+                let revision = self.list().await?;
+                listed.add_permits(1);
+                revision
+            }
+        };
+        *position = Some(revision);
+        let mut watch = self.store.watch(self.range, revision + 1).await?;
+        self.fresh();
+        loop {
+            match watch.next().await? {
+                WatchEvent::Compacted => return Err(StoreError::Compacted),
+                WatchEvent::Changed { revision: seen, changes } => {
+                    backoff.reset();
+                    self.fresh();
+                    // A large transaction may come in several messages of one revision. All but the last then
+                    // repeat after a broken stream, which changes nothing.
+                    revision = revision.max(seen);
+                    *position = Some(revision);
+                    if !changes.is_empty() {
+                        self.cluster.send_modify(|cluster| {
+                            changes.iter().for_each(|change| self.take(cluster, change));
+                            cluster.revision = cluster.revision.max(revision);
+                        });
+                    }
+                }
+            }
+        }
+    }
+
+    /// Reads the whole range at one revision and makes the picture equal to it.
+    async fn list(&self) -> Result<Revision, StoreError> {
+        let (from, to) = self.range.clone();
+        let mut next = (from, to);
+        let mut at = None;
+        let mut entries: Vec<Stored> = Vec::new();
+        let revision = loop {
+            let page = self.store.list(&next, at, PAGE).await?;
+            at = Some(page.revision);
+            entries.extend(page.entries);
+            match entries.last().filter(|_| page.more) {
+                Some(last) => next.0 = format!("{}\0", last.key),
+                None => break page.revision,
+            }
+        };
+        let present: HashSet<&str> = entries.iter().map(|stored| &*stored.key).collect();
+        self.cluster.send_modify(|cluster| {
+            let gone: Vec<Key> = cluster
+                .keys()
+                .filter(|key| {
+                    let text = self.keys.format(key);
+                    self.range.0 <= text && text < self.range.1 && !present.contains(&*text)
+                })
+                .collect();
+            gone.iter().for_each(|key| cluster.remove(key));
+            entries.iter().for_each(|stored| self.put(cluster, stored));
+            cluster.revision = cluster.revision.max(revision);
+            cluster.stale_since = None;
+        });
+        Ok(revision)
+    }
+
+    fn take(&self, cluster: &mut Cluster, change: &Result<Stored, String>) {
+        match change {
+            Ok(stored) => self.put(cluster, stored),
+            Err(gone) => {
+                if let Some(key) = self.keys.parse(gone) {
+                    cluster.remove(&key);
+                }
+            }
+        }
+    }
+
+    fn put(&self, cluster: &mut Cluster, stored: &Stored) {
+        let Some(key) = self.keys.parse(&stored.key) else {
+            return debug!(key = stored.key, "key is not of this schema, ignored");
+        };
+        if let Err(error) = cluster.put(&key, stored) {
+            warn!(key = stored.key, error = %crate::chain(&error), "value cannot be read, it counts as absent");
+        }
+    }
+
+    fn fresh(&self) {
+        self.cluster.send_if_modified(|cluster| cluster.stale_since.take().is_some());
+    }
+}

@@ -1,0 +1,91 @@
+//! The host's systemd.
+//!
+//! [`Systemd`] is all that the agent asks of it; [`dbus`] implements it over the system bus. Truth is always
+//! [`Systemd::list`]; signals only say which units to look at ([`Dirty`]).
+
+pub mod dbus;
+mod dirty;
+
+use std::{collections::BTreeMap, future::Future, path::PathBuf};
+
+pub use dbus::Dbus;
+pub use dirty::Dirty;
+use fleet_core::{agent::Runtime, unit::UnitName};
+use thiserror::Error;
+
+/// Why systemd did not do what was asked.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum SystemdError {
+    /// It did not answer: the bus or PID 1 is away or was re-executed. What was asked may or may not have happened.
+    #[error("systemd does not answer")]
+    Unavailable(#[source] zbus::Error),
+    /// It answered no.
+    #[error("systemd refused to {what}")]
+    Refused {
+        /// What was attempted, and on which unit.
+        what: String,
+        /// Its answer.
+        #[source]
+        source: zbus::Error,
+    },
+}
+
+/// A job that systemd is asked to do with a unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verb {
+    /// `StartUnit`
+    Start,
+    /// `StopUnit`
+    Stop,
+    /// `RestartUnit`
+    Restart,
+}
+
+impl Verb {
+    /// The word for a log.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Stop => "stop",
+            Self::Restart => "restart",
+        }
+    }
+}
+
+/// What the agent asks of systemd. Handles are cheap to clone.
+pub trait Systemd: Clone + Send + Sync + 'static {
+    /// The present state of these units. One that systemd cannot find has the load state `not-found`.
+    fn list(
+        &self,
+        units: &[UnitName],
+    ) -> impl Future<Output = Result<BTreeMap<UnitName, Runtime>, SystemdError>> + Send;
+
+    /// Queues a job for a unit, replacing one that contradicts it. Returns when it is queued, not when it is done.
+    fn queue(&self, verb: Verb, unit: &str) -> impl Future<Output = Result<(), SystemdError>> + Send;
+
+    /// Forgets that a unit failed, so that systemd can unload it.
+    fn reset_failed(&self, unit: &UnitName) -> impl Future<Output = Result<(), SystemdError>> + Send;
+
+    /// Makes unit files outside the search path known until the next boot.
+    fn link(&self, files: &[PathBuf]) -> impl Future<Output = Result<(), SystemdError>> + Send;
+
+    /// Carries out the `[Install]` sections of unit files until the next boot, and makes the files known.
+    fn enable(&self, files: &[PathBuf]) -> impl Future<Output = Result<(), SystemdError>> + Send;
+
+    /// Takes back `link` and `enable`.
+    fn disable(&self, units: &[UnitName]) -> impl Future<Output = Result<(), SystemdError>> + Send;
+
+    /// Whether systemd still holds an older version of this unit's file.
+    fn needs_reload(&self, unit: &UnitName) -> impl Future<Output = Result<bool, SystemdError>> + Send;
+
+    /// Reads all unit files anew. Dear: PID 1 does nothing else meanwhile.
+    fn reload(&self) -> impl Future<Output = Result<(), SystemdError>> + Send;
+
+    /// The directories that units are searched in, most important first.
+    fn unit_path(&self) -> impl Future<Output = Result<Vec<PathBuf>, SystemdError>> + Send;
+
+    /// The units that something happened to since they were last looked at.
+    fn dirty(&self) -> &Dirty;
+}

@@ -1,0 +1,373 @@
+//! Systemd over the system bus.
+//!
+//! Two connections: calls go over one, signals come over the other. A connection whose signals are not read hangs
+//! for calls, too, once its queue is full; so one task drains the second whatever happens, and only marks units in
+//! [`Dirty`]. Either connection is opened again when the bus restarts, and when PID 1 is re-executed everything is
+//! looked at anew.
+
+use std::{collections::BTreeMap, num::NonZeroUsize, path::PathBuf, sync::Arc, time::Duration};
+
+use fleet_core::{
+    agent::{Active, Job, Runtime},
+    unit::UnitName,
+};
+use futures_util::StreamExt;
+use tokio::sync::Mutex;
+use tracing::{info, warn};
+use zbus::{Connection, MatchRule, MessageStream, connection, fdo::DBusProxy, message::Type, wire::OwnedObjectPath};
+
+use super::{Dirty, Systemd, SystemdError, Verb};
+use crate::backoff::Backoff;
+
+const SERVICE: &str = "org.freedesktop.systemd1";
+const UNITS: &str = "/org/freedesktop/systemd1/unit";
+
+/// How long PID 1 may take to answer. A reload with thousands of units keeps it busy for ten seconds.
+const CALL_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A row of `ListUnits`: name, description, load state, active state, sub state, followed unit, path, job number,
+/// job type, job path.
+type Row = (String, String, String, String, String, String, OwnedObjectPath, u32, String, OwnedObjectPath);
+
+/// A change that enabling made: type, symlink, destination.
+type Change = (String, String, String);
+
+/// The part of `org.freedesktop.systemd1.Manager` that is used, see `org.freedesktop.systemd1(5)`.
+#[zbus::proxy(
+    interface = "org.freedesktop.systemd1.Manager",
+    default_service = "org.freedesktop.systemd1",
+    default_path = "/org/freedesktop/systemd1"
+)]
+trait Manager {
+    fn subscribe(&self) -> zbus::Result<()>;
+    fn list_units_by_names(&self, names: &[&str]) -> zbus::Result<Vec<Row>>;
+    fn start_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
+    fn stop_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
+    fn restart_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
+    fn reset_failed_unit(&self, name: &str) -> zbus::Result<()>;
+    fn link_unit_files(&self, files: &[&str], runtime: bool, force: bool) -> zbus::Result<Vec<Change>>;
+    fn enable_unit_files(&self, files: &[&str], runtime: bool, force: bool) -> zbus::Result<(bool, Vec<Change>)>;
+    fn disable_unit_files(&self, files: &[&str], runtime: bool) -> zbus::Result<Vec<Change>>;
+    fn load_unit(&self, name: &str) -> zbus::Result<OwnedObjectPath>;
+    #[zbus(name = "GetUnitByPID")]
+    fn get_unit_by_pid(&self, pid: u32) -> zbus::Result<OwnedObjectPath>;
+    fn reload(&self) -> zbus::Result<()>;
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn unit_path(&self) -> zbus::Result<Vec<String>>;
+}
+
+/// The part of `org.freedesktop.systemd1.Unit` that is used.
+#[zbus::proxy(interface = "org.freedesktop.systemd1.Unit", default_service = "org.freedesktop.systemd1")]
+trait Unit {
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn need_daemon_reload(&self) -> zbus::Result<bool>;
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn job(&self) -> zbus::Result<(u32, OwnedObjectPath)>;
+}
+
+/// The part of `org.freedesktop.systemd1.Job` that is used.
+#[zbus::proxy(interface = "org.freedesktop.systemd1.Job", default_service = "org.freedesktop.systemd1")]
+trait Job {
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn job_type(&self) -> zbus::Result<String>;
+}
+
+/// Systemd over the system bus.
+#[derive(Clone)]
+pub struct Dbus {
+    calls: Arc<Mutex<Option<Connection>>>,
+    dirty: Arc<Dirty>,
+}
+
+impl Dbus {
+    /// A handle and the task that drains signals; the task runs until dropped.
+    pub fn new() -> (Self, impl Future<Output = ()> + Send + 'static) {
+        let dbus = Self { calls: Arc::default(), dirty: Arc::default() };
+        let drain = drain(Arc::clone(&dbus.dirty));
+        (dbus, drain)
+    }
+
+    /// The type of the systemd job that is ending this process: `stop`, `restart`, ...; `None` when there is none.
+    ///
+    /// # Errors
+    /// When systemd does not answer, or this process is no unit of it.
+    pub async fn own_job(&self) -> Result<Option<String>, SystemdError> {
+        let manager = self.manager().await?;
+        let connection = manager.inner().connection().clone();
+        let job = async {
+            let path = manager.get_unit_by_pid(std::process::id()).await?;
+            let unit = UnitProxy::builder(&connection).path(path).build().await?;
+            let (number, path) = unit.job().await?;
+            if number == 0 {
+                return Ok(None);
+            }
+            let job = JobProxy::builder(&connection).path(path).build().await?;
+            job.job_type().await.map(Some)
+        };
+        job.await.map_err(|source| classify("tell the job of fleetd", source))
+    }
+
+    async fn manager(&self) -> Result<ManagerProxy<'static>, SystemdError> {
+        let mut calls = self.calls.lock().await;
+        let connection = match calls.as_ref().filter(|connection| !connection.is_closed()) {
+            Some(connection) => connection.clone(),
+            None => {
+                let connection = connection::Builder::system()
+                    .method_timeout(CALL_TIMEOUT)
+                    .build()
+                    .await
+                    .map_err(SystemdError::Unavailable)?;
+                calls.insert(connection).clone()
+            }
+        };
+        drop(calls);
+        ManagerProxy::builder(&connection)
+            .cache_properties(zbus::proxy::CacheProperties::No)
+            .build()
+            .await
+            .map_err(SystemdError::Unavailable)
+    }
+}
+
+/// Tells a refusal from silence. `NoReply` and a vanished name mean "unknown", never "failed".
+fn classify(what: impl Into<String>, source: zbus::Error) -> SystemdError {
+    use zbus::fdo::Error as Fdo;
+    let answered = match &source {
+        zbus::Error::MethodError(..) => true,
+        zbus::Error::FDO(error) => !matches!(
+            **error,
+            Fdo::NoReply(_)
+                | Fdo::Timeout(_)
+                | Fdo::TimedOut(_)
+                | Fdo::Disconnected(_)
+                | Fdo::NoServer(_)
+                | Fdo::ServiceUnknown(_)
+                | Fdo::NameHasNoOwner(_)
+                | Fdo::LimitsExceeded(_)
+                | Fdo::IOError(_)
+        ),
+        _ => false,
+    };
+    if answered { SystemdError::Refused { what: what.into(), source } } else { SystemdError::Unavailable(source) }
+}
+
+fn as_text(files: &[PathBuf]) -> Vec<&str> {
+    files.iter().filter_map(|file| file.to_str()).collect()
+}
+
+impl Systemd for Dbus {
+    async fn list(&self, units: &[UnitName]) -> Result<BTreeMap<UnitName, Runtime>, SystemdError> {
+        if units.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let names: Vec<&str> = units.iter().map(UnitName::as_str).collect();
+        let rows = self.manager().await?.list_units_by_names(&names).await;
+        let rows = rows.map_err(|source| classify("list units", source))?;
+        Ok(rows
+            .into_iter()
+            .filter_map(|(name, _, load, active, sub, _, _, job, job_type, _)| {
+                let name = UnitName::new(&name).ok()?;
+                let job = (job != 0).then(|| Job::from_word(&job_type));
+                Some((name, Runtime { load, active: Active::from_word(&active), sub, job }))
+            })
+            .collect())
+    }
+
+    async fn queue(&self, verb: Verb, unit: &str) -> Result<(), SystemdError> {
+        let manager = self.manager().await?;
+        let queued = match verb {
+            Verb::Start => manager.start_unit(unit, "replace").await,
+            Verb::Stop => manager.stop_unit(unit, "replace").await,
+            Verb::Restart => manager.restart_unit(unit, "replace").await,
+        };
+        queued.map(drop).map_err(|source| classify(format!("{} {unit}", verb.as_str()), source))
+    }
+
+    async fn reset_failed(&self, unit: &UnitName) -> Result<(), SystemdError> {
+        let reset = self.manager().await?.reset_failed_unit(unit.as_str()).await;
+        reset.map_err(|source| classify(format!("reset {unit}"), source))
+    }
+
+    async fn link(&self, files: &[PathBuf]) -> Result<(), SystemdError> {
+        let linked = self.manager().await?.link_unit_files(&as_text(files), true, true).await;
+        linked.map(drop).map_err(|source| classify("link unit files", source))
+    }
+
+    async fn enable(&self, files: &[PathBuf]) -> Result<(), SystemdError> {
+        let enabled = self.manager().await?.enable_unit_files(&as_text(files), true, true).await;
+        enabled.map(drop).map_err(|source| classify("enable unit files", source))
+    }
+
+    async fn disable(&self, units: &[UnitName]) -> Result<(), SystemdError> {
+        let names: Vec<&str> = units.iter().map(UnitName::as_str).collect();
+        let disabled = self.manager().await?.disable_unit_files(&names, true).await;
+        disabled.map(drop).map_err(|source| classify("disable unit files", source))
+    }
+
+    async fn needs_reload(&self, unit: &UnitName) -> Result<bool, SystemdError> {
+        let manager = self.manager().await?;
+        let connection = manager.inner().connection().clone();
+        let asked = async {
+            let path = manager.load_unit(unit.as_str()).await?;
+            let unit = UnitProxy::builder(&connection)
+                .path(path)
+                .cache_properties(zbus::proxy::CacheProperties::No)
+                .build()
+                .await?;
+            unit.need_daemon_reload().await
+        };
+        asked.await.map_err(|source| classify(format!("load {unit}"), source))
+    }
+
+    async fn reload(&self) -> Result<(), SystemdError> {
+        self.manager().await?.reload().await.map_err(|source| classify("reload", source))
+    }
+
+    async fn unit_path(&self) -> Result<Vec<PathBuf>, SystemdError> {
+        let path = self.manager().await?.unit_path().await;
+        let path = path.map_err(|source| classify("tell its search path", source))?;
+        Ok(path.into_iter().map(PathBuf::from).collect())
+    }
+
+    fn dirty(&self) -> &Dirty {
+        &self.dirty
+    }
+}
+
+/// Reads signals for ever, over one connection after the other.
+async fn drain(dirty: Arc<Dirty>) {
+    let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
+    loop {
+        match signals().await {
+            Ok(mut stream) => {
+                backoff.reset();
+                dirty.mark_all();
+                while let Some(message) = stream.next().await {
+                    match message {
+                        Ok(message) => {
+                            if let Err(error) = mark(&dirty, &message) {
+                                warn!(error = %crate::chain(&error), "signal of systemd cannot be read");
+                            } else if is_new_owner(&message) {
+                                info!("systemd is new on the bus, looking at everything");
+                                break;
+                            }
+                        }
+                        Err(error) => {
+                            warn!(error = %crate::chain(&error), "bus connection broke");
+                            break;
+                        }
+                    }
+                }
+            }
+            Err(error) => warn!(error = %crate::chain(&error), "cannot listen to systemd, trying again"),
+        }
+        tokio::time::sleep(backoff.delay()).await;
+    }
+}
+
+/// Opens a connection on which all signals of interest arrive.
+async fn signals() -> zbus::Result<MessageStream> {
+    // 13 signals come per start and stop of a unit: room for a thousand units between two looks of the scheduler.
+    let queue = NonZeroUsize::new(16_384).expect("not zero");
+    let connection = connection::Builder::system().max_queued(queue).build().await?;
+    let bus = DBusProxy::new(&connection).await?;
+    let from_systemd = || MatchRule::builder().msg_type(Type::Signal).sender(SERVICE);
+    let manager = "org.freedesktop.systemd1.Manager";
+    let rules = [
+        from_systemd()
+            .path_namespace(UNITS)
+            .interface("org.freedesktop.DBus.Properties")
+            .member("PropertiesChanged")
+            .arg(0, "org.freedesktop.systemd1.Unit")
+            .build()?,
+        from_systemd().interface(manager).member("JobRemoved").build()?,
+        from_systemd().interface(manager).member("UnitRemoved").build()?,
+        MatchRule::builder()
+            .msg_type(Type::Signal)
+            .interface("org.freedesktop.DBus")
+            .member("NameOwnerChanged")
+            .arg(0, SERVICE)
+            .build()?,
+    ];
+    for rule in rules {
+        bus.add_match_rule(rule).await?;
+    }
+    // The stream exists before the subscription: nothing said in between is lost.
+    let stream = MessageStream::from(&connection);
+    ManagerProxy::new(&connection).await?.subscribe().await?;
+    Ok(stream)
+}
+
+/// Marks the unit that a signal is about.
+fn mark(dirty: &Dirty, message: &zbus::Message) -> zbus::Result<()> {
+    if message.message_type() != Type::Signal {
+        return Ok(());
+    }
+    let header = message.header();
+    match header.member().map(|member| member.as_str()) {
+        Some("PropertiesChanged") => {
+            let path = header.path().map_or("", |path| path.as_str());
+            if let Some(unit) = path.strip_prefix(UNITS).and_then(|label| unescape(label.trim_start_matches('/'))) {
+                dirty.mark(&unit, None);
+            }
+        }
+        Some("JobRemoved") => {
+            let body = message.body();
+            let (_, _, unit, result): (u32, OwnedObjectPath, String, String) = body.deserialize()?;
+            dirty.mark(&unit, Some(&result));
+        }
+        Some("UnitRemoved") => {
+            let body = message.body();
+            let (unit, _): (String, OwnedObjectPath) = body.deserialize()?;
+            dirty.mark(&unit, None);
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// PID 1 took its name on the bus (again): it has forgotten our subscription.
+fn is_new_owner(message: &zbus::Message) -> bool {
+    let is_signal = message.header().member().is_some_and(|member| member.as_str() == "NameOwnerChanged");
+    let body = message.body();
+    is_signal
+        && body.deserialize::<(String, String, String)>().is_ok_and(|(name, _, new)| name == SERVICE && !new.is_empty())
+}
+
+/// Reads the last element of a unit's object path: `web_401_2eservice` is `web@1.service` (`sd_bus_path_decode(3)`).
+fn unescape(label: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(label.len());
+    let mut rest = label.as_bytes();
+    while let [first, after @ ..] = rest {
+        rest = match (first, after) {
+            (b'_', [high, low, after @ ..]) => {
+                let digits = [*high, *low];
+                bytes.push(u8::from_str_radix(std::str::from_utf8(&digits).ok()?, 16).ok()?);
+                after
+            }
+            (byte, after) => {
+                bytes.push(*byte);
+                after
+            }
+        };
+    }
+    String::from_utf8(bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn object_paths_name_their_units() {
+        for (label, unit) in [
+            ("web_401_2eservice", Some("web@1.service")),
+            ("dev_2dsda_5cx2d1_2edevice", Some(r"dev-sda\x2d1.device")),
+            ("_31_2eservice", Some("1.service")),
+            ("bad_zz", None),
+            ("cut_2", Some("cut_2")),
+        ] {
+            assert_eq!(unescape(label).as_deref(), unit, "{label}");
+        }
+    }
+}
