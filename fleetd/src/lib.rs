@@ -11,7 +11,14 @@
 //!            │ mirror ──▶ http ◀── fleetctl               │
 //! ```
 
+pub mod agent;
 pub mod backoff;
+pub mod config;
+pub mod daemon;
+pub mod engine;
+pub mod http;
+pub mod machine;
+pub mod metrics;
 pub mod registry;
 pub mod systemd;
 

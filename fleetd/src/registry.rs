@@ -2,14 +2,16 @@
 //!
 //! [`Store`] is all that fleetd asks of etcd: paged lists, watches from a revision, guarded transactions, leases
 //! and an election. [`etcd`] implements it; nothing else in fleetd knows the client library.
-//! [`mirror`] keeps a decoded copy of a part of the store up to date, [`files`] fetches unit files by hash,
-//! [`lease`] keeps a lease alive.
+//! [`mirror`] keeps a decoded copy of a part of the store up to date, [`view`] runs the one
+//! mirror of the whole cluster while somebody needs it, [`files`] fetches unit files by hash, [`lease`] keeps a lease
+//! alive.
 
 pub mod cluster;
 pub mod etcd;
 pub mod files;
 pub mod lease;
 pub mod mirror;
+pub mod view;
 
 use std::{future::Future, time::Duration};
 
@@ -37,6 +39,8 @@ pub struct Stored {
     pub key: String,
     /// Its value.
     pub value: Vec<u8>,
+    /// When it was created.
+    pub create_revision: Revision,
     /// When it was last written.
     pub mod_revision: Revision,
     /// The lease it dies with.
@@ -169,8 +173,9 @@ pub trait Store: Clone + Send + Sync + 'static {
         limit: usize,
     ) -> impl Future<Output = Result<Page, StoreError>> + Send;
 
-    /// Reads single keys; those that do not exist are left out.
-    fn get(&self, keys: &[String]) -> impl Future<Output = Result<Vec<Stored>, StoreError>> + Send;
+    /// Reads single keys; those that do not exist are left out. With more than [`MAX_OPERATIONS`] keys they may be
+    /// of different revisions; the first of these is returned.
+    fn get(&self, keys: &[String]) -> impl Future<Output = Result<Page, StoreError>> + Send;
 
     /// Watches a range from revision `from` on.
     fn watch(&self, range: &Range, from: Revision) -> impl Future<Output = Result<Self::Watch, StoreError>> + Send;

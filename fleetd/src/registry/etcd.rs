@@ -136,6 +136,7 @@ fn stored(kv: &KeyValue) -> Stored {
     Stored {
         key: String::from_utf8_lossy(kv.key()).into_owned(),
         value: kv.value().to_vec(),
+        create_revision: kv.create_revision(),
         mod_revision: kv.mod_revision(),
         lease: (kv.lease() != 0).then(|| LeaseId(kv.lease())),
     }
@@ -168,8 +169,9 @@ impl Store for Etcd {
         })
     }
 
-    async fn get(&self, keys: &[String]) -> Result<Vec<Stored>, StoreError> {
-        let mut found = Vec::with_capacity(keys.len());
+    async fn get(&self, keys: &[String]) -> Result<Page, StoreError> {
+        let mut entries = Vec::with_capacity(keys.len());
+        let mut revision = None;
         for keys in keys.chunks(MAX_OPERATIONS) {
             let gets: Vec<TxnOp> = keys.iter().map(|key| TxnOp::get(key.as_str(), None)).collect();
             let answer = self
@@ -181,13 +183,14 @@ impl Store for Etcd {
                     }
                 })
                 .await?;
+            revision = revision.or_else(|| answer.header().map(|header| header.revision()));
             for response in answer.op_responses() {
                 if let TxnOpResponse::Get(response) = response {
-                    found.extend(response.kvs().iter().map(stored));
+                    entries.extend(response.kvs().iter().map(stored));
                 }
             }
         }
-        Ok(found)
+        Ok(Page { entries, revision: revision.unwrap_or_default(), more: false })
     }
 
     async fn watch(&self, (from, to): &Range, revision: Revision) -> Result<EtcdWatch, StoreError> {

@@ -51,7 +51,7 @@ impl<S: Store> Files<S> {
             return Ok(found);
         }
         let wanted: Vec<String> = missing.iter().map(|hash| self.keys.format(&Key::File(*hash))).collect();
-        for stored in self.store.get(&wanted).await? {
+        for stored in self.store.get(&wanted).await?.entries {
             let Some(Key::File(hash)) = self.keys.parse(&stored.key) else { continue };
             match UnitFile::parse_bytes(&stored.value) {
                 Ok(file) if file.hash() == hash => {

@@ -21,9 +21,8 @@ use crate::backoff::Backoff;
 const PAGE: usize = 1000;
 
 /// Follows `ranges` and publishes what they hold. Runs until dropped.
-pub async fn follow<S: Store>(store: S, keys: Keys, ranges: Vec<Range>, cluster: watch::Sender<Cluster>) {
-    let followers: Vec<Follower<'_, S>> =
-        ranges.iter().map(|range| Follower { store: &store, keys: &keys, range, cluster: &cluster }).collect();
+pub async fn follow<S: Store>(store: &S, keys: &Keys, ranges: &[Range], cluster: &watch::Sender<Cluster>) {
+    let followers: Vec<Follower<'_, S>> = ranges.iter().map(|range| Follower { store, keys, range, cluster }).collect();
     let listed = tokio::sync::Semaphore::new(0);
     let all_listed = async {
         let count = u32::try_from(ranges.len()).expect("a handful of ranges");

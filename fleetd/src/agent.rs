@@ -1,0 +1,406 @@
+//! The agent: brings this host to what is wanted of it, and says how its units are.
+//!
+//! In: the mirror of this host's keys, and systemd's word on its units. Out: steps in systemd, and the states for
+//! [`publish`]. Each turn of the loop does the same, whatever woke it: work out what is wanted, look at the units
+//! that something happened to, ask [`fleet_core::agent::reconcile`] for steps and take them, until there are none.
+//!
+//! While the store is away the last wanted set stands. Before the first list is whole, nothing is decided: units
+//! that run, run on. Units that the agent did not install are never touched; what it installed is in a manifest, so
+//! a fleetd that was killed takes its units up again without a word to systemd.
+
+mod disk;
+mod install;
+mod jobs;
+pub mod publish;
+mod wanted;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+pub use disk::{Disk, DiskError};
+use fleet_core::{
+    agent::{Action, Active, Installed, Runtime, Step, Wanted, reconcile},
+    model::{MachineId, StateRecord, Target},
+    unit::{UnitHash, UnitName},
+};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use self::{publish::States, wanted::Wishes};
+use crate::{
+    backoff::{Backoff, jitter},
+    registry::{Cluster, Store, files::Files},
+    systemd::Systemd,
+};
+
+/// Shortest time between two looks at systemd. A start makes 13 signals; one look serves them all.
+const COALESCE: Duration = Duration::from_millis(50);
+/// How often everything is looked at though nothing was heard.
+const RESYNC: Duration = Duration::from_secs(600);
+/// A step that failed is tried again after the first delay, at last each time after the second.
+const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(300));
+/// Passes of one turn. Remove, install and start of a changed unit take three; more is left to the next turn.
+const PASSES: usize = 8;
+
+/// The agent of one host.
+pub struct Agent<S, D> {
+    systemd: D,
+    files: Files<S>,
+    disk: Disk,
+    wishes: Wishes<S>,
+    cluster: watch::Receiver<Cluster>,
+    states: watch::Sender<States>,
+    /// `None` until the first complete list: then nothing is known of what is wanted.
+    wanted: Option<BTreeMap<UnitName, Wanted>>,
+    /// What is wanted must be worked out again.
+    stale: bool,
+    installed: BTreeMap<UnitName, Installed>,
+    runtime: BTreeMap<UnitName, Runtime>,
+    /// When a unit came into the state it is in.
+    since: BTreeMap<UnitName, (Active, String, u64)>,
+    /// What keeps a unit from being as it should.
+    problems: BTreeMap<UnitName, String>,
+    /// Units whose last step failed, and when to try again.
+    retries: BTreeMap<UnitName, (Backoff, Instant)>,
+    /// Units started as part of a batch, of which nothing has been seen yet.
+    unconfirmed: BTreeMap<UnitName, Instant>,
+    batches: jobs::Batches,
+    resync: Instant,
+}
+
+impl<S: Store, D: Systemd> Agent<S, D> {
+    /// An agent for `machine`, which keeps its unit files in `units`.
+    ///
+    /// # Errors
+    /// When that directory cannot be used.
+    pub fn new(
+        machine: MachineId,
+        metadata: BTreeMap<String, String>,
+        units: &Path,
+        systemd: D,
+        files: Files<S>,
+        cluster: watch::Receiver<Cluster>,
+        states: watch::Sender<States>,
+    ) -> Result<Self, DiskError> {
+        let disk = Disk::open(units)?;
+        let left = disk.load()?;
+        let mut agent = Self {
+            systemd,
+            wishes: Wishes::new(machine, metadata, files.clone()),
+            files,
+            disk,
+            cluster,
+            states,
+            wanted: None,
+            stale: true,
+            installed: left.installed,
+            runtime: BTreeMap::new(),
+            since: BTreeMap::new(),
+            problems: BTreeMap::new(),
+            retries: BTreeMap::new(),
+            unconfirmed: BTreeMap::new(),
+            batches: jobs::Batches::new(),
+            resync: Instant::now(),
+        };
+        for (unit, file) in left.unknown {
+            // Written just before a crash. Loaded is the careful guess: at worst a unit that runs is told to start.
+            let entry = Installed { hash: file.hash(), applied: Target::Loaded, generation: None };
+            agent.installed.insert(unit, entry);
+        }
+        if !agent.installed.is_empty() {
+            info!(units = agent.installed.len(), "took up the units of an earlier run");
+        }
+        Ok(agent)
+    }
+
+    /// Runs until `shutdown`. Touches no unit when it ends.
+    pub async fn run(&mut self, shutdown: &CancellationToken) {
+        loop {
+            self.turn().await;
+            let paced = Instant::now() + COALESCE;
+            let timer = self.next_timer();
+            // Each arm only tells that there is something to look at; what it is stays where it is until looked at.
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                changed = self.cluster.changed() => match changed {
+                    Ok(()) => self.stale = true,
+                    Err(_) => return,
+                },
+                () = self.systemd.dirty().marked() => {}
+                () = sleep_until(timer) => {}
+            }
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = sleep_until(paced) => {}
+            }
+        }
+    }
+
+    /// Stops and removes all of the agent's units: the host leaves the cluster. Runs until that is done.
+    pub async fn leave(&mut self) {
+        info!(units = self.installed.len(), "leaving: stopping all units");
+        self.wanted = Some(BTreeMap::new());
+        self.stale = false;
+        self.retries.clear();
+        loop {
+            self.turn().await;
+            if self.installed.is_empty() {
+                return;
+            }
+            let timer = self.next_timer();
+            tokio::select! {
+                () = self.systemd.dirty().marked() => {}
+                () = sleep_until(timer) => {}
+            }
+            tokio::time::sleep(COALESCE).await;
+        }
+    }
+
+    /// Everything that can be done now.
+    async fn turn(&mut self) {
+        if self.stale {
+            self.think().await;
+        }
+        self.look().await;
+        for _ in 0..PASSES {
+            if !self.act().await {
+                break;
+            }
+        }
+        self.confirm_starts().await;
+        self.batches.clean_up(&self.systemd, &self.runtime).await;
+        self.report();
+    }
+
+    /// Works out what is wanted, unless that cannot be known now.
+    async fn think(&mut self) {
+        let cluster = self.cluster.borrow_and_update().clone();
+        if !cluster.complete {
+            return;
+        }
+        match self.wishes.of(&cluster).await {
+            Ok(wanted) => {
+                self.stale = false;
+                // A unit that is wanted otherwise than before gets a new chance at once.
+                let before = self.wanted.take().unwrap_or_default();
+                self.retries.retain(|unit, _| before.get(unit) == wanted.get(unit));
+                self.problems.retain(|unit, _| wanted.contains_key(unit) || self.installed.contains_key(unit));
+                self.wanted = Some(wanted);
+                self.watch_units();
+            }
+            Err(error) => debug!(error = %crate::chain(&error), "what is wanted cannot be worked out now"),
+        }
+    }
+
+    /// Tells the bus reader which units are of interest, and forgets the rest.
+    fn watch_units(&mut self) {
+        let watched: BTreeSet<UnitName> =
+            self.wanted.iter().flat_map(BTreeMap::keys).chain(self.installed.keys()).cloned().collect();
+        self.runtime.retain(|unit, _| watched.contains(unit));
+        self.since.retain(|unit, _| watched.contains(unit));
+        self.unconfirmed.retain(|unit, _| watched.contains(unit));
+        self.systemd.dirty().watch(watched);
+    }
+
+    /// Asks systemd about the units that something happened to, or about all when it is time to.
+    async fn look(&mut self) {
+        let mut dirty = self.systemd.dirty().take();
+        if self.resync <= Instant::now() {
+            self.resync = Instant::now() + jitter(RESYNC);
+            self.watch_units();
+            for unit in self.installed.keys().chain(self.wanted.iter().flat_map(BTreeMap::keys)) {
+                dirty.entry(unit.clone()).or_default();
+            }
+        }
+        for unit in self.wanted.iter().flat_map(BTreeMap::keys).filter(|unit| !self.runtime.contains_key(*unit)) {
+            dirty.entry(unit.clone()).or_default();
+        }
+        let units: Vec<UnitName> = dirty.keys().cloned().collect();
+        if !self.refresh(&units).await {
+            // Not looked at is not forgotten.
+            dirty.iter().for_each(|(unit, result)| self.systemd.dirty().mark(unit.as_str(), result.as_deref()));
+            return;
+        }
+        for (unit, result) in &dirty {
+            if let Some(result) = result {
+                self.job_ended(unit, result);
+            }
+        }
+    }
+
+    /// Reads the state of units from systemd. Returns whether it answered.
+    async fn refresh(&mut self, units: &[UnitName]) -> bool {
+        let mut listed = match self.systemd.list(units).await {
+            Ok(listed) => listed,
+            Err(error) => {
+                warn!(error = %crate::chain(&error), "cannot look at units, trying again");
+                return false;
+            }
+        };
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        for unit in units {
+            let runtime = listed.remove(unit).unwrap_or_default();
+            let since = self.since.entry(unit.clone()).or_insert((runtime.active, runtime.sub.clone(), now));
+            if (since.0, &since.1) != (runtime.active, &runtime.sub) {
+                *since = (runtime.active, runtime.sub.clone(), now);
+            }
+            if !runtime.is_down() {
+                self.unconfirmed.remove(unit);
+            }
+            self.runtime.insert(unit.clone(), runtime);
+        }
+        true
+    }
+
+    /// A job of a unit has ended, in systemd's words as `result`.
+    fn job_ended(&mut self, unit: &UnitName, result: &str) {
+        self.unconfirmed.remove(unit);
+        let down = self.runtime.get(unit).is_some_and(|runtime| runtime.active == Active::Inactive);
+        if down && !matches!(result, "done" | "canceled" | "skipped") {
+            self.problems.insert(unit.clone(), format!("its job in systemd ended with \"{result}\""));
+        }
+    }
+
+    /// Takes the steps that can be taken now. Returns whether there may be more right after.
+    async fn act(&mut self) -> bool {
+        let Some(wanted) = &self.wanted else { return false };
+        let now = Instant::now();
+        let waiting = |unit: &UnitName| {
+            self.retries.get(unit).is_some_and(|(_, at)| *at > now) || !self.runtime.contains_key(unit)
+        };
+        let actions = reconcile(wanted, &self.installed, &self.runtime);
+        let mut by_step = Steps::default();
+        for Action { unit, step, reason } in actions {
+            if waiting(&unit) {
+                continue;
+            }
+            debug!(%unit, ?step, reason, "next step");
+            match step {
+                Step::Install => by_step.install.push(unit),
+                Step::Start => by_step.start.push(unit),
+                Step::Restart => by_step.restart.push(unit),
+                Step::Stop => by_step.stop.push(unit),
+                Step::Settle => by_step.settle.push(unit),
+                Step::Remove => by_step.remove.push(unit),
+            }
+        }
+        // Files first, jobs after: mixing them makes PID 1 scan its directories anew for each unit.
+        let mut moved = self.settle(&by_step.settle);
+        moved |= self.remove(&by_step.remove).await;
+        moved |= self.install(&by_step.install).await;
+        moved |= self.jobs(&by_step).await;
+        moved
+    }
+
+    fn settle(&mut self, units: &[UnitName]) -> bool {
+        for unit in units {
+            let want = self.wanted.as_ref().and_then(|wanted| wanted.get(unit));
+            if let (Some(want), Some(entry)) = (want, self.installed.get_mut(unit)) {
+                entry.applied = want.target;
+                entry.generation = Some(want.generation);
+            }
+        }
+        !units.is_empty() && self.save()
+    }
+
+    /// Writes the manifest. Without it a restarted agent would have to guess.
+    fn save(&self) -> bool {
+        if let Err(error) = self.disk.save(&self.installed) {
+            warn!(error = %crate::chain(&error), "manifest not written");
+        }
+        true
+    }
+
+    /// A step of this unit failed: say so, and try again later.
+    fn failed(&mut self, unit: &UnitName, problem: String) {
+        let (backoff, at) =
+            self.retries.entry(unit.clone()).or_insert_with(|| (Backoff::new(RETRY.0, RETRY.1), Instant::now()));
+        *at = Instant::now() + backoff.delay();
+        if self.problems.get(unit) != Some(&problem) {
+            warn!(%unit, problem, "unit is not as it should be, trying again");
+            self.problems.insert(unit.clone(), problem);
+        }
+    }
+
+    /// A step of this unit succeeded.
+    fn succeeded(&mut self, unit: &UnitName) {
+        self.retries.remove(unit);
+        self.problems.remove(unit);
+    }
+
+    fn next_timer(&self) -> Instant {
+        let retries = self.retries.values().map(|(_, at)| *at).filter(|at| *at > Instant::now());
+        let soon = self.stale.then(|| Instant::now() + Duration::from_secs(1));
+        let times = retries.chain(self.unconfirmed.values().copied()).chain(soon);
+        times.chain([self.resync]).min().unwrap_or(self.resync)
+    }
+
+    /// Shows the states of all units to the publisher.
+    fn report(&self) {
+        let unknown = Runtime::default();
+        let wanted = self.wanted.iter().flatten();
+        let troubled =
+            wanted.filter(|(unit, _)| !self.installed.contains_key(*unit) && self.problems.contains_key(*unit));
+        let troubled = troubled.map(|(unit, want)| (unit, want.hash, Target::Loaded, None));
+        let installed = self.installed.iter().map(|(unit, entry)| (unit, entry.hash, entry.applied, entry.generation));
+        let current: BTreeMap<&UnitName, StateRecord> = installed
+            .chain(troubled)
+            .map(|(unit, hash, applied, generation)| {
+                let runtime = self.runtime.get(unit).unwrap_or(&unknown);
+                (unit, self.state(unit, hash, applied, generation, runtime))
+            })
+            .collect();
+        self.states.send_if_modified(|states| {
+            let gone: Vec<UnitName> = states.keys().filter(|unit| !current.contains_key(*unit)).cloned().collect();
+            let mut modified = !gone.is_empty();
+            gone.iter().for_each(|unit| drop(states.remove(unit)));
+            for (unit, state) in current {
+                if states.get(unit).is_none_or(|shown| **shown != state) {
+                    states.insert(unit.clone(), Arc::new(state));
+                    modified = true;
+                }
+            }
+            modified
+        });
+    }
+
+    fn state(
+        &self,
+        unit: &UnitName,
+        hash: UnitHash,
+        current: Target,
+        generation: Option<u64>,
+        runtime: &Runtime,
+    ) -> StateRecord {
+        StateRecord {
+            hash,
+            load: runtime.load.clone(),
+            active: runtime.active.to_string(),
+            sub: runtime.sub.clone(),
+            current,
+            generation: generation.unwrap_or_default(),
+            job: runtime.job.is_some() || self.unconfirmed.contains_key(unit),
+            since: self.since.get(unit).map_or(0, |(_, _, since)| *since),
+            problem: self.problems.get(unit).cloned(),
+        }
+    }
+}
+
+/// The units that each step is to be taken for.
+#[derive(Default)]
+struct Steps {
+    settle: Vec<UnitName>,
+    remove: Vec<UnitName>,
+    install: Vec<UnitName>,
+    start: Vec<UnitName>,
+    restart: Vec<UnitName>,
+    stop: Vec<UnitName>,
+}

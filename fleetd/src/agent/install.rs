@@ -1,0 +1,183 @@
+//! Putting unit files in place and taking them away.
+
+use std::path::{Path, PathBuf};
+
+use fleet_core::{
+    agent::{Active, Installed},
+    model::Target,
+    unit::{UnitFile, UnitName},
+};
+use tracing::{info, warn};
+
+use super::Agent;
+use crate::{
+    registry::Store,
+    systemd::{Systemd, SystemdError},
+};
+
+impl<S: Store, D: Systemd> Agent<S, D> {
+    /// Puts the files of a batch in place: all files are written, then made known in one call, then systemd reads
+    /// its files anew if it holds an old version of one of them. Returns whether anything was done.
+    pub(super) async fn install(&mut self, units: &[UnitName]) -> bool {
+        if units.is_empty() {
+            return false;
+        }
+        let search = match self.systemd.unit_path().await {
+            Ok(search) => search,
+            Err(error) => {
+                units.iter().for_each(|unit| self.failed(unit, crate::chain(&error)));
+                return true;
+            }
+        };
+        let wanted = |agent: &Self, unit: &UnitName| agent.wanted.as_ref().and_then(|all| all.get(unit)).copied();
+        let hashes = units.iter().filter_map(|unit| wanted(self, unit)).map(|want| want.hash);
+        let files = match self.files.get(hashes).await {
+            Ok(files) => files,
+            Err(error) => {
+                units.iter().for_each(|unit| self.failed(unit, crate::chain(&error)));
+                return true;
+            }
+        };
+        let (mut link, mut enable, mut replaced) = (Vec::new(), Vec::new(), Vec::new());
+        for unit in units {
+            let Some(want) = wanted(self, unit) else { continue };
+            let Some(file) = files.get(&want.hash) else {
+                self.failed(unit, format!("the store has no file {}: submit the unit again", want.hash));
+                continue;
+            };
+            match self.place(unit, file, &search).await {
+                Ok(was_there) => {
+                    if was_there {
+                        replaced.push(unit.clone());
+                    }
+                    let batch = if file.has_section("Install") { &mut enable } else { &mut link };
+                    batch.push(unit.clone());
+                }
+                Err(problem) => self.failed(unit, problem),
+            }
+        }
+        let mut placed = self.make_known(&link, false).await;
+        placed.extend(self.make_known(&enable, true).await);
+        self.reload_for(&replaced).await;
+        for unit in &placed {
+            if let Some(want) = wanted(self, unit) {
+                let entry = Installed { hash: want.hash, applied: Target::Loaded, generation: Some(want.generation) };
+                info!(%unit, hash = %want.hash, "unit installed");
+                self.installed.insert(unit.clone(), entry);
+                self.succeeded(unit);
+            }
+        }
+        self.watch_units();
+        self.refresh(&placed).await;
+        self.save()
+    }
+
+    /// Writes the file of one unit. Returns whether there was one before.
+    async fn place(&mut self, unit: &UnitName, file: &UnitFile, search: &[PathBuf]) -> Result<bool, String> {
+        let was_there = self.installed.contains_key(unit);
+        if !was_there && let Some(foreign) = self.foreign(unit, search) {
+            return Err(foreign);
+        }
+        if self.runtime.get(unit).is_some_and(|runtime| runtime.active == Active::Failed) {
+            // A failed unit stays loaded, and would start again from its old file.
+            if let Err(error) = self.systemd.reset_failed(unit).await {
+                warn!(%unit, error = %crate::chain(&error), "failure not reset");
+            }
+        }
+        self.disk.write(unit, &file.canonical()).map_err(|error| crate::chain(&error))?;
+        Ok(was_there)
+    }
+
+    /// Whether the host has a unit of this name that is not fleet's; then says which.
+    fn foreign(&self, unit: &UnitName, search: &[PathBuf]) -> Option<String> {
+        let elsewhere = |path: &Path| path.symlink_metadata().is_ok() && !self.disk.owns(path);
+        let found = search.iter().map(|directory| directory.join(unit.as_str())).find(|path| elsewhere(path));
+        if let Some(path) = found {
+            return Some(format!(
+                "this host has a unit of that name that is not fleet's: {}; it is left alone",
+                path.display()
+            ));
+        }
+        let running = self.runtime.get(unit).is_some_and(|runtime| !runtime.is_down());
+        running.then(|| "this host runs a unit of that name that is not fleet's; it is left alone".into())
+    }
+
+    /// Links, or enables, a batch; when the batch is refused, unit by unit. Returns those that it worked for.
+    async fn make_known(&mut self, units: &[UnitName], enable: bool) -> Vec<UnitName> {
+        if units.is_empty() {
+            return Vec::new();
+        }
+        let paths: Vec<PathBuf> = units.iter().map(|unit| self.disk.path(unit)).collect();
+        match self.know(&paths, enable).await {
+            Ok(()) => return units.to_vec(),
+            Err(SystemdError::Unavailable(source)) => {
+                let problem = crate::chain(&SystemdError::Unavailable(source));
+                units.iter().for_each(|unit| self.failed(unit, problem.clone()));
+                return Vec::new();
+            }
+            Err(SystemdError::Refused { .. }) => {}
+        }
+        let mut known = Vec::new();
+        for (unit, path) in units.iter().zip(paths) {
+            match self.know(&[path], enable).await {
+                Ok(()) => known.push(unit.clone()),
+                Err(error) => self.failed(unit, crate::chain(&error)),
+            }
+        }
+        known
+    }
+
+    async fn know(&self, paths: &[PathBuf], enable: bool) -> Result<(), SystemdError> {
+        if enable { self.systemd.enable(paths).await } else { self.systemd.link(paths).await }
+    }
+
+    /// Makes systemd read its files anew if it holds an old version of one of these; once for all of them.
+    async fn reload_for(&self, units: &[UnitName]) {
+        for unit in units {
+            match self.systemd.needs_reload(unit).await {
+                Ok(false) => continue,
+                Ok(true) => info!(%unit, "systemd holds an old version of a file, reloading"),
+                Err(error) => warn!(%unit, error = %crate::chain(&error), "cannot tell whether to reload, reloading"),
+            }
+            if let Err(error) = self.systemd.reload().await {
+                warn!(error = %crate::chain(&error), "reload failed");
+            }
+            return;
+        }
+    }
+
+    /// Takes units that are down away from the host. Returns whether anything was done.
+    pub(super) async fn remove(&mut self, units: &[UnitName]) -> bool {
+        if units.is_empty() {
+            return false;
+        }
+        if let Err(error) = self.systemd.disable(units).await {
+            warn!(error = %crate::chain(&error), "units not disabled in one go, trying one by one");
+            for unit in units {
+                if let Err(error) = self.systemd.disable(std::slice::from_ref(unit)).await {
+                    self.failed(unit, crate::chain(&error));
+                }
+            }
+        }
+        for unit in units {
+            if self.retries.contains_key(unit) {
+                continue;
+            }
+            if let Err(error) = self.disk.remove(unit) {
+                self.failed(unit, crate::chain(&error));
+                continue;
+            }
+            if self.runtime.get(unit).is_some_and(|runtime| runtime.active == Active::Failed)
+                && let Err(error) = self.systemd.reset_failed(unit).await
+            {
+                warn!(%unit, error = %crate::chain(&error), "failure not reset");
+            }
+            info!(%unit, "unit removed");
+            self.installed.remove(unit);
+            self.runtime.remove(unit);
+            self.succeeded(unit);
+        }
+        self.watch_units();
+        self.save()
+    }
+}

@@ -1,0 +1,182 @@
+//! Starting and stopping units.
+//!
+//! Several starts go through one runtime target with `Wants=` of them all and a single `StartUnit`: that is a third
+//! faster than starting each, and to the bus it is one job. Other jobs are queued one by one, with few unfinished
+//! at a time. How a unit fared is always read from the unit itself.
+
+use std::{collections::BTreeMap, fs, path::PathBuf, time::Duration};
+
+use fleet_core::{agent::Runtime, model::Target, unit::UnitName};
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use super::{Agent, Steps};
+use crate::{
+    registry::Store,
+    systemd::{Systemd, Verb},
+};
+
+/// Most unfinished jobs at a time that were queued one by one. With about 500 of one client PID 1 falls off the
+/// bus; past 128 unanswered calls the bus refuses more.
+const WINDOW: usize = 64;
+/// Where targets of batches lie.
+const RUNTIME_UNITS: &str = "/run/systemd/system";
+/// What their names begin with.
+const PREFIX: &str = "fleet-batch-";
+/// How long after its batch was started a unit may show nothing of it.
+const CONFIRM: Duration = Duration::from_secs(2);
+
+impl<S: Store, D: Systemd> Agent<S, D> {
+    /// Queues jobs as far as the window allows. Returns whether anything was done.
+    pub(super) async fn jobs(&mut self, steps: &Steps) -> bool {
+        let unfinished = self.runtime.values().filter(|runtime| runtime.job.is_some()).count();
+        let mut window = WINDOW.saturating_sub(unfinished);
+        let mut touched: Vec<UnitName> = Vec::new();
+        for (units, verb) in [(&steps.stop, Verb::Stop), (&steps.restart, Verb::Restart)] {
+            for unit in units.iter().take(window) {
+                self.queue(verb, unit).await;
+                touched.push(unit.clone());
+            }
+            window = window.saturating_sub(units.len());
+        }
+        match &steps.start[..] {
+            [] => {}
+            [unit] => {
+                self.queue(Verb::Start, unit).await;
+                touched.push(unit.clone());
+            }
+            units => {
+                self.start_batch(units).await;
+                touched.extend_from_slice(units);
+            }
+        }
+        if touched.is_empty() {
+            return false;
+        }
+        self.refresh(&touched).await;
+        self.save();
+        // Whatever comes next waits for systemd, which will say so.
+        false
+    }
+
+    /// Queues one job, and remembers what it brings the unit to.
+    async fn queue(&mut self, verb: Verb, unit: &UnitName) {
+        match self.systemd.queue(verb, unit.as_str()).await {
+            Ok(()) => {
+                info!(%unit, verb = verb.as_str(), "job queued");
+                self.succeeded(unit);
+                if verb != Verb::Stop {
+                    self.launched(unit);
+                }
+            }
+            Err(error) => self.failed(unit, crate::chain(&error)),
+        }
+    }
+
+    fn launched(&mut self, unit: &UnitName) {
+        let want = self.wanted.as_ref().and_then(|wanted| wanted.get(unit));
+        if let (Some(want), Some(entry)) = (want, self.installed.get_mut(unit)) {
+            entry.applied = Target::Launched;
+            entry.generation = Some(want.generation);
+        }
+    }
+
+    async fn start_batch(&mut self, units: &[UnitName]) {
+        let target = match self.batches.write(units) {
+            Ok(target) => target,
+            Err(error) => {
+                warn!(%error, "cannot write the target of a batch, starting units one by one");
+                for unit in units.iter().take(WINDOW) {
+                    self.queue(Verb::Start, unit).await;
+                }
+                return;
+            }
+        };
+        if let Err(error) = self.systemd.queue(Verb::Start, &target).await {
+            units.iter().for_each(|unit| self.failed(unit, crate::chain(&error)));
+            return;
+        }
+        info!(units = units.len(), target, "batch started");
+        for unit in units {
+            self.succeeded(unit);
+            self.launched(unit);
+            self.unconfirmed.insert(unit.clone(), Instant::now() + CONFIRM);
+        }
+    }
+
+    /// Starts the units of a batch by themselves that show no sign of it: systemd leaves a wanted unit out of a
+    /// transaction that it cannot be part of, and says nothing.
+    pub(super) async fn confirm_starts(&mut self) {
+        let now = Instant::now();
+        let overdue: Vec<UnitName> =
+            self.unconfirmed.iter().filter(|(_, at)| **at <= now).map(|(unit, _)| unit.clone()).collect();
+        for unit in &overdue {
+            self.unconfirmed.remove(unit);
+            self.queue(Verb::Start, unit).await;
+        }
+        if !overdue.is_empty() {
+            self.refresh(&overdue).await;
+        }
+    }
+}
+
+/// The targets of batches whose units still have jobs.
+#[derive(Debug, Default)]
+pub(super) struct Batches {
+    count: u64,
+    open: BTreeMap<String, Vec<UnitName>>,
+}
+
+impl Batches {
+    /// No batches; deletes the targets that an earlier run left behind.
+    pub(super) fn new() -> Self {
+        let left = fs::read_dir(RUNTIME_UNITS).into_iter().flatten().flatten().filter(|entry| {
+            let name = entry.file_name();
+            name.to_str().is_some_and(|name| name.starts_with(PREFIX) && name.ends_with(".target"))
+        });
+        for entry in left {
+            if let Err(error) = fs::remove_file(entry.path()) {
+                warn!(path = %entry.path().display(), %error, "target of an old batch not deleted");
+            }
+        }
+        Self::default()
+    }
+
+    /// Writes the target that wants all of `units`. Returns its name.
+    fn write(&mut self, units: &[UnitName]) -> std::io::Result<String> {
+        self.count += 1;
+        let name = format!("{PREFIX}{}-{}.target", std::process::id(), self.count);
+        // Without default dependencies the target neither waits for its units nor orders itself among others.
+        let mut text = String::from("[Unit]\nDescription=Units that fleet starts together\nDefaultDependencies=no\n");
+        for unit in units {
+            text.push_str("Wants=");
+            // A percent sign cannot occur in a unit name; a backslash is literal in a value.
+            text.push_str(unit.as_str());
+            text.push('\n');
+        }
+        fs::create_dir_all(RUNTIME_UNITS)?;
+        fs::write(path(&name), text)?;
+        self.open.insert(name.clone(), units.to_vec());
+        Ok(name)
+    }
+
+    /// Takes away the targets whose units have no job any more: a target that wants a unit keeps it loaded.
+    pub(super) async fn clean_up<D: Systemd>(&mut self, systemd: &D, runtime: &BTreeMap<UnitName, Runtime>) {
+        let busy = |unit: &UnitName| runtime.get(unit).is_some_and(|runtime| runtime.job.is_some());
+        let done: Vec<String> =
+            self.open.iter().filter(|(_, units)| !units.iter().any(busy)).map(|(name, _)| name.clone()).collect();
+        for name in done {
+            self.open.remove(&name);
+            if let Err(error) = fs::remove_file(path(&name)) {
+                warn!(target = name, %error, "target of a batch not deleted");
+            }
+            if let Err(error) = systemd.queue(Verb::Stop, &name).await {
+                warn!(target = name, error = %crate::chain(&error), "target of a batch not stopped");
+            }
+        }
+    }
+}
+
+fn path(target: &str) -> PathBuf {
+    PathBuf::from(RUNTIME_UNITS).join(target)
+}

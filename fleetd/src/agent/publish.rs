@@ -1,0 +1,204 @@
+//! Publishing the states of this host's units.
+//!
+//! In: the states as the agent sees them now, and the lease to write them with. Out: `state/<machine>/<unit>` in
+//! the store, equal to them. States are written when they change: the first change at once, further ones every
+//! 200 ms, up to 100 in a transaction; a unit that flaps is written every 2 s at most, its last state always.
+//! A new lease begins with a look at what the store already has, so taking up an old lease again writes nothing.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use fleet_core::{
+    model::{Key, Keys, MachineId, Record, StateRecord},
+    unit::UnitName,
+};
+use imbl::OrdMap;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, sleep_until},
+};
+use tracing::{debug, warn};
+
+use crate::{
+    backoff::Backoff,
+    machine::Registration,
+    registry::{Guard, Store, StoreError, Transaction, Write},
+};
+
+/// The states of a host's units.
+pub type States = OrdMap<UnitName, Arc<StateRecord>>;
+
+/// Shortest time between two transactions.
+const COALESCE: Duration = Duration::from_millis(200);
+/// Most states in one transaction.
+const BATCH: usize = 100;
+/// A unit may change this often in a window before it counts as flapping.
+const BURST: u32 = 10;
+/// The window.
+const WINDOW: Duration = Duration::from_secs(10);
+/// Shortest time between two writes of a flapping unit.
+const FLAPPING: Duration = Duration::from_secs(2);
+
+/// Keeps the store equal to `states`. Runs until dropped.
+pub async fn run<S: Store>(
+    store: S,
+    keys: Keys,
+    machine: MachineId,
+    mut states: watch::Receiver<States>,
+    mut registration: watch::Receiver<Option<Registration>>,
+) {
+    let mut publisher = Publisher { store, keys, machine, published: BTreeMap::new(), pace: HashMap::new() };
+    let mut known: Option<Registration> = None;
+    let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
+    loop {
+        let current = registration.borrow_and_update().clone();
+        let now = states.borrow_and_update().clone();
+        let outcome = match &current {
+            None => Ok(None),
+            Some(registered) => {
+                let synced = if known.as_ref() == Some(registered) { Ok(()) } else { publisher.read_back().await };
+                match synced {
+                    Ok(()) => {
+                        known.clone_from(&current);
+                        publisher.write(registered, &now).await
+                    }
+                    Err(error) => Err(error),
+                }
+            }
+        };
+        let due = match outcome {
+            Ok(due) => {
+                backoff.reset();
+                due
+            }
+            Err(error) => {
+                debug!(error = %crate::chain(&error), "states not published, trying again");
+                // A write may have happened all the same: look again before the next.
+                known = None;
+                Some(Instant::now() + backoff.delay())
+            }
+        };
+        sleep(COALESCE).await;
+        // Both receivers keep what they have not shown yet, so no arm loses anything when another wins.
+        let waited = tokio::select! {
+            changed = states.changed() => changed,
+            changed = registration.changed() => changed,
+            () = async { match due { Some(due) => sleep_until(due).await, None => std::future::pending().await } } => Ok(()),
+        };
+        if waited.is_err() {
+            return;
+        }
+    }
+}
+
+struct Publisher<S> {
+    store: S,
+    keys: Keys,
+    machine: MachineId,
+    published: BTreeMap<UnitName, StateRecord>,
+    pace: HashMap<UnitName, Pace>,
+}
+
+/// How often a unit was written lately.
+struct Pace {
+    window: Instant,
+    count: u32,
+    last: Instant,
+}
+
+impl<S: Store> Publisher<S> {
+    /// Reads what the store has of this machine.
+    async fn read_back(&mut self) -> Result<(), StoreError> {
+        self.published.clear();
+        let mut range = self.keys.under(&format!("state/{}/", self.machine));
+        loop {
+            let page = self.store.list(&range, None, 1000).await?;
+            for stored in &page.entries {
+                let Some(Key::State(_, unit)) = self.keys.parse(&stored.key) else { continue };
+                match StateRecord::decode(&stored.value) {
+                    Ok(record) => drop(self.published.insert(unit, record)),
+                    Err(error) => warn!(key = stored.key, error = %crate::chain(&error), "state cannot be read"),
+                }
+            }
+            match page.entries.last().filter(|_| page.more) {
+                Some(last) => range.0 = format!("{}\0", last.key),
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// Writes what differs. Returns when to write again those that flap, if there are such.
+    async fn write(&mut self, registered: &Registration, states: &States) -> Result<Option<Instant>, StoreError> {
+        let now = Instant::now();
+        let mut due: Option<Instant> = None;
+        let mut changes: Vec<(UnitName, Option<Arc<StateRecord>>)> = Vec::new();
+        for unit in self.published.keys().filter(|unit| !states.contains_key(*unit)) {
+            changes.push((unit.clone(), None));
+        }
+        for (unit, state) in states {
+            if self.published.get(unit).is_some_and(|published| same(published, state)) {
+                continue;
+            }
+            match self.pace.get(unit).and_then(|pace| pace.earliest(now)).filter(|earliest| *earliest > now) {
+                Some(later) => due = Some(due.map_or(later, |due| due.min(later))),
+                None => changes.push((unit.clone(), Some(Arc::clone(state)))),
+            }
+        }
+        for changes in changes.chunks(BATCH) {
+            let writes = changes.iter().map(|(unit, state)| {
+                let key = self.keys.format(&Key::State(self.machine.clone(), unit.clone()));
+                match state {
+                    Some(state) => Write::Put { key, value: state.encode(), lease: Some(registered.lease) },
+                    None => Write::Delete { key },
+                }
+            });
+            let machine = self.keys.format(&Key::Machine(self.machine.clone()));
+            let transaction =
+                Transaction { guards: vec![Guard::CreatedAt(machine, registered.revision)], writes: writes.collect() };
+            if self.store.commit(transaction).await?.is_none() {
+                // This registration is over; the next one begins with what the store has.
+                return Err(StoreError::LeaseGone);
+            }
+            for (unit, state) in changes {
+                match state {
+                    Some(state) => {
+                        self.published.insert(unit.clone(), StateRecord::clone(state));
+                        self.pace.entry(unit.clone()).or_insert_with(|| Pace::new(now)).wrote(now);
+                    }
+                    None => {
+                        self.published.remove(unit);
+                        self.pace.remove(unit);
+                    }
+                }
+            }
+        }
+        Ok(due)
+    }
+}
+
+impl Pace {
+    fn new(now: Instant) -> Self {
+        Self { window: now, count: 0, last: now }
+    }
+
+    fn wrote(&mut self, now: Instant) {
+        if now - self.window > WINDOW {
+            (self.window, self.count) = (now, 0);
+        }
+        self.count += 1;
+        self.last = now;
+    }
+
+    /// When the unit may be written again; `None` for at once.
+    fn earliest(&self, now: Instant) -> Option<Instant> {
+        (self.count >= BURST && now - self.window <= WINDOW).then(|| self.last + FLAPPING)
+    }
+}
+
+/// Equal but for the time: a restarted fleetd does not know since when a unit has been as it is.
+fn same(one: &StateRecord, other: &StateRecord) -> bool {
+    *one == StateRecord { since: one.since, ..other.clone() }
+}

@@ -1,0 +1,126 @@
+//! The engine: decides which machine runs which unit. One leads; the others wait to.
+//!
+//! In: the view of the cluster. Out: transactions on `sched/`, which nothing else writes. Each is guarded by the
+//! leader's key in the election, so one whose leadership is over cannot write, however late its packets arrive;
+//! and by the revisions that its decisions rest on, so a decision about what has changed meanwhile is dropped and
+//! made again.
+//!
+//! At most [`CANDIDATES`] daemons of a cluster campaign; the others watch the election and step in when one leaves.
+
+mod lead;
+mod translate;
+
+use std::time::Duration;
+
+use fleet_core::model::{Keys, MachineId};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use crate::{
+    backoff::Backoff,
+    metrics::Metrics,
+    registry::{LeaseId, Store, StoreError, Watch, files::Files, lease, view::View},
+};
+
+/// Most daemons that campaign at a time: enough to survive what etcd survives.
+const CANDIDATES: usize = 5;
+
+/// A candidate, and the engine while it leads.
+pub struct Engine<S> {
+    /// The registry.
+    pub store: S,
+    /// The keys in it.
+    pub keys: Keys,
+    /// The view of the cluster.
+    pub view: View<S>,
+    /// Unit files.
+    pub files: Files<S>,
+    /// This host.
+    pub machine: MachineId,
+    /// How long a machine, and a leader, may be silent before it counts as dead.
+    pub ttl: Duration,
+    /// Counters.
+    pub metrics: Metrics,
+}
+
+impl<S: Store> Engine<S> {
+    /// Stands for election, and leads when elected, until `shutdown`; then resigns.
+    pub async fn run(&self, shutdown: &CancellationToken) {
+        let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(10));
+        while !shutdown.is_cancelled() {
+            let term = self.term(shutdown);
+            match term.await {
+                Ok(()) => backoff.reset(),
+                Err(error) => debug!(error = %crate::chain(&error), "candidacy failed, trying again"),
+            }
+            tokio::select! {
+                () = shutdown.cancelled() => {}
+                () = sleep(backoff.delay()) => {}
+            }
+        }
+    }
+
+    /// One candidacy, from finding a place to the end of the leadership.
+    async fn term(&self, shutdown: &CancellationToken) -> Result<(), StoreError> {
+        tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            place = self.wait_for_place() => place?,
+        }
+        let lease = self.store.grant(self.ttl).await?;
+        let (acknowledged, last) = watch::channel(Instant::now());
+        let outcome = tokio::select! {
+            () = shutdown.cancelled() => Ok(()),
+            () = lease::keep(&self.store, lease, self.ttl, &acknowledged) => Err(StoreError::LeaseGone),
+            () = self.silent_too_long(last) => Ok(()),
+            outcome = self.campaign_and_lead(lease) => outcome,
+        };
+        self.metrics.leader.set(0);
+        // Resign: the next candidate leads at once instead of a TTL later.
+        if let Err(error) = self.store.revoke(lease).await {
+            debug!(error = %crate::chain(&error), "could not resign, leadership ends with its lease");
+        }
+        outcome
+    }
+
+    async fn campaign_and_lead(&self, lease: LeaseId) -> Result<(), StoreError> {
+        let leadership = self.store.campaign(&self.keys.election(), self.machine.as_str(), lease).await?;
+        info!(revision = leadership.revision, "elected: this host's engine leads");
+        self.metrics.leader.set(1);
+        let outcome = lead::lead(self, &leadership).await;
+        match &outcome {
+            Ok(()) => info!("another engine leads"),
+            Err(error) => warn!(error = %crate::chain(error), "leadership ended"),
+        }
+        outcome
+    }
+
+    /// Returns when the lease might have run out for all that is known here. The leader then stops at once: the
+    /// guard would stop its writes, but it must not even believe that it leads.
+    async fn silent_too_long(&self, mut acknowledged: watch::Receiver<Instant>) {
+        let margin = self.ttl / 10;
+        loop {
+            let deadline = *acknowledged.borrow_and_update() + self.ttl - margin;
+            tokio::select! {
+                () = sleep_until(deadline) => return,
+                changed = acknowledged.changed() => if changed.is_err() { return },
+            }
+        }
+    }
+
+    /// Waits until fewer than [`CANDIDATES`] campaign.
+    async fn wait_for_place(&self) -> Result<(), StoreError> {
+        let range = self.keys.under("election/engine/");
+        loop {
+            let candidates = self.store.list(&range, None, CANDIDATES).await?;
+            if candidates.entries.len() < CANDIDATES {
+                return Ok(());
+            }
+            let mut watch = self.store.watch(&range, candidates.revision + 1).await?;
+            watch.next().await?;
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! The HTTP API: CoreOS fleet's version 1, and a few resources more.
+//!
+//! The same routes answer under `/fleet/v1` and `/v1-alpha`, on every listener. Reads are answered from the view of
+//! the cluster; while etcd is out of reach from what was seen last, with its age in a `Fleet-Age` header (seconds).
+//! Writes go to etcd at once, and fail with 503 without it. Answers have CoreOS fleet's statuses and words.
+
+mod discovery;
+mod error;
+mod listen;
+mod machines;
+mod page;
+mod state;
+mod status;
+mod units;
+mod watch;
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Json, Router,
+    extract::{Request, State},
+    http::{HeaderName, HeaderValue, Method, header},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::any,
+};
+use fleet_core::model::Keys;
+use tokio_util::sync::CancellationToken;
+
+pub use self::{error::ApiError, listen::Listeners};
+use crate::{
+    machine::Refusal,
+    metrics::Metrics,
+    registry::{Store, files::Files, view::View},
+};
+
+/// What the handlers work with.
+pub struct Api<S> {
+    /// The registry.
+    pub store: S,
+    /// The keys in it.
+    pub keys: Keys,
+    /// The view of the cluster.
+    pub view: View<S>,
+    /// Unit files.
+    pub files: Files<S>,
+    /// Most entities on a page.
+    pub token_limit: u16,
+    /// Why this host may not serve, if that is so.
+    pub refusal: tokio::sync::watch::Receiver<Refusal>,
+    /// Counters.
+    pub metrics: Metrics,
+}
+
+/// How an answer says that its contents are old.
+static AGE: HeaderName = HeaderName::from_static("fleet-age");
+/// How long requests under way may take when fleetd ends.
+const GRACE: Duration = Duration::from_secs(2);
+
+type Shared<S> = State<Arc<Api<S>>>;
+
+/// All routes.
+pub fn router<S: Store>(api: Arc<Api<S>>) -> Router {
+    let v1 = Router::new()
+        .route("/machines", any(machines::collection::<S>))
+        .route("/units", any(units::collection::<S>))
+        .route("/units/{name}", any(units::one::<S>))
+        .route("/units/{name}/why", any(status::why::<S>))
+        .route("/units/{name}/restart", any(units::restart::<S>))
+        .route("/state", any(state::collection::<S>))
+        .route("/state/{name}", any(state::one::<S>))
+        .route("/watch", any(watch::watch::<S>))
+        .route("/discovery", any(discovery::discovery));
+    Router::new()
+        .nest("/fleet/v1", v1.clone())
+        .nest("/v1-alpha", v1)
+        .route("/metrics", any(metrics::<S>))
+        .route("/", any(method_not_allowed))
+        .route("/fleet/v1", any(method_not_allowed))
+        .route("/v1-alpha", any(method_not_allowed))
+        .fallback(not_found)
+        .layer(middleware::from_fn_with_state(Arc::clone(&api), around::<S>))
+        .with_state(api)
+}
+
+/// Answers on all listeners until `shutdown`.
+pub async fn serve(router: Router, listeners: Listeners, shutdown: CancellationToken) {
+    let serving = listeners.serve(router, shutdown.clone());
+    tokio::pin!(serving);
+    tokio::select! {
+        () = &mut serving => return,
+        () = shutdown.cancelled() => {}
+    }
+    // Watches have no end of their own.
+    let _ = tokio::time::timeout(GRACE, serving).await;
+}
+
+/// What every answer has in common.
+async fn around<S: Store>(State(api): Shared<S>, request: Request, next: Next) -> Response {
+    api.metrics.requests.inc();
+    let refusal = api.refusal.borrow().clone();
+    let mut response = match refusal {
+        Some(reason) => ApiError::unavailable(&reason).into_response(),
+        None => next.run(request).await,
+    };
+    let server = concat!("fleetd/", env!("CARGO_PKG_VERSION"));
+    response.headers_mut().insert(header::SERVER, HeaderValue::from_static(server));
+    response
+}
+
+/// A body, and its age when it is old.
+fn aged<T: serde::Serialize>(body: T, age: Option<Duration>) -> Response {
+    let mut response = Json(body).into_response();
+    if let Some(age) = age {
+        response.headers_mut().insert(AGE.clone(), HeaderValue::from(age.as_secs()));
+    }
+    response
+}
+
+/// Lets only these methods through.
+fn only(method: &Method, allowed: &[Method], names: &str) -> Result<(), ApiError> {
+    if allowed.contains(method) {
+        return Ok(());
+    }
+    Err(ApiError::method_not_allowed(&format!("only {names} supported against this resource")))
+}
+
+async fn metrics<S: Store>(State(api): Shared<S>) -> String {
+    api.metrics.render()
+}
+
+async fn not_found() -> ApiError {
+    ApiError::not_found("")
+}
+
+async fn method_not_allowed() -> ApiError {
+    ApiError::method_not_allowed("")
+}

@@ -1,0 +1,126 @@
+//! The sockets that the API listens on: handed over by systemd, or opened here.
+
+use std::{
+    fs, io,
+    net::SocketAddr,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context;
+use axum::Router;
+use tokio::net::{TcpListener, UnixListener};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{info, warn};
+
+/// All listeners of this daemon.
+#[derive(Default)]
+pub struct Listeners {
+    unix: Vec<UnixListener>,
+    tcp: Vec<TcpListener>,
+    /// Sockets made here, which go when the daemon does.
+    made: Vec<PathBuf>,
+}
+
+impl Listeners {
+    /// The sockets that systemd handed over (`sd_listen_fds(3)`), any number of unix and TCP ones.
+    ///
+    /// # Errors
+    /// A descriptor that is neither.
+    pub fn from_systemd() -> anyhow::Result<Self> {
+        let mut listeners = Self::default();
+        let mut handed = listenfd::ListenFd::from_env();
+        for index in 0..handed.len() {
+            if let Ok(Some(listener)) = handed.take_unix_listener(index) {
+                listener.set_nonblocking(true)?;
+                listeners.unix.push(UnixListener::from_std(listener)?);
+            } else if let Some(listener) = handed
+                .take_tcp_listener(index)
+                .with_context(|| format!("socket {index} from systemd cannot be used"))?
+            {
+                listener.set_nonblocking(true)?;
+                listeners.tcp.push(TcpListener::from_std(listener)?);
+            }
+        }
+        Ok(listeners)
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.unix.is_empty() && self.tcp.is_empty()
+    }
+
+    /// Opens a unix socket for root and the group `fleet`. A socket that nobody listens on any more is replaced.
+    ///
+    /// # Errors
+    /// Another daemon listens there, or the socket cannot be made.
+    pub fn open_unix(&mut self, path: &Path) -> anyhow::Result<()> {
+        if std::os::unix::net::UnixStream::connect(path).is_ok() {
+            anyhow::bail!("{} is in use: another fleetd runs on this host", path.display());
+        }
+        let describe = || format!("cannot listen on {}", path.display());
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error).with_context(describe),
+            _ => {}
+        }
+        let listener = UnixListener::bind(path).with_context(describe)?;
+        fs::set_permissions(path, fs::Permissions::from_mode(0o660)).with_context(describe)?;
+        match group("fleet") {
+            Some(group) => std::os::unix::fs::chown(path, None, Some(group)).with_context(describe)?,
+            None => warn!("there is no group `fleet`: only root can use {}", path.display()),
+        }
+        self.unix.push(listener);
+        self.made.push(path.into());
+        Ok(())
+    }
+
+    /// Opens a TCP port. Whoever reaches it rules the cluster: there is no authentication yet.
+    ///
+    /// # Errors
+    /// The port cannot be opened.
+    pub async fn open_tcp(&mut self, address: SocketAddr) -> anyhow::Result<()> {
+        let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
+        self.tcp.push(listener);
+        Ok(())
+    }
+
+    /// Answers on all of them until `shutdown`.
+    pub(super) async fn serve(self, router: Router, shutdown: CancellationToken) {
+        let tasks = TaskTracker::new();
+        for listener in self.unix {
+            info!(address = ?listener.local_addr().ok(), "listening");
+            let (router, shutdown) = (router.clone(), shutdown.clone());
+            tasks.spawn(async move {
+                let serving = axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned());
+                if let Err(error) = serving.await {
+                    warn!(%error, "listener broke");
+                }
+            });
+        }
+        for listener in self.tcp {
+            info!(address = ?listener.local_addr().ok(), "listening");
+            let (router, shutdown) = (router.clone(), shutdown.clone());
+            tasks.spawn(async move {
+                let serving = axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned());
+                if let Err(error) = serving.await {
+                    warn!(%error, "listener broke");
+                }
+            });
+        }
+        tasks.close();
+        tasks.wait().await;
+        for path in self.made {
+            if let Err(error) = fs::remove_file(&path) {
+                warn!(path = %path.display(), %error, "socket not removed");
+            }
+        }
+    }
+}
+
+/// The number of a group, from `/etc/group` (`group(5)`).
+fn group(name: &str) -> Option<u32> {
+    let groups = fs::read_to_string("/etc/group").ok()?;
+    let mut lines = groups.lines().map(|line| line.split(':'));
+    lines.find_map(|mut fields| (fields.next()? == name).then(|| fields.nth(1)?.parse().ok())?)
+}

@@ -1,0 +1,177 @@
+//! `/machines`: the hosts, and their metadata.
+
+use std::collections::BTreeMap;
+
+use axum::{
+    body::Bytes,
+    extract::{Query, State},
+    http::{Method, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use fleet_core::model::{
+    Key, MachineId, MetadataEdits, Record,
+    api::{Machine, MachinePage},
+    apply_edits,
+};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{Api, ApiError, Shared, aged, page::page};
+use crate::registry::{Guard, Store, Transaction, Write};
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Paging {
+    pub(super) next_page_token: Option<String>,
+}
+
+/// `GET` and `PATCH /machines`
+pub(super) async fn collection<S: Store>(
+    State(api): Shared<S>,
+    method: Method,
+    Query(paging): Query<Paging>,
+    body: Bytes,
+) -> Result<Response, ApiError> {
+    match method {
+        Method::GET => list(&api, &paging).await,
+        Method::PATCH => {
+            edit(&api, &body).await?;
+            Ok((StatusCode::NO_CONTENT, [(header::CONTENT_TYPE, "application/json")]).into_response())
+        }
+        _ => Err(ApiError::method_not_allowed("only GET and PATCH supported against this resource")),
+    }
+}
+
+async fn list<S: Store>(api: &Api<S>, paging: &Paging) -> Result<Response, ApiError> {
+    let reading = api.view.read().await?;
+    let machines = reading.cluster.machines.iter().map(|(id, machine)| {
+        let edits = reading.cluster.metadata.get(id).map(|edits| &*edits.record);
+        Machine {
+            id: id.to_string(),
+            metadata: apply_edits(machine.record.metadata.clone(), edits),
+            primary_ip: machine.record.address.clone(),
+            hostname: machine.record.hostname.clone(),
+        }
+    });
+    let (machines, next_page_token) = page(machines.collect(), paging.next_page_token.as_deref(), api.token_limit)?;
+    Ok(aged(MachinePage { machines, next_page_token }, reading.age))
+}
+
+/// One operation of a JSON Patch on metadata.
+#[derive(Debug, PartialEq)]
+struct Operation {
+    machine: MachineId,
+    key: String,
+    /// `None` removes the key.
+    value: Option<String>,
+}
+
+/// Carries out all operations, in order, or none.
+async fn edit<S: Store>(api: &Api<S>, body: &[u8]) -> Result<(), ApiError> {
+    let mut by_machine: BTreeMap<MachineId, Vec<Operation>> = BTreeMap::new();
+    for operation in parse(body)? {
+        by_machine.entry(operation.machine.clone()).or_default().push(operation);
+    }
+    for (machine, operations) in by_machine {
+        let key = api.keys.format(&Key::Metadata(machine));
+        loop {
+            let stored = api.store.get(std::slice::from_ref(&key)).await?.entries.pop();
+            let revision = stored.as_ref().map_or(0, |stored| stored.mod_revision);
+            let mut edits = stored.and_then(|stored| MetadataEdits::decode(&stored.value).ok()).unwrap_or_default();
+            for Operation { key, value, .. } in &operations {
+                edits.edits.insert(key.clone(), value.clone());
+            }
+            let guards = vec![Guard::Unchanged(key.clone(), revision)];
+            let writes = vec![Write::put(key.clone(), edits.encode())];
+            if let Some(revision) = api.store.commit(Transaction { guards, writes }).await? {
+                api.view.seen(revision).await;
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Reads a patch; every operation is checked before any is done.
+fn parse(body: &[u8]) -> Result<Vec<Operation>, ApiError> {
+    let operations: Value = serde_json::from_slice(body).map_err(|error| ApiError::bad_request(&error.to_string()))?;
+    let Value::Array(operations) = operations else {
+        return Err(ApiError::bad_request(&format!(
+            "json: cannot unmarshal {} into Go value of type []api.machineMetadataOp",
+            kind(&operations)
+        )));
+    };
+    operations.iter().map(operation).collect()
+}
+
+fn operation(value: &Value) -> Result<Operation, ApiError> {
+    let bad = |message| Err(ApiError::bad_request(message));
+    let text = |name: &str| value.get(name).and_then(Value::as_str).unwrap_or_default();
+    let op = text("op");
+    if !["add", "remove", "replace"].contains(&op) {
+        return bad("invalid op: expect add, remove, or replace");
+    }
+    let path: Vec<&str> = text("path").split('/').collect();
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
+    let (machine, key) = match path[..] {
+        ["", machine, "metadata", key] if !key.is_empty() && key.chars().all(allowed) => (machine, key),
+        _ => return bad("machine metadata path invalid"),
+    };
+    let Ok(machine) = MachineId::new(machine) else { return bad("machine metadata path invalid") };
+    // CoreOS fleet takes an object, though it documents a string.
+    let given = value.get("value").and_then(|given| given.get("value").unwrap_or(given).as_str());
+    let value = match (op, given.unwrap_or_default()) {
+        ("remove", _) => None,
+        (_, "") => return bad("invalid value: add and replace require a value"),
+        (_, given) => Some(given.to_owned()),
+    };
+    Ok(Operation { machine, key: key.into(), value })
+}
+
+/// Go's word for a JSON value.
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "bool",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "d097a72e4aef45bf815b90988acdbf13";
+
+    #[test]
+    fn both_shapes_of_a_value_are_taken() {
+        let object = format!(r#"[{{"op":"add","path":"/{ID}/metadata/disk","value":{{"value":"ssd"}}}}]"#);
+        let string = format!(r#"[{{"op":"replace","path":"/{ID}/metadata/disk","value":"ssd"}}]"#);
+        let expected =
+            Operation { machine: MachineId::new(ID).unwrap(), key: "disk".into(), value: Some("ssd".into()) };
+        assert_eq!(parse(object.as_bytes()).unwrap(), [expected]);
+        assert_eq!(parse(string.as_bytes()).unwrap()[0].value.as_deref(), Some("ssd"));
+        let remove = format!(r#"[{{"op":"remove","path":"/{ID}/metadata/disk"}}]"#);
+        assert_eq!(parse(remove.as_bytes()).unwrap()[0].value, None);
+        assert!(parse(b"[]").unwrap().is_empty());
+    }
+
+    #[test]
+    fn bad_patches_get_the_messages_that_clients_know() {
+        for (body, message) in [
+            (format!(r#"[{{"op":"move","path":"/{ID}/metadata/a"}}]"#), "invalid op: expect add, remove, or replace"),
+            (r#"[{"op":"add","path":"/x/y","value":"v"}]"#.into(), "machine metadata path invalid"),
+            (format!(r#"[{{"op":"add","path":"/{ID}/metadata/a b","value":"v"}}]"#), "machine metadata path invalid"),
+            (
+                format!(r#"[{{"op":"add","path":"/{ID}/metadata/a"}}]"#),
+                "invalid value: add and replace require a value",
+            ),
+            ("{}".into(), "json: cannot unmarshal object into Go value of type []api.machineMetadataOp"),
+        ] {
+            assert_eq!(parse(body.as_bytes()).unwrap_err(), ApiError::bad_request(message), "{body}");
+        }
+    }
+}

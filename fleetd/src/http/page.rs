@@ -1,0 +1,77 @@
+//! Pages of long lists.
+//!
+//! A page token is URL-safe base64 of two little-endian 16-bit numbers: the entities on a page, and the page, from
+//! 1. A page that ends exactly at the last entity carries a token, too; its page is empty.
+
+use base64::{DecodeError, Engine as _, engine::general_purpose::URL_SAFE};
+
+use super::ApiError;
+
+/// The entities of the page that `token` asks for (the first without one), and the token of the next.
+pub fn page<T>(entities: Vec<T>, token: Option<&str>, limit: u16) -> Result<(Vec<T>, Option<String>), ApiError> {
+    let page = token.map_or(Ok(1), |token| decode(token, limit))?;
+    let start = usize::from(page - 1) * usize::from(limit);
+    let left = entities.len().saturating_sub(start);
+    let next = (left >= usize::from(limit)).then(|| encode(limit, page.saturating_add(1)));
+    Ok((entities.into_iter().skip(start).take(usize::from(limit)).collect(), next))
+}
+
+fn encode(limit: u16, page: u16) -> String {
+    let ([a, b], [c, d]) = (limit.to_le_bytes(), page.to_le_bytes());
+    URL_SAFE.encode([a, b, c, d])
+}
+
+fn decode(token: &str, limit: u16) -> Result<u16, ApiError> {
+    let bytes = URL_SAFE.decode(token).map_err(|error| {
+        let offset = match error {
+            DecodeError::InvalidByte(offset, _) | DecodeError::InvalidLastSymbol(offset, _) => offset,
+            DecodeError::InvalidLength(length) => length,
+            DecodeError::InvalidPadding => token.len(),
+        };
+        ApiError::bad_request(&format!("illegal base64 data at input byte {offset}"))
+    })?;
+    let (size, page) = match bytes[..] {
+        [a, b, c, d] => (u16::from_le_bytes([a, b]), u16::from_le_bytes([c, d])),
+        [] => return Err(ApiError::bad_request("EOF")),
+        [_, _, _, _, _, ..] => return Err(ApiError::bad_request("too many values for page token")),
+        _ => return Err(ApiError::bad_request("unexpected EOF")),
+    };
+    if size != limit {
+        return Err(ApiError::bad_request(&format!("token limit must be {limit}")));
+    }
+    if page == 0 {
+        return Err(ApiError::bad_request("token page must be greater than zero"));
+    }
+    Ok(page)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_walk_through_a_list_to_its_end() {
+        assert_eq!(encode(100, 2), "ZAACAA==");
+        let list: Vec<u32> = (0..200).collect();
+        let (first, next) = page(list.clone(), None, 100).unwrap();
+        assert_eq!((first[99], next.as_deref()), (99, Some("ZAACAA==")));
+        let (second, next) = page(list.clone(), next.as_deref(), 100).unwrap();
+        assert_eq!((second[0], second.len()), (100, 100));
+        let (third, end) = page(list, next.as_deref(), 100).unwrap();
+        assert!(third.is_empty() && end.is_none(), "a full last page is followed by an empty one");
+        assert_eq!(page(vec![1, 2], None, 100).unwrap(), (vec![1, 2], None));
+    }
+
+    #[test]
+    fn bad_tokens_get_the_messages_that_clients_know() {
+        for (token, message) in [
+            ("", "EOF"),
+            ("!!!!", "illegal base64 data at input byte 0"),
+            (&*encode(7, 1), "token limit must be 100"),
+            (&*encode(100, 0), "token page must be greater than zero"),
+            ("ZAACAAA=", "too many values for page token"),
+        ] {
+            assert_eq!(page(vec![1], Some(token), 100).unwrap_err(), ApiError::bad_request(message), "{token}");
+        }
+    }
+}

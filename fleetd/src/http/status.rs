@@ -1,0 +1,171 @@
+//! How units stand: worked out of one picture of the cluster.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
+};
+
+use axum::{
+    extract::{Path, State},
+    http::Method,
+    response::Response,
+};
+use fleet_core::{
+    model::{
+        Desired, MachineId, StateRecord, UnitRecord,
+        api::{MachineVerdict, UnitReport, UnitStatus, Why},
+        apply_edits,
+    },
+    sched::Planner,
+    unit::{Requirements, UnitHash, UnitName},
+};
+
+use super::{Api, ApiError, Shared, aged, only};
+use crate::registry::{Cluster, Store, files::Files};
+
+/// A picture of the cluster, indexed by unit.
+pub struct Index<'c> {
+    cluster: &'c Cluster,
+    scheduled: HashMap<&'c UnitName, &'c MachineId>,
+    reports: HashMap<&'c UnitName, Vec<(&'c MachineId, &'c StateRecord)>>,
+}
+
+impl<'c> Index<'c> {
+    /// Indexes all units, or only those in `units`.
+    pub fn new(cluster: &'c Cluster, units: Option<&HashSet<UnitName>>) -> Self {
+        let asked = |unit: &UnitName| units.is_none_or(|units| units.contains(unit));
+        let scheduled = cluster.scheduled.keys().filter(|(_, unit)| asked(unit)).map(|(machine, unit)| (unit, machine));
+        let mut reports: HashMap<_, Vec<_>> = HashMap::new();
+        for ((machine, unit), state) in cluster.states.iter().filter(|((_, unit), _)| asked(unit)) {
+            reports.entry(unit).or_default().push((machine, &*state.record));
+        }
+        Self { cluster, scheduled: scheduled.collect(), reports }
+    }
+
+    /// The machine that a unit is scheduled to.
+    pub fn machine(&self, unit: &UnitName) -> Option<&'c MachineId> {
+        self.scheduled.get(unit).copied()
+    }
+
+    /// How far the cluster brought a unit that runs on one machine.
+    pub fn current(&self, unit: &UnitName) -> &'static str {
+        let machine = self.machine(unit);
+        let report = self.reports(unit).iter().find(|(reporter, _)| Some(*reporter) == machine);
+        report.map_or(Desired::Inactive.as_str(), |(_, state)| state.current.as_str())
+    }
+
+    fn reports(&self, unit: &UnitName) -> &[(&'c MachineId, &'c StateRecord)] {
+        self.reports.get(unit).map_or(&[], Vec::as_slice)
+    }
+
+    /// Everything about a unit but its contents.
+    pub fn status(&self, unit: &UnitName) -> UnitStatus {
+        let ordinary = self.cluster.units.get(unit);
+        let global = self.cluster.globals.get(unit);
+        let reports = self.reports(unit).iter().map(|(machine, state)| report(machine, state)).collect();
+        let base = UnitStatus { name: unit.to_string(), reports, ..UnitStatus::default() };
+        let of = |record: &UnitRecord| UnitStatus {
+            exists: true,
+            hash: record.hash.to_string(),
+            desired_state: record.desired.to_string(),
+            generation: record.generation,
+            ..base.clone()
+        };
+        match (ordinary, global) {
+            (Some(value), _) => UnitStatus {
+                current_state: self.current(unit).into(),
+                machine_id: self.machine(unit).map(ToString::to_string).unwrap_or_default(),
+                ..of(&value.record)
+            },
+            (None, Some(value)) => UnitStatus { global: true, ..of(&value.record) },
+            (None, None) => base,
+        }
+    }
+}
+
+fn report(machine: &MachineId, state: &StateRecord) -> UnitReport {
+    UnitReport {
+        machine_id: machine.to_string(),
+        hash: state.hash.to_string(),
+        current_state: state.current.to_string(),
+        generation: state.generation,
+        job: state.job,
+        load: state.load.clone(),
+        active: state.active.clone(),
+        sub: state.sub.clone(),
+        since: state.since,
+        problem: state.problem.clone(),
+    }
+}
+
+/// `GET /units/{name}/why`
+pub(super) async fn why<S: Store>(
+    State(api): Shared<S>,
+    method: Method,
+    Path(name): Path<String>,
+) -> Result<Response, ApiError> {
+    only(&method, &[Method::GET], "GET")?;
+    let unit = UnitName::new(&name).map_err(|_| ApiError::not_found("unit does not exist"))?;
+    let reading = api.view.read().await?;
+    let cluster = &reading.cluster;
+    if !cluster.units.contains_key(&unit) && !cluster.globals.contains_key(&unit) {
+        return Err(ApiError::not_found("unit does not exist"));
+    }
+    let planner = planner(&api, cluster).await?;
+    let explanation = planner.explain(&unit);
+    let address = |machine: &MachineId| {
+        cluster.machines.get(machine).map(|entry| entry.record.address.clone()).unwrap_or_default()
+    };
+    let machines = explanation.verdicts.iter().map(|verdict| MachineVerdict {
+        id: verdict.machine.to_string(),
+        primary_ip: address(&verdict.machine),
+        fits: verdict.fits,
+        reason: verdict.why.to_string(),
+    });
+    let body = Why {
+        name: unit.to_string(),
+        machine_id: explanation.placed.as_ref().map(ToString::to_string).unwrap_or_default(),
+        machines: machines.collect(),
+        summary: explanation.summary.clone(),
+    };
+    Ok(aged(body, reading.age))
+}
+
+/// A planner that knows what the engine's knows.
+async fn planner<S: Store>(api: &Api<S>, cluster: &Cluster) -> Result<Planner, ApiError> {
+    let mut planner = Planner::new();
+    for (id, machine) in &cluster.machines {
+        let edits = cluster.metadata.get(id).map(|edits| &*edits.record);
+        planner.set_machine(id.clone(), apply_edits(machine.record.metadata.clone(), edits));
+    }
+    let units = cluster.units.iter().map(|(unit, value)| (unit, &value.record, false));
+    let globals = cluster.globals.iter().map(|(unit, value)| (unit, &value.record, true));
+    let units: Vec<(&UnitName, &Arc<UnitRecord>, bool)> =
+        units.chain(globals).filter(|(unit, _, _)| !unit.is_template()).collect();
+    let files = requirements(&api.files, units.iter().map(|(unit, record, _)| (*unit, record.hash))).await?;
+    for (unit, record, global) in units {
+        let Some(requirements) = files.get(unit) else { continue };
+        let wanted = record.desired != Desired::Inactive;
+        if global {
+            planner.set_global(unit.clone(), Arc::clone(requirements), wanted);
+        } else {
+            planner.set_unit(unit.clone(), Arc::clone(requirements), wanted);
+        }
+    }
+    for (machine, unit) in cluster.scheduled.keys() {
+        planner.placed(unit.clone(), machine.clone());
+    }
+    Ok(planner)
+}
+
+async fn requirements<S: Store>(
+    files: &Files<S>,
+    units: impl Iterator<Item = (&UnitName, UnitHash)> + Clone,
+) -> Result<BTreeMap<UnitName, Arc<Requirements>>, ApiError> {
+    let read = files.get(units.clone().map(|(_, hash)| hash)).await?;
+    let requirements = units.filter_map(|(unit, hash)| {
+        let (requirements, _) = Requirements::read(read.get(&hash)?, unit).ok()?;
+        Some((unit.clone(), Arc::new(requirements)))
+    });
+    Ok(requirements.collect())
+}

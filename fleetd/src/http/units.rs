@@ -1,0 +1,326 @@
+//! `/units`: what is wanted of units.
+
+use std::{collections::HashSet, str::FromStr};
+
+use axum::{
+    body::Bytes,
+    extract::{Path, Query, State},
+    http::{HeaderMap, Method, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use fleet_core::{
+    model::{
+        Desired, Key, Record, UnitRecord,
+        api::{Unit, UnitPage, options_of},
+    },
+    unit::{Requirements, UnitFile, UnitHash, UnitName},
+};
+
+use super::{Api, ApiError, Shared, aged, machines::Paging, only, page::page, status::Index};
+use crate::registry::{Cluster, Guard, Revision, Store, Transaction, Write};
+
+/// Largest unit file taken, in bytes.
+const MAX_FILE: usize = 64 << 10;
+/// How often a write is tried when others write the same unit at the same time.
+const TRIES: usize = 8;
+
+/// `GET /units`
+pub(super) async fn collection<S: Store>(
+    State(api): Shared<S>,
+    method: Method,
+    Query(paging): Query<Paging>,
+) -> Result<Response, ApiError> {
+    only(&method, &[Method::GET], "GET")?;
+    let reading = api.view.read().await?;
+    let cluster = &reading.cluster;
+    let mut names: Vec<&UnitName> = cluster.units.keys().chain(cluster.globals.keys()).collect();
+    names.sort_unstable();
+    names.dedup();
+    let (names, next_page_token) = page(names, paging.next_page_token.as_deref(), api.token_limit)?;
+    let units = units(&api, cluster, &names).await?;
+    if next_page_token.is_none() && paging.next_page_token.is_none() {
+        let records = cluster.units.values().chain(cluster.globals.values());
+        api.files.retain(&records.map(|record| record.record.hash).collect());
+    }
+    Ok(aged(UnitPage { units, next_page_token }, reading.age))
+}
+
+/// `GET`, `PUT` and `DELETE /units/{name}`
+pub(super) async fn one<S: Store>(
+    State(api): Shared<S>,
+    method: Method,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, ApiError> {
+    match method {
+        Method::GET => get(&api, &name).await,
+        Method::PUT => put(&api, &name, &headers, &body).await.map(IntoResponse::into_response),
+        Method::DELETE => delete(&api, &name).await.map(IntoResponse::into_response),
+        _ => Err(ApiError::method_not_allowed("only GET, PUT and DELETE supported against this resource")),
+    }
+}
+
+async fn get<S: Store>(api: &Api<S>, name: &str) -> Result<Response, ApiError> {
+    let name = UnitName::new(name).map_err(|_| missing())?;
+    let reading = api.view.read().await?;
+    let known = reading.cluster.units.contains_key(&name) || reading.cluster.globals.contains_key(&name);
+    if !known {
+        return Err(missing());
+    }
+    let unit = units(api, &reading.cluster, &[&name]).await?.pop().ok_or_else(missing)?;
+    Ok(aged(unit, reading.age))
+}
+
+/// Units with their contents.
+async fn units<S: Store>(api: &Api<S>, cluster: &Cluster, names: &[&UnitName]) -> Result<Vec<Unit>, ApiError> {
+    let asked: HashSet<UnitName> = names.iter().map(|name| (*name).clone()).collect();
+    let index = Index::new(cluster, Some(&asked));
+    let record =
+        |name: &UnitName| cluster.units.get(name).or_else(|| cluster.globals.get(name)).map(|value| &value.record);
+    let files = api.files.get(names.iter().filter_map(|name| record(name)).map(|record| record.hash)).await?;
+    let unit = |name: &UnitName| {
+        let status = index.status(name);
+        Unit {
+            current_state: status.current_state,
+            desired_state: status.desired_state,
+            machine_id: status.machine_id,
+            options: record(name)
+                .and_then(|record| files.get(&record.hash))
+                .map(|file| options_of(file))
+                .unwrap_or_default(),
+            name: status.name,
+        }
+    };
+    Ok(names.iter().map(|name| unit(name)).collect())
+}
+
+/// A unit as the store has it now.
+struct Present {
+    record: Option<(UnitRecord, bool)>,
+    ordinary: Revision,
+    global: Revision,
+    /// The revision that it was read at.
+    revision: Revision,
+}
+
+async fn present<S: Store>(api: &Api<S>, name: &UnitName) -> Result<Present, ApiError> {
+    let keys = [Key::Unit(name.clone()), Key::Global(name.clone())].map(|key| api.keys.format(&key));
+    let page = api.store.get(&keys).await?;
+    let mut present = Present { record: None, ordinary: 0, global: 0, revision: page.revision };
+    for stored in page.entries {
+        let is_global = stored.key == keys[1];
+        *(if is_global { &mut present.global } else { &mut present.ordinary }) = stored.mod_revision;
+        // One that cannot be read counts as absent, and is overwritten or deleted like any other.
+        if let Ok(record) = UnitRecord::decode(&stored.value) {
+            present.record = Some((record, is_global));
+        }
+    }
+    Ok(present)
+}
+
+/// Writes what is to be wanted of a unit, guarded by what was there.
+async fn write<S: Store>(
+    api: &Api<S>,
+    name: &UnitName,
+    present: &Present,
+    wanted: Option<(&UnitRecord, bool)>,
+    file: Option<&UnitFile>,
+) -> Result<bool, ApiError> {
+    let keys = [Key::Unit(name.clone()), Key::Global(name.clone())].map(|key| api.keys.format(&key));
+    let revisions = [present.ordinary, present.global];
+    let guards = keys.iter().cloned().zip(revisions).map(|(key, revision)| Guard::Unchanged(key, revision)).collect();
+    let mut writes = Vec::new();
+    if let (Some(file), Some((record, _))) = (file, wanted) {
+        let key = api.keys.format(&Key::File(record.hash));
+        writes.push(Write::put(key, file.canonical().into_bytes()));
+    }
+    for (key, (is_global, revision)) in keys.into_iter().zip([(false, present.ordinary), (true, present.global)]) {
+        match wanted {
+            Some((record, global)) if global == is_global => writes.push(Write::put(key, record.encode())),
+            _ if revision != 0 => writes.push(Write::Delete { key }),
+            _ => {}
+        }
+    }
+    let revision = api.store.commit(Transaction { guards, writes }).await?;
+    if let Some(revision) = revision {
+        api.view.seen(revision).await;
+    }
+    Ok(revision.is_some())
+}
+
+async fn put<S: Store>(api: &Api<S>, name: &str, headers: &HeaderMap, body: &[u8]) -> Result<StatusCode, ApiError> {
+    json_only(headers)?;
+    let unit: Unit = serde_json::from_slice(body)
+        .map_err(|error| ApiError::bad_request(&format!("unable to decode body: {error}")))?;
+    if !unit.name.is_empty() && unit.name != name {
+        return Err(ApiError::bad_request(&format!(
+            "name in URL {name:?} differs from unit name in request body {:?}",
+            unit.name
+        )));
+    }
+    let name = UnitName::new(name).map_err(|error| ApiError::bad_request(&error.to_string()))?;
+    let desired = match &*unit.desired_state {
+        "" => None,
+        word => Some(Desired::from_str(word).map_err(|error| ApiError::bad_request(&error))?),
+    };
+    let options: Vec<_> = unit.options.into_iter().map(Into::into).collect();
+    let file = UnitFile::from_options(&options).map_err(|error| ApiError::bad_request(&error.to_string()))?;
+    let text = file.canonical();
+    if text.len() > MAX_FILE {
+        return Err(ApiError::bad_request(&format!(
+            "unit file has {} bytes, at most {MAX_FILE} are taken",
+            text.len()
+        )));
+    }
+    let (requirements, _) =
+        Requirements::read(&file, &name).map_err(|error| ApiError::bad_request(&error.to_string()))?;
+    let new = (!options.is_empty()).then(|| New { hash: UnitHash::of(&text), file, global: requirements.global });
+    for _ in 0..TRIES {
+        let present = present(api, &name).await?;
+        let (record, global, status) = next(&name, &present, new.as_ref(), desired)?;
+        if present.record.as_ref().is_some_and(|(now, is_global)| *now == record && *is_global == global) {
+            return Ok(StatusCode::NO_CONTENT);
+        }
+        let contents = new.as_ref().map(|new| &new.file);
+        if write(api, &name, &present, Some((&record, global)), contents).await? {
+            return Ok(status);
+        }
+    }
+    Err(ApiError::conflict("the unit is being changed by others, try again"))
+}
+
+/// Contents that came with a request.
+struct New {
+    file: UnitFile,
+    hash: UnitHash,
+    global: bool,
+}
+
+/// What the record of a unit becomes, whether it is global, and the status that says so.
+fn next(
+    name: &UnitName,
+    present: &Present,
+    new: Option<&New>,
+    desired: Option<Desired>,
+) -> Result<(UnitRecord, bool, StatusCode), ApiError> {
+    match (&present.record, new) {
+        (None, None) => Err(ApiError::conflict("unit does not exist and options field empty")),
+        (None, Some(new)) => {
+            // The revision sets apart a unit that is destroyed and submitted again from one that never went.
+            let generation = u64::try_from(present.revision).unwrap_or_default();
+            let record = UnitRecord { hash: new.hash, desired: desired.unwrap_or(Desired::Inactive), generation };
+            Ok((record, new.global, StatusCode::CREATED))
+        }
+        (Some((now, _)), Some(new)) if new.hash != now.hash => {
+            let desired = desired.unwrap_or(Desired::Inactive);
+            Ok((UnitRecord { hash: new.hash, desired, generation: now.generation }, new.global, StatusCode::CREATED))
+        }
+        (Some((now, global)), _) => {
+            let desired =
+                desired.ok_or_else(|| ApiError::conflict("must provide DesiredState to update existing unit"))?;
+            if name.is_template() && desired != Desired::Inactive {
+                return Err(ApiError::bad_request(&format!("cannot activate template \"{name}\"")));
+            }
+            Ok((UnitRecord { desired, ..now.clone() }, *global, StatusCode::NO_CONTENT))
+        }
+    }
+}
+
+async fn delete<S: Store>(api: &Api<S>, name: &str) -> Result<StatusCode, ApiError> {
+    let name = UnitName::new(name).map_err(|_| missing())?;
+    for _ in 0..TRIES {
+        let present = present(api, &name).await?;
+        if (present.ordinary, present.global) == (0, 0) {
+            return Err(missing());
+        }
+        if write(api, &name, &present, None, None).await? {
+            return Ok(StatusCode::NO_CONTENT);
+        }
+    }
+    Err(ApiError::conflict("the unit is being changed by others, try again"))
+}
+
+/// `POST /units/{name}/restart`
+pub(super) async fn restart<S: Store>(
+    State(api): Shared<S>,
+    method: Method,
+    Path(name): Path<String>,
+) -> Result<StatusCode, ApiError> {
+    only(&method, &[Method::POST], "POST")?;
+    let name = UnitName::new(&name).map_err(|_| missing())?;
+    for _ in 0..TRIES {
+        let present = present(&api, &name).await?;
+        let Some((record, global)) = &present.record else { return Err(missing()) };
+        if record.desired != Desired::Launched {
+            return Err(ApiError::conflict(&format!("unit is {}, only launched units restart", record.desired)));
+        }
+        let record = UnitRecord { generation: record.generation + 1, ..record.clone() };
+        if write(&api, &name, &present, Some((&record, *global)), None).await? {
+            return Ok(StatusCode::NO_CONTENT);
+        }
+    }
+    Err(ApiError::conflict("the unit is being changed by others, try again"))
+}
+
+fn missing() -> ApiError {
+    ApiError::not_found("unit does not exist")
+}
+
+fn json_only(headers: &HeaderMap) -> Result<(), ApiError> {
+    let given: Vec<_> = headers.get_all(header::CONTENT_TYPE).iter().collect();
+    match given[..] {
+        [one] => {
+            let media = one.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
+            if media.eq_ignore_ascii_case("application/json") {
+                Ok(())
+            } else {
+                Err(ApiError::unsupported_media_type("only acceptable Content-Type is application/json"))
+            }
+        }
+        _ => Err(ApiError::unsupported_media_type(&format!("expected 1 Content-Type, got {}", given.len()))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn new(text: &str) -> New {
+        let file = UnitFile::parse(text).unwrap();
+        New { hash: file.hash(), file, global: false }
+    }
+
+    #[test]
+    fn requests_become_records_as_clients_expect() {
+        let name = UnitName::new("a.service").unwrap();
+        let (old, other) = (new("[Unit]\nDescription=old\n"), new("[Unit]\nDescription=new\n"));
+        let absent = Present { record: None, ordinary: 0, global: 0, revision: 42 };
+        let there = |desired| Present {
+            record: Some((UnitRecord { hash: old.hash, desired, generation: 7 }, false)),
+            ordinary: 40,
+            global: 0,
+            revision: 42,
+        };
+        let outcome = |present: &Present, new: Option<&New>, desired| {
+            next(&name, present, new, desired)
+                .map(|(record, _, status)| (record.desired, record.generation, status.as_u16()))
+        };
+        use Desired::{Inactive, Launched, Loaded};
+        assert_eq!(outcome(&absent, Some(&old), None), Ok((Inactive, 42, 201)));
+        assert_eq!(outcome(&absent, Some(&old), Some(Launched)), Ok((Launched, 42, 201)));
+        assert_eq!(outcome(&there(Inactive), None, Some(Loaded)), Ok((Loaded, 7, 204)));
+        assert_eq!(outcome(&there(Loaded), Some(&old), Some(Launched)), Ok((Launched, 7, 204)));
+        assert_eq!(outcome(&there(Launched), Some(&other), Some(Launched)), Ok((Launched, 7, 201)));
+        assert_eq!(outcome(&there(Launched), Some(&other), None), Ok((Inactive, 7, 201)));
+        let conflict = |message| Err(ApiError::conflict(message));
+        assert_eq!(outcome(&absent, None, Some(Loaded)), conflict("unit does not exist and options field empty"));
+        assert_eq!(
+            outcome(&there(Loaded), Some(&old), None),
+            conflict("must provide DesiredState to update existing unit")
+        );
+        let template = UnitName::new("a@.service").unwrap();
+        let refused = next(&template, &there(Inactive), None, Some(Loaded)).unwrap_err();
+        assert_eq!(refused, ApiError::bad_request("cannot activate template \"a@.service\""));
+    }
+}

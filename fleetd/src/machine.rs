@@ -1,0 +1,200 @@
+//! This host as a member of the cluster: its lease and its entry `machine/<id>`.
+//!
+//! The lease's ID is kept on the host until the next boot, so a fleetd that was restarted or killed takes up its
+//! own lease and changes nothing in the store. The entry is only ever created: when another host lives under the
+//! same machine ID, registration is refused, and both are named.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use fleet_core::model::{Key, Keys, MachineId, MachineRecord, Record};
+use thiserror::Error;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
+use tracing::{error, info, warn};
+
+use crate::{
+    backoff::Backoff,
+    registry::{Guard, LeaseId, Revision, Store, StoreError, Stored, Transaction, Write, lease},
+};
+
+/// Membership as it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Registration {
+    /// The lease that the entry and the states live with.
+    pub lease: LeaseId,
+    /// The revision that created the entry: guards what is written in this machine's name.
+    pub revision: Revision,
+}
+
+/// Why this host is not a member.
+#[derive(Debug, Error)]
+enum JoinError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(
+        "machine ID {id} is in use by host {} ({}), this host is {} ({}): give one of them an ID of its own \
+         (rm /etc/machine-id && systemd-machine-id-setup)",
+        theirs.hostname, theirs.address, ours.hostname, ours.address
+    )]
+    Duplicate { id: MachineId, theirs: Box<MachineRecord>, ours: Box<MachineRecord> },
+    #[error("the entry changed while it was written")]
+    Raced,
+}
+
+/// Why the API of this host cannot serve, if there is a reason that a person must mend.
+pub type Refusal = Option<String>;
+
+/// Keeps this host registered.
+pub struct Membership<S> {
+    /// The registry.
+    pub store: S,
+    /// The keys in it.
+    pub keys: Keys,
+    /// This host.
+    pub id: MachineId,
+    /// What its entry says.
+    pub record: MachineRecord,
+    /// How long the host may be silent before it counts as dead.
+    pub ttl: Duration,
+    /// Where the lease's ID is kept.
+    pub lease_file: PathBuf,
+    /// Tells the others of the registration.
+    pub registration: watch::Sender<Option<Registration>>,
+    /// Tells the API when a person must act.
+    pub refusal: watch::Sender<Refusal>,
+}
+
+impl<S: Store> Membership<S> {
+    /// Joins, and joins again whenever the lease is lost. Runs until dropped.
+    pub async fn run(&self) {
+        let mut backoff = Backoff::new(Duration::from_millis(500), self.ttl);
+        let (acknowledged, _) = watch::channel(Instant::now());
+        loop {
+            match self.join().await {
+                Ok(registration) => {
+                    backoff.reset();
+                    self.refusal.send_replace(None);
+                    info!(machine = %self.id, address = self.record.address, "registered");
+                    let lease = registration.lease;
+                    self.registration.send_replace(Some(registration));
+                    lease::keep(&self.store, lease, self.ttl, &acknowledged).await;
+                    warn!(machine = %self.id, "lease lost, registering again");
+                    self.registration.send_replace(None);
+                    continue;
+                }
+                Err(error @ JoinError::Duplicate { .. }) => {
+                    let message = error.to_string();
+                    let told = self.refusal.send_if_modified(|refusal| {
+                        let new = refusal.as_ref() != Some(&message);
+                        *refusal = Some(message.clone());
+                        new
+                    });
+                    if told {
+                        error!("{message}");
+                    }
+                }
+                Err(error) => warn!(error = %crate::chain(&error), "cannot register, trying again"),
+            }
+            sleep(backoff.delay()).await;
+        }
+    }
+
+    /// Takes the entry away at once, with all that lives with the lease.
+    ///
+    /// # Errors
+    /// When the store does not answer. The entry then goes when its time is over.
+    pub async fn leave(&self) -> Result<(), StoreError> {
+        let registered = self.registration.send_replace(None);
+        if let Some(registered) = registered {
+            self.store.revoke(registered.lease).await?;
+        }
+        forget(&self.lease_file);
+        Ok(())
+    }
+
+    async fn join(&self) -> Result<Registration, JoinError> {
+        let key = self.keys.format(&Key::Machine(self.id.clone()));
+        let current = self.store.get(std::slice::from_ref(&key)).await?.entries.pop();
+        if let Some(registration) = self.take_up(current.as_ref()).await? {
+            return Ok(registration);
+        }
+        let mut guard = Guard::Unchanged(key.clone(), 0);
+        let mut old_lease = None;
+        if let Some(stored) = &current {
+            let theirs = MachineRecord::decode(&stored.value).ok();
+            if let Some(theirs) = theirs.filter(|theirs| !self.is_us(theirs)) {
+                let ours = Box::new(self.record.clone());
+                return Err(JoinError::Duplicate { id: self.id.clone(), theirs: Box::new(theirs), ours });
+            }
+            // This host's entry from before a boot, or before a loss of the lease's ID.
+            guard = Guard::Unchanged(key.clone(), stored.mod_revision);
+            old_lease = stored.lease;
+        }
+        let lease = self.store.grant(self.ttl).await?;
+        let put = Write::Put { key, value: self.record.encode(), lease: Some(lease) };
+        let written = self.store.commit(Transaction { guards: vec![guard], writes: vec![put] }).await?;
+        let Some(revision) = written else {
+            self.store.revoke(lease).await?;
+            return Err(JoinError::Raced);
+        };
+        remember(&self.lease_file, lease);
+        if let Some(old) = old_lease {
+            // With it go the states of before; the entry itself lives with the new lease now.
+            self.store.revoke(old).await?;
+        }
+        let created = current.map_or(revision, |stored| stored.create_revision);
+        Ok(Registration { lease, revision: created })
+    }
+
+    /// Goes on with the lease of an earlier run of this boot, if it is alive and the entry is still ours.
+    async fn take_up(&self, current: Option<&Stored>) -> Result<Option<Registration>, StoreError> {
+        let Some(stored) = current else { return Ok(None) };
+        let kept = recall(&self.lease_file);
+        let Some(lease) = kept.filter(|kept| Some(*kept) == stored.lease) else { return Ok(None) };
+        match self.store.keep_alive(lease).await {
+            Ok(_) => {}
+            Err(StoreError::LeaseGone) => return Ok(None),
+            Err(error) => return Err(error),
+        }
+        if MachineRecord::decode(&stored.value).is_ok_and(|record| record == self.record) {
+            info!("took up the lease of an earlier run");
+            return Ok(Some(Registration { lease, revision: stored.create_revision }));
+        }
+        // Configured otherwise than before: the entry says so, the lease stays.
+        let put = Write::Put { key: stored.key.clone(), value: self.record.encode(), lease: Some(lease) };
+        let guards = vec![Guard::Unchanged(stored.key.clone(), stored.mod_revision)];
+        let written = self.store.commit(Transaction { guards, writes: vec![put] }).await?;
+        Ok(written.map(|_| Registration { lease, revision: stored.create_revision }))
+    }
+
+    /// Whether an entry is of this host: of this boot, or of an earlier one at the same address.
+    fn is_us(&self, theirs: &MachineRecord) -> bool {
+        theirs.boot_id == self.record.boot_id
+            || (theirs.address == self.record.address && theirs.hostname == self.record.hostname)
+    }
+}
+
+fn remember(path: &Path, lease: LeaseId) {
+    if let Err(error) = fs::write(path, lease.0.to_string()) {
+        warn!(path = %path.display(), %error, "lease not remembered: a restart will register anew");
+    }
+}
+
+fn recall(path: &Path) -> Option<LeaseId> {
+    fs::read_to_string(path).ok()?.trim().parse().ok().map(LeaseId)
+}
+
+fn forget(path: &Path) {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            warn!(path = %path.display(), %error, "lease not forgotten");
+        }
+        _ => {}
+    }
+}

@@ -1,0 +1,129 @@
+//! The lab's bridge: addresses, the links of the hosts, partitions.
+
+use std::fs;
+use std::net::Ipv4Addr;
+use std::path::Path;
+
+use anyhow::Result;
+
+use crate::tool::{find, run};
+
+/// `10.82.K.0/24`, bridged over `fleet-labK`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Network {
+    pub(crate) subnet: u8,
+}
+
+impl Network {
+    pub(crate) fn bridge(self) -> String {
+        format!("fleet-lab{}", self.subnet)
+    }
+
+    pub(crate) fn range(self) -> String {
+        format!("10.82.{}.0/24", self.subnet)
+    }
+
+    /// The machine's own address is member 1's; further members have .2 and .3.
+    pub(crate) fn member(self, member: u8) -> Ipv4Addr {
+        Ipv4Addr::new(10, 82, self.subnet, member)
+    }
+
+    /// Host 1 is .11.
+    pub(crate) fn host(self, number: u8) -> Ipv4Addr {
+        Ipv4Addr::new(10, 82, self.subnet, 10 + number)
+    }
+
+    /// The machine name of a host for nspawn, which names the link after it: `vb-flK-hN` stays
+    /// below the kernel's 15 bytes for the largest numbers (nspawn would hash a longer one).
+    pub(crate) fn machine(self, host: &str) -> String {
+        format!("fl{}-{host}", self.subnet)
+    }
+
+    /// The host's port on the bridge.
+    pub(crate) fn link(self, host: &str) -> String {
+        format!("vb-{}", self.machine(host))
+    }
+
+    /// Makes the bridge with the addresses of `members` etcd members.
+    pub(crate) fn create(self, members: u8) -> Result<()> {
+        let bridge = self.bridge();
+        // No forward delay: a port would swallow traffic for 15 s after it comes up.
+        run("ip", &["link", "add", &bridge, "type", "bridge", "forward_delay", "0", "stp_state", "0"])?;
+        for member in 1..=members.max(1) {
+            let address = format!("{}/24", self.member(member));
+            run("ip", &["address", "add", &address, "dev", &bridge])?;
+        }
+        run("ip", &["link", "set", &bridge, "up"])?;
+        if bridged_traffic_is_dropped() {
+            self.forward_rule("-I")?;
+        }
+        Ok(())
+    }
+
+    /// Removes what [`create`](Self::create) made, whatever of it exists.
+    pub(crate) fn remove(self) -> Result<()> {
+        if !link_exists(&self.bridge()) {
+            return Ok(());
+        }
+        run("ip", &["link", "delete", &self.bridge()])?;
+        if bridged_traffic_is_dropped() {
+            // There is none if the policy was set after the lab came up.
+            self.forward_rule("-D").ok();
+        }
+        Ok(())
+    }
+
+    fn forward_rule(self, action: &str) -> Result<()> {
+        let bridge = self.bridge();
+        let rule = ["-w", action, "FORWARD", "-i", &bridge, "-o", &bridge, "-j", "ACCEPT"];
+        run("iptables", &rule).map(drop)
+    }
+
+    /// Cuts a host off, or lets it in again.
+    pub(crate) fn set_link(self, host: &str, up: bool) -> Result<()> {
+        let state = if up { "up" } else { "down" };
+        run("ip", &["link", "set", &self.link(host), state]).map(drop)
+    }
+
+    /// Whether the host is cut off; `None` without a link, that is, while it is down.
+    pub(crate) fn is_cut_off(self, host: &str) -> Option<bool> {
+        let flags = fs::read_to_string(format!("/sys/class/net/{}/flags", self.link(host))).ok()?;
+        let flags = u32::from_str_radix(flags.trim().trim_start_matches("0x"), 16).ok()?;
+        // IFF_UP
+        Some(flags & 1 == 0)
+    }
+}
+
+fn link_exists(name: &str) -> bool {
+    Path::new("/sys/class/net").join(name).exists()
+}
+
+/// A docker on the machine sets the policy of FORWARD to DROP and sends bridged traffic through it;
+/// the hosts then could not see each other.
+fn bridged_traffic_is_dropped() -> bool {
+    let filtered = fs::read_to_string("/proc/sys/net/bridge/bridge-nf-call-iptables");
+    filtered.is_ok_and(|value| value.trim() == "1")
+        && find("iptables").is_some()
+        && run("iptables", &["-w", "-S", "FORWARD"]).is_ok_and(|rules| rules.contains("-P FORWARD DROP"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_follow_from_the_numbers() {
+        let network = Network { subnet: 7 };
+        assert_eq!(network.member(1).to_string(), "10.82.7.1");
+        assert_eq!(network.host(1).to_string(), "10.82.7.11");
+        assert_eq!(network.host(244).to_string(), "10.82.7.254");
+        assert_eq!(network.link("h3"), "vb-fl7-h3");
+    }
+
+    #[test]
+    fn names_of_links_fit_the_kernel() {
+        let network = Network { subnet: 99 };
+        assert!(network.link("h244").len() <= 15);
+        assert!(network.bridge().len() <= 15);
+    }
+}
