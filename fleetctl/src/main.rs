@@ -1,2 +1,41 @@
-//! The client of fleet.
-fn main() {}
+//! `fleetctl`, the client of fleet.
+
+mod cli;
+mod client;
+mod command;
+mod error;
+#[cfg(test)]
+mod fake;
+mod golog;
+mod machines;
+mod output;
+mod remote;
+mod table;
+mod transport;
+mod units;
+mod watch;
+
+use std::process::ExitCode;
+
+use tokio::runtime;
+
+fn main() -> ExitCode {
+    let cli = cli::parse();
+    let runtime = match runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            output::note(&format!("error: cannot start: {error}"));
+            return error::FAILED.into();
+        }
+    };
+    let outcome = runtime.block_on(command::run(cli));
+    // A thread that still reads standard input would hold up an orderly end.
+    runtime.shutdown_background();
+    match outcome {
+        Ok(code) => code.into(),
+        Err(failure) => {
+            failure.lines().iter().for_each(|line| output::note(line));
+            failure.exit_code()
+        }
+    }
+}

@@ -1,0 +1,391 @@
+//! The HTTP API as methods. Types are those of [`fleet_core::model::api`].
+//!
+//! Connections are kept and used again, up to as many as the transport finds reasonable. A request that no
+//! answer comes to within `--request-timeout` fails; nothing is sent twice unless the first was surely not taken.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use fleet_core::model::api::{
+    ErrorEntity, Machine, MachinePage, Unit, UnitOption, UnitPage, UnitState, UnitStatePage, UnitStatus, Why,
+};
+use http_body_util::{BodyExt, Full};
+use hyper::{
+    Method, Request, Response, StatusCode,
+    body::{Bytes, Incoming},
+    client::conn::http1,
+    header,
+};
+use hyper_util::rt::TokioIo;
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::{task::JoinSet, time};
+
+use crate::{
+    error::ClientError,
+    golog, output,
+    transport::{Stream, Transport},
+};
+
+/// Every route begins with this.
+const PREFIX: &str = "/fleet/v1";
+/// On answers from memory while etcd is away: how many seconds ago they were true.
+const AGE_HEADER: &str = "fleet-age";
+
+type Sender = http1::SendRequest<Full<Bytes>>;
+type Result<T> = std::result::Result<T, ClientError>;
+
+/// A client of one fleetd.
+pub struct Client {
+    transport: Transport,
+    timeout: Duration,
+    debug: bool,
+    idle: Mutex<Vec<Sender>>,
+    /// The tasks that drive the connections; they end with the client.
+    drivers: Mutex<JoinSet<()>>,
+    warned_of_age: AtomicBool,
+}
+
+/// The lines of a watch.
+pub struct StatusLines {
+    body: Incoming,
+    unread: Vec<u8>,
+    endpoint: String,
+    /// The connection lives as long as somebody could ask it more.
+    _sender: Sender,
+}
+
+/// A page of a list.
+trait Page: DeserializeOwned {
+    type Item;
+    fn split(self) -> (Vec<Self::Item>, Option<String>);
+}
+
+macro_rules! pages {
+    ($($page:ident.$items:ident: $item:ident),*) => {$(
+        impl Page for $page {
+            type Item = $item;
+            fn split(self) -> (Vec<$item>, Option<String>) {
+                (self.$items, self.next_page_token)
+            }
+        }
+    )*};
+}
+
+pages!(MachinePage.machines: Machine, UnitPage.units: Unit, UnitStatePage.states: UnitState);
+
+impl Client {
+    /// A client that connects when it is first asked something.
+    pub fn new(transport: Transport, timeout: Duration, debug: bool) -> Self {
+        Self {
+            transport,
+            timeout,
+            debug,
+            idle: Mutex::default(),
+            drivers: Mutex::default(),
+            warned_of_age: AtomicBool::default(),
+        }
+    }
+
+    /// The machines that are alive.
+    pub async fn machines(&self) -> Result<Vec<Machine>> {
+        self.list::<MachinePage>("/machines", "").await
+    }
+
+    /// All units.
+    pub async fn units(&self) -> Result<Vec<Unit>> {
+        self.list::<UnitPage>("/units", "").await
+    }
+
+    /// All states that agents report.
+    pub async fn states(&self) -> Result<Vec<UnitState>> {
+        self.list::<UnitStatePage>("/state", "").await
+    }
+
+    /// The states of one unit.
+    pub async fn states_of(&self, name: &str) -> Result<Vec<UnitState>> {
+        self.list::<UnitStatePage>("/state", &format!("unitName={}", escape(name))).await
+    }
+
+    /// One unit, if the cluster knows it.
+    pub async fn unit(&self, name: &str) -> Result<Option<Unit>> {
+        self.get(&format!("/units/{}", escape(name))).await
+    }
+
+    /// Where a unit runs or could run. `None` for units that do not exist.
+    ///
+    /// # Errors
+    /// Also that fleetd is CoreOS fleet's, which does not know such questions.
+    pub async fn why(&self, name: &str) -> Result<Option<Why>> {
+        self.get(&format!("/units/{}/why", escape(name))).await
+    }
+
+    /// Creates a unit or gives it new contents, and says what is wanted of it.
+    pub async fn put(&self, name: &str, options: Vec<UnitOption>, desired: &str) -> Result<()> {
+        let unit = Unit { name: name.into(), options, desired_state: desired.into(), ..Unit::default() };
+        self.tell(Method::PUT, &format!("/units/{}", escape(name)), Some(&unit)).await
+    }
+
+    /// Says what is wanted of a unit that exists.
+    pub async fn set_desired(&self, name: &str, desired: &str) -> Result<()> {
+        self.put(name, Vec::new(), desired).await
+    }
+
+    /// Forgets a unit. Says whether there was one.
+    pub async fn destroy(&self, name: &str) -> Result<bool> {
+        match self.tell(Method::DELETE, &format!("/units/{}", escape(name)), None::<&Unit>).await {
+            Ok(()) => Ok(true),
+            Err(ClientError::Api { code: 404, .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Asks for one restart of a unit that is launched.
+    pub async fn restart(&self, name: &str) -> Result<()> {
+        self.tell(Method::POST, &format!("/units/{}/restart", escape(name)), None::<&Unit>).await
+    }
+
+    /// The status of `names` now, and whenever it changes. `None` from a fleetd that has no such route.
+    pub async fn watch(&self, names: &[String]) -> Result<Option<StatusLines>> {
+        let query: Vec<_> = names.iter().map(|name| format!("unit={}", escape(name))).collect();
+        let request = self.request(Method::GET, &format!("/watch?{}", query.join("&")), None);
+        // A connection of its own, as it never comes back.
+        let (sender, response) = self.in_time(true, self.send_fresh(request)).await?;
+        if response.status() == StatusCode::NOT_FOUND {
+            return Ok(None);
+        }
+        if !response.status().is_success() {
+            let status = response.status();
+            return Err(api_error(status, &self.in_time(false, self.collect(response)).await?));
+        }
+        Ok(Some(StatusLines {
+            body: response.into_body(),
+            unread: Vec::new(),
+            endpoint: self.transport.to_string(),
+            _sender: sender,
+        }))
+    }
+
+    /// Does `work` with every item, several at a time. The results are in the order of the items.
+    ///
+    /// # Errors
+    /// The first error; what has not begun by then is left undone.
+    pub async fn each<I, T, F, E>(
+        self: &Arc<Self>,
+        items: impl IntoIterator<Item = I>,
+        work: impl Fn(Arc<Self>, I) -> F,
+    ) -> std::result::Result<Vec<T>, E>
+    where
+        F: Future<Output = std::result::Result<T, E>> + Send + 'static,
+        T: Send + 'static,
+        E: Send + 'static,
+    {
+        let mut items = items.into_iter().enumerate();
+        let mut running = JoinSet::new();
+        let mut done = Vec::new();
+        loop {
+            while running.len() < self.transport.connections() {
+                let Some((place, item)) = items.next() else { break };
+                let job = work(Arc::clone(self), item);
+                running.spawn(async move { (place, job.await) });
+            }
+            let Some(joined) = running.join_next().await else { break };
+            let (place, result) = joined.expect("requests do not panic, and nobody cancels them");
+            done.push((place, result?));
+        }
+        done.sort_unstable_by_key(|(place, _)| *place);
+        Ok(done.into_iter().map(|(_, value)| value).collect())
+    }
+
+    async fn list<P: Page>(&self, path: &str, query: &str) -> Result<Vec<P::Item>> {
+        let mut all = Vec::new();
+        let mut token: Option<String> = None;
+        loop {
+            let token_query = token.map(|token| format!("nextPageToken={}", escape(&token)));
+            let query = [Some(query.to_owned()).filter(|query| !query.is_empty()), token_query];
+            let query = query.into_iter().flatten().collect::<Vec<_>>().join("&");
+            let mark = if query.is_empty() { "" } else { "?" };
+            let bytes = self.ask(Method::GET, &format!("{path}{mark}{query}"), None).await?;
+            let (items, next) = self.decode::<P>(&bytes)?.split();
+            all.extend(items);
+            match next.filter(|token| !token.is_empty()) {
+                Some(next) => token = Some(next),
+                None => return Ok(all),
+            }
+        }
+    }
+
+    async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<Option<T>> {
+        match self.ask(Method::GET, path, None).await {
+            Ok(bytes) => self.decode(&bytes).map(Some),
+            // An empty message means that the route is unknown, not the unit.
+            Err(ClientError::Api { code: 404, message }) if !message.is_empty() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn tell<T: Serialize>(&self, method: Method, path: &str, body: Option<&T>) -> Result<()> {
+        let body = body.map(|body| serde_json::to_vec(body).expect("API types are plain JSON objects"));
+        self.ask(method, path, body).await.map(drop)
+    }
+
+    /// One request and its whole answer.
+    async fn ask(&self, method: Method, path: &str, body: Option<Vec<u8>>) -> Result<Bytes> {
+        let request = self.request(method, path, body);
+        let unopened = self.idle.lock().expect(UNPOISONED).is_empty();
+        let exchange = async {
+            let (sender, response) = self.send(request).await?;
+            let status = response.status();
+            self.warn_of_age(&response);
+            let bytes = self.collect(response).await?;
+            self.idle.lock().expect(UNPOISONED).push(sender);
+            if status.is_success() { Ok(bytes) } else { Err(api_error(status, &bytes)) }
+        };
+        self.in_time(unopened, exchange).await
+    }
+
+    fn request(&self, method: Method, path: &str, body: Option<Vec<u8>>) -> Request<Full<Bytes>> {
+        if self.debug {
+            golog::log("DEBUG", "client.rs", &format!("{method} {PREFIX}{path} at {}", self.transport));
+        }
+        let mut request = Request::builder()
+            .method(method)
+            .uri(format!("{PREFIX}{path}"))
+            .header(header::HOST, self.transport.endpoint().authority())
+            .header(header::USER_AGENT, concat!("fleetctl/", env!("CARGO_PKG_VERSION")));
+        if body.is_some() {
+            request = request.header(header::CONTENT_TYPE, "application/json");
+        }
+        request.body(Full::from(body.unwrap_or_default())).expect("paths are escaped, headers are plain")
+    }
+
+    async fn send(&self, mut request: Request<Full<Bytes>>) -> Result<(Sender, Response<Incoming>)> {
+        loop {
+            let idle = self.idle.lock().expect(UNPOISONED).pop();
+            let Some(mut idle) = idle else { return self.send_fresh(request).await };
+            match idle.try_send_request(request).await {
+                Ok(response) => return Ok((idle, response)),
+                Err(mut error) => match error.take_message() {
+                    // Fleetd had closed this connection before it took anything.
+                    Some(unsent) => request = unsent,
+                    None => return Err(self.lost(error.error())),
+                },
+            }
+        }
+    }
+
+    async fn send_fresh(&self, request: Request<Full<Bytes>>) -> Result<(Sender, Response<Incoming>)> {
+        let connect = self.transport.connect().await;
+        let Stream { io, carrier } =
+            connect.map_err(|source| ClientError::Connect { endpoint: self.transport.to_string(), source })?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(io)).await.map_err(|error| self.lost(&error))?;
+        self.drivers.lock().expect(UNPOISONED).spawn(async move {
+            let _carrier = carrier;
+            // What ends a connection is told to those who wait for an answer on it.
+            let _ = connection.await;
+        });
+        let response = sender.send_request(request).await.map_err(|error| self.lost(&error))?;
+        Ok((sender, response))
+    }
+
+    async fn collect(&self, response: Response<Incoming>) -> Result<Bytes> {
+        Ok(response.into_body().collect().await.map_err(|error| self.lost(&error))?.to_bytes())
+    }
+
+    async fn in_time<T>(&self, opens: bool, exchange: impl Future<Output = Result<T>>) -> Result<T> {
+        let limit = self.timeout + if opens { self.transport.time_to_open() } else { Duration::ZERO };
+        time::timeout(limit, exchange).await.unwrap_or_else(|_| {
+            Err(ClientError::Timeout { endpoint: self.transport.to_string(), seconds: limit.as_secs_f64() })
+        })
+    }
+
+    fn decode<T: DeserializeOwned>(&self, bytes: &[u8]) -> Result<T> {
+        serde_json::from_slice(bytes).map_err(|error| ClientError::Unreadable {
+            endpoint: self.transport.to_string(),
+            reason: error.to_string(),
+        })
+    }
+
+    fn lost(&self, error: &hyper::Error) -> ClientError {
+        let endpoint = self.transport.to_string();
+        let reason = if error.is_incomplete_message() {
+            "it was closed before an answer came".into()
+        } else {
+            error.to_string()
+        };
+        if error.is_parse() {
+            ClientError::Unreadable { endpoint, reason }
+        } else {
+            ClientError::Lost { endpoint, reason }
+        }
+    }
+
+    fn warn_of_age(&self, response: &Response<Incoming>) {
+        let age = response.headers().get(AGE_HEADER).and_then(|age| age.to_str().ok());
+        if let Some(age) = age
+            && !self.warned_of_age.swap(true, Ordering::Relaxed)
+        {
+            output::note(&format!("WARNING: etcd is unreachable; this was true {age} s ago"));
+        }
+    }
+}
+
+/// Why these locks cannot be poisoned.
+const UNPOISONED: &str = "nothing panics while it holds this lock";
+
+impl StatusLines {
+    /// The next status; `None` when fleetd ends the stream.
+    ///
+    /// # Errors
+    /// The connection breaks, or a line is none of fleet's.
+    pub async fn next(&mut self) -> Result<Option<UnitStatus>> {
+        loop {
+            if let Some(end) = self.unread.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.unread.drain(..=end).collect();
+                // An empty line only shows that the other side is alive.
+                if line.trim_ascii().is_empty() {
+                    continue;
+                }
+                let unreadable = |error: serde_json::Error| ClientError::Unreadable {
+                    endpoint: self.endpoint.clone(),
+                    reason: error.to_string(),
+                };
+                return serde_json::from_slice(&line).map(Some).map_err(unreadable);
+            }
+            match self.body.frame().await {
+                None => return Ok(None),
+                Some(Ok(frame)) => self.unread.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data)),
+                Some(Err(error)) => {
+                    return Err(ClientError::Lost { endpoint: self.endpoint.clone(), reason: error.to_string() });
+                }
+            }
+        }
+    }
+}
+
+fn api_error(status: StatusCode, body: &[u8]) -> ClientError {
+    let message = match serde_json::from_slice::<ErrorEntity>(body) {
+        Ok(entity) => entity.error.message,
+        Err(_) => String::from_utf8_lossy(body).trim().to_owned(),
+    };
+    ClientError::Api { code: status.as_u16(), message }
+}
+
+/// Percent-encodes what cannot stand in a path segment or a query value. `@` and `:` can, and keep names readable.
+fn escape(text: &str) -> String {
+    text.bytes().fold(String::with_capacity(text.len()), |mut escaped, byte| {
+        if byte.is_ascii_alphanumeric() || b"-_.~@:".contains(&byte) {
+            escaped.push(byte.into());
+        } else {
+            escaped.push_str(&format!("%{byte:02X}"));
+        }
+        escaped
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,109 @@
+//! The client against a stand-in for fleetd.
+
+use super::*;
+use crate::{
+    fake::{Answer, Fake},
+    remote::Ssh,
+    transport::Endpoint,
+};
+
+fn client(fake: &Fake) -> Arc<Client> {
+    let endpoint = Endpoint::parse(&fake.endpoint).unwrap();
+    Arc::new(Client::new(Transport::new(endpoint, Ssh::default()), Duration::from_secs(3), false))
+}
+
+fn whole(status: u16, body: &str) -> Answer {
+    Answer::Whole(status, body.into())
+}
+
+#[tokio::test]
+async fn pages_are_followed_to_the_last() {
+    let fake = Fake::new(|asked| match &*asked.line {
+        "GET /units" => whole(200, r#"{"units":[{"name":"a.service"}],"nextPageToken":"ZAACAA=="}"#),
+        "GET /units?nextPageToken=ZAACAA%3D%3D" => {
+            whole(200, r#"{"units":[{"name":"b.service"}],"nextPageToken":"ZAADAA=="}"#)
+        }
+        "GET /units?nextPageToken=ZAADAA%3D%3D" => whole(200, "{}"),
+        other => panic!("{other}"),
+    });
+    let units = client(&fake).units().await.unwrap();
+    assert_eq!(units.iter().map(|unit| &*unit.name).collect::<Vec<_>>(), ["a.service", "b.service"]);
+}
+
+#[tokio::test]
+async fn errors_carry_the_message_and_unknown_units_are_none() {
+    let fake = Fake::new(|asked| match &*asked.line {
+        "GET /units/a.service" => whole(404, r#"{"error":{"code":404,"message":"unit does not exist"}}"#),
+        r"GET /units/dev-a%5Cx2d.device" => whole(200, r#"{"name":"dev-a\\x2d.device"}"#),
+        "GET /units/a.service/why" => whole(404, r#"{"error":{"code":404,"message":""}}"#),
+        _ => whole(503, r#"{"error":{"code":503,"message":"fleet server unable to communicate with etcd"}}"#),
+    });
+    let client = client(&fake);
+    assert_eq!(client.unit("a.service").await.unwrap(), None);
+    assert!(client.unit(r"dev-a\x2d.device").await.unwrap().is_some());
+    assert!(matches!(client.why("a.service").await, Err(ClientError::Api { code: 404, .. })));
+    let error = client.machines().await.unwrap_err();
+    assert_eq!(error.to_string(), "Error 503: fleet server unable to communicate with etcd");
+}
+
+#[tokio::test]
+async fn what_is_wanted_is_sent_as_json() {
+    let fake = Fake::new(|_| whole(204, ""));
+    client(&fake).set_desired("a.service", "launched").await.unwrap();
+    assert_eq!(fake.asked(), [r#"PUT /units/a.service {"desiredState":"launched","name":"a.service"}"#]);
+}
+
+#[tokio::test]
+async fn an_answer_that_never_comes_is_told_from_a_lost_connection() {
+    let fake = Fake::new(|_| Answer::Nothing);
+    let error = client(&fake).machines().await.unwrap_err();
+    assert!(error.to_string().ends_with("it was closed before an answer came"), "{error}");
+
+    let fake = Fake::new(|_| Answer::Lines(Vec::new()));
+    let endpoint = Endpoint::parse(&fake.endpoint).unwrap();
+    let hasty = Client::new(Transport::new(endpoint, Ssh::default()), Duration::from_millis(50), false);
+    assert!(matches!(hasty.machines().await, Err(ClientError::Timeout { .. })));
+}
+
+#[tokio::test]
+async fn a_kept_connection_that_fleetd_closed_is_replaced() {
+    let fake = Fake::new(|_| Answer::Last("{}".into()));
+    let client = client(&fake);
+    for _ in 0..3 {
+        assert!(client.machines().await.unwrap().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn many_requests_share_few_connections_and_keep_their_order() {
+    let fake = Fake::new(|asked| {
+        let name = asked.line.rsplit_once('/').unwrap().1;
+        Answer::Aged(7, format!(r#"{{"name":"{name}"}}"#))
+    });
+    let client = client(&fake);
+    let names: Vec<String> = (0..200).map(|i| format!("web@{i}.service")).collect();
+    let units = client.each(names.clone(), |client, name| async move { client.unit(&name).await }).await.unwrap();
+    let got: Vec<String> = units.into_iter().map(|unit| unit.unwrap().name).collect();
+    assert_eq!(got, names);
+    assert!(client.idle.lock().unwrap().len() <= client.transport.connections());
+    assert!(client.warned_of_age.load(Ordering::Relaxed));
+}
+
+#[tokio::test]
+async fn a_watch_is_read_line_by_line_and_an_old_fleetd_has_none() {
+    let fake = Fake::new(|asked| match &*asked.line {
+        "GET /watch?unit=a.service&unit=b.service" => Answer::BrokenLines(vec![
+            r#"{"name":"a.service","exists":true}"#.into(),
+            String::new(),
+            r#"{"name":"b.service"}"#.into(),
+        ]),
+        _ => whole(404, r#"{"error":{"code":404,"message":""}}"#),
+    });
+    let client = client(&fake);
+    let mut lines = client.watch(&["a.service".into(), "b.service".into()]).await.unwrap().unwrap();
+    let first = lines.next().await.unwrap().unwrap();
+    assert_eq!((&*first.name, first.exists), ("a.service", true));
+    assert_eq!(lines.next().await.unwrap().unwrap().name, "b.service");
+    assert!(!matches!(lines.next().await, Ok(Some(_))));
+    assert!(client.watch(&["old.service".into()]).await.unwrap().is_none());
+}

@@ -1,0 +1,152 @@
+//! The commands, one file each.
+
+mod cat;
+mod destroy;
+mod fd_forward;
+mod journal;
+mod list;
+mod list_machines;
+mod list_unit_files;
+mod list_units;
+mod load;
+mod restart;
+mod ssh;
+mod start;
+mod status;
+mod stop;
+mod submit;
+mod unload;
+mod verify;
+mod version;
+mod why;
+
+use std::sync::Arc;
+
+use clap::Subcommand;
+use fleet_core::model::api::Unit;
+
+use crate::{
+    cli::Cli,
+    client::Client,
+    error::{ClientError, Failure},
+    output,
+    remote::Ssh,
+};
+
+/// What a command returns: its exit code.
+pub type Outcome = Result<u8, Failure>;
+
+/// Flags without a value, which Go also takes as `--flag=true`.
+pub const SWITCHES: [&str; 12] = [
+    "--debug",
+    "--f",
+    "--follow",
+    "--full",
+    "--h",
+    "--help",
+    "--l",
+    "--no-block",
+    "--no-legend",
+    "--replace",
+    "--sign",
+    "--sudo",
+];
+
+/// What commands work with.
+pub struct Context {
+    /// The way to fleetd.
+    pub client: Arc<Client>,
+    /// The way to the machines.
+    pub ssh: Ssh,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    Cat(cat::Cat),
+    Destroy(destroy::Destroy),
+    FdForward(fd_forward::FdForward),
+    Journal(journal::Journal),
+    ListMachines(list_machines::ListMachines),
+    ListUnitFiles(list_unit_files::ListUnitFiles),
+    ListUnits(list_units::ListUnits),
+    Load(load::Load),
+    Restart(restart::Restart),
+    Ssh(ssh::SshArgs),
+    Start(start::Start),
+    Status(status::Status),
+    Stop(stop::Stop),
+    Submit(submit::Submit),
+    Unload(unload::Unload),
+    #[command(hide = true)]
+    Verify(verify::Verify),
+    Version(version::Version),
+    Why(why::Why),
+}
+
+/// Runs the command of a command line.
+///
+/// # Errors
+/// Whatever keeps it from doing what it was asked.
+pub async fn run(cli: Cli) -> Outcome {
+    let Cli { global, command, .. } = cli;
+    let context = || Ok::<_, Failure>(Context { client: Arc::new(global.client()?), ssh: global.ssh()? });
+    match command {
+        // These need no cluster.
+        None => Ok(0),
+        Some(Command::FdForward(args)) => fd_forward::run(args).await,
+        Some(Command::Verify(_)) => Ok(verify::run()),
+        Some(Command::Version(_)) => version::run(),
+        Some(Command::Cat(args)) => cat::run(&context()?, &args).await,
+        Some(Command::Destroy(args)) => destroy::run(&context()?, &args).await,
+        Some(Command::Journal(args)) => journal::run(&context()?, &args).await,
+        Some(Command::ListMachines(args)) => list_machines::run(&context()?, &args).await,
+        Some(Command::ListUnitFiles(args)) => list_unit_files::run(&context()?, &args).await,
+        Some(Command::ListUnits(args)) => list_units::run(&context()?, &args).await,
+        Some(Command::Load(args)) => load::run(&context()?, &args).await,
+        Some(Command::Restart(args)) => restart::run(&context()?, &args).await,
+        Some(Command::Ssh(args)) => ssh::run(&context()?, &args).await,
+        Some(Command::Start(args)) => start::run(&context()?, &args).await,
+        Some(Command::Status(args)) => status::run(&context()?, &args).await,
+        Some(Command::Stop(args)) => stop::run(&context()?, &args).await,
+        Some(Command::Submit(args)) => submit::run(&context()?, &args).await,
+        Some(Command::Unload(args)) => unload::run(&context()?, &args).await,
+        Some(Command::Why(args)) => why::run(&context()?, &args).await,
+    }
+}
+
+impl Context {
+    /// The units among `names` that the cluster knows, in that order, for a command that is `doing` something.
+    ///
+    /// # Errors
+    /// The first request that fails.
+    async fn known(&self, names: &[String], doing: &str) -> Result<Vec<Unit>, Failure> {
+        let found = self.client.each(names.to_vec(), |client, name| async move {
+            client.unit(&name).await.map_err(|error| (name, error))
+        });
+        let found = found.await.map_err(|(name, error): (String, ClientError)| {
+            error.during(&format!("{doing}: error retrieving Unit({name}) from Registry"))
+        })?;
+        Ok(found.into_iter().flatten().collect())
+    }
+
+    /// Says what is wanted of several units.
+    ///
+    /// # Errors
+    /// The first request that fails.
+    async fn set_desired(&self, names: &[String], desired: &'static str) -> Result<(), ClientError> {
+        let set = |client: Arc<Client>, name: String| async move { client.set_desired(&name, desired).await };
+        self.client.each(names.to_vec(), set).await.map(drop)
+    }
+}
+
+/// CoreOS fleet's answer to a verb without units, which scripts with empty lists rely on.
+fn no_units_given() -> Outcome {
+    output::note("No units given");
+    Ok(0)
+}
+
+/// CoreOS fleet's answer to units that are all unknown.
+fn no_units_found() -> Outcome {
+    output::note("Units not found in registry");
+    Ok(0)
+}

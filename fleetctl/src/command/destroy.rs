@@ -1,0 +1,44 @@
+//! `fleetctl destroy`
+
+use clap::Args;
+
+use super::{Context, Outcome, no_units_found, no_units_given};
+use crate::{
+    output,
+    units::Argument,
+    watch::{self, Goal, Patience},
+};
+
+/// Destroy units
+///
+/// Stops units, takes them off their machines and has the cluster forget them. Returns when they are gone from
+/// their machines, so a unit's ExecStop has run.
+#[derive(Args, Debug)]
+#[command(after_help = "Example:\n    fleetctl destroy hello.service web@{1..3}")]
+pub struct Destroy {
+    /// Units to destroy
+    #[arg(value_name = "UNIT")]
+    units: Vec<String>,
+    #[command(flatten)]
+    patience: Patience,
+}
+
+pub async fn run(context: &Context, args: &Destroy) -> Outcome {
+    if args.units.is_empty() {
+        return no_units_given();
+    }
+    let names = Argument::names(&args.units);
+    let destroyed = context.client.each(names.clone(), |client, name| async move { client.destroy(&name).await });
+    let destroyed = destroyed.await.map_err(|error| error.during("Error destroying units"))?;
+    let gone: Vec<String> =
+        names.into_iter().zip(destroyed).filter(|(_, existed)| *existed).map(|(name, _)| name).collect();
+    if gone.is_empty() {
+        return no_units_found();
+    }
+    if args.patience.waits() {
+        watch::wait_for(context, &gone, Goal::Destroyed, "destroy", args.patience).await?;
+    } else {
+        gone.iter().try_for_each(|name| output::result(&format!("Destroyed {name}")))?;
+    }
+    Ok(0)
+}

@@ -1,0 +1,61 @@
+//! `fleetctl status`
+
+use clap::Args;
+
+use super::{Context, Outcome};
+use crate::{
+    error::Failure,
+    machines::Roster,
+    output, remote,
+    units::{self, Argument},
+};
+
+/// Show what systemd says of units
+///
+/// Runs `systemctl status -l UNIT` on the machine of each unit: here, or over SSH. Its exit code is passed on.
+#[derive(Args, Debug)]
+#[command(after_help = "Example:\n    fleetctl status hello.service")]
+pub struct Status {
+    /// Units to show
+    #[arg(value_name = "UNIT")]
+    units: Vec<String>,
+    /// Port of the SSH server of the machines
+    #[arg(long, value_name = "PORT")]
+    ssh_port: Option<u16>,
+}
+
+pub async fn run(context: &Context, args: &Status) -> Outcome {
+    let mut roster = None;
+    for (i, name) in Argument::names(&args.units).iter().enumerate() {
+        let unit = context.client.unit(name).await.map_err(|error| error.during("Error retrieving unit"))?;
+        let unit = unit.ok_or_else(|| Failure::said(format!("Unit {name} does not exist.")))?;
+        if units::is_global(&unit) {
+            continue;
+        }
+        if unit.current_state == "inactive" || unit.machine_id.is_empty() {
+            return Err(Failure::said(format!("Unit {name} does not appear to be loaded.")));
+        }
+        if i > 0 {
+            output::result("")?;
+        }
+        let roster = match &roster {
+            Some(roster) => roster,
+            None => roster.insert(context.roster().await?),
+        };
+        let argv = ["systemctl", "status", "-l", name];
+        let command = remote::command_on(&unit.machine_id, &argv, roster, &context.ssh, args.ssh_port)?;
+        let code = remote::run(command).await?;
+        if code != 0 {
+            return Ok(code);
+        }
+    }
+    Ok(0)
+}
+
+impl Context {
+    /// The machines, for their addresses.
+    pub(super) async fn roster(&self) -> Result<Roster, Failure> {
+        let machines = self.client.machines().await;
+        machines.map(Roster::new).map_err(|error| error.during("Error retrieving list of active machines"))
+    }
+}

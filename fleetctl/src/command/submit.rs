@@ -1,0 +1,212 @@
+//! `fleetctl submit`, and the creating of units that `load`, `start` and `restart` begin with.
+
+use std::collections::BTreeMap;
+
+use clap::Args;
+use fleet_core::{
+    model::api::{Unit, options_of},
+    unit::{UnitFile, UnitName},
+};
+
+use super::{Context, Outcome, no_units_given};
+use crate::{
+    error::{ClientError, Failure},
+    output,
+    units::{self, Argument, Source, creating},
+};
+
+/// Give units to the cluster without starting them
+///
+/// Creates each unit that does not exist yet: from the file of that path; else, for `a@b.service`, from the
+/// template `a@.service` in the cluster; else from the template's file beside the given path.
+#[derive(Args, Debug)]
+#[command(after_help = "Example:\n    fleetctl submit units/hello.service units/web@.service")]
+pub struct Submit {
+    #[command(flatten)]
+    pub files: FileArgs,
+}
+
+/// Arguments of commands that create units.
+#[derive(Args, Debug)]
+pub struct FileArgs {
+    /// Units, by name or by the path of their file
+    #[arg(value_name = "UNIT")]
+    pub units: Vec<String>,
+    /// Give units that exist the contents of the file, if it differs
+    #[arg(long)]
+    pub replace: bool,
+    /// Accepted and ignored: signed units are gone
+    #[arg(long, hide = true)]
+    sign: bool,
+}
+
+/// What a command wants of its units, and whose contents it may replace.
+#[derive(Clone, Copy)]
+pub struct Intent {
+    /// The desired state that it leads to.
+    pub desired: &'static str,
+    /// The desired states in which `--replace` is allowed; `None` when it was not given.
+    pub replaceable: Option<&'static [&'static str]>,
+}
+
+/// A unit after [`create`].
+pub struct Created {
+    /// Its name.
+    pub name: String,
+    /// Whether it runs on every machine that fits.
+    pub global: bool,
+    /// What is wanted of it now.
+    pub desired: String,
+    /// Whether this command brought about its contents.
+    pub changed: bool,
+}
+
+pub async fn run(context: &Context, args: &Submit) -> Outcome {
+    if args.files.units.is_empty() {
+        return no_units_given();
+    }
+    create(context, &args.files.units, args.files.intent("inactive", &["inactive"])).await?;
+    Ok(0)
+}
+
+impl FileArgs {
+    /// The intent of a command with these arguments.
+    pub fn intent(&self, desired: &'static str, replaceable: &'static [&'static str]) -> Intent {
+        Intent { desired, replaceable: self.replace.then_some(replaceable) }
+    }
+}
+
+/// What is to be sent for a unit.
+struct Change {
+    name: String,
+    file: UnitFile,
+    desired: &'static str,
+}
+
+/// Creates what does not exist, replaces what may be replaced, and returns all units of the arguments in order.
+///
+/// New contents are sent together with the desired state: no half-way state is ever scheduled, and a unit that is
+/// replaced while it runs stays on its machine. All arguments are looked at before anything is sent.
+///
+/// # Errors
+/// The first argument that cannot be made a unit.
+pub async fn create(context: &Context, texts: &[String], intent: Intent) -> Result<Vec<Created>, Failure> {
+    let arguments = Argument::all(texts);
+    let names = Argument::names(texts);
+    let known = context.known(&names, "Error creating units").await?;
+    let known: BTreeMap<&str, &Unit> = known.iter().map(|unit| (&*unit.name, unit)).collect();
+    let mut templates = Templates::default();
+    let mut created = Vec::new();
+    let mut changes = Vec::new();
+    for argument in &arguments {
+        let (file, existing) = match known.get(&*argument.name).copied() {
+            Some(unit) => (replacement(argument, unit, intent)?, Some(unit)),
+            None => (Some(templates.contents(context, argument).await?), None),
+        };
+        if let Some(file) = file {
+            let name = argument.unit_name()?;
+            let global = units::check_requirements(&file, &name)?;
+            // A template never runs: fleetd says so when it is asked for more.
+            let desired = if name.is_template() { "inactive" } else { intent.desired };
+            changes.push(Change { name: argument.name.clone(), file, desired });
+            created.push(Created { name: argument.name.clone(), global, desired: desired.into(), changed: true });
+        } else if let Some(unit) = existing {
+            let (global, desired) = (units::is_global(unit), unit.desired_state.clone());
+            created.push(Created { name: argument.name.clone(), global, desired, changed: false });
+        }
+    }
+    send(context, changes).await?;
+    for unit in created.iter().filter(|unit| unit.changed) {
+        // What is replaced in place never was inactive.
+        if known.get(&*unit.name).is_none_or(|before| before.desired_state == "inactive") {
+            let state = if unit.global { "" } else { "inactive" };
+            output::result(&format!("Unit {} {state}", unit.name))?;
+        }
+    }
+    Ok(created)
+}
+
+async fn send(context: &Context, changes: Vec<Change>) -> Result<(), Failure> {
+    let sent = context.client.each(changes, |client, Change { name, file, desired }| async move {
+        client.put(&name, options_of(&file), desired).await.map_err(|error| (name, error))
+    });
+    sent.await.map(drop).map_err(|(name, error): (String, ClientError)| {
+        error.during(&format!("Error creating units: failed creating unit {name}"))
+    })
+}
+
+/// The contents that a unit of the cluster shall get; `None` when it stays as it is.
+fn replacement(argument: &Argument, unit: &Unit, intent: Intent) -> Result<Option<UnitFile>, Failure> {
+    let Some(replaceable) = intent.replaceable else {
+        // A file that cannot be read is no concern as long as the unit exists.
+        if let Ok(Some(source)) = argument.local()
+            && units::differs(unit, &source.file)
+        {
+            warn_of_difference(&unit.name, argument, &source);
+        }
+        return Ok(None);
+    };
+    let name = &unit.name;
+    let source = argument.local()?.ok_or_else(|| creating(&format!("unable to find Unit({name}) on filesystem")))?;
+    if !units::differs(unit, &source.file) {
+        output::result(&format!("Found same Unit({name}) in Registry, nothing to do"))?;
+        return Ok(None);
+    }
+    if !replaceable.contains(&&*unit.desired_state) {
+        output::note(&format!(
+            "Warning: can not replace Unit({name}) in state '{}', use the appropriate command",
+            unit.desired_state
+        ));
+        return Ok(None);
+    }
+    Ok(Some(source.file))
+}
+
+fn warn_of_difference(known: &str, argument: &Argument, source: &Source) {
+    let kind = if source.of_template { "template unit file" } else { "unit file" };
+    output::note(&format!(
+        "WARNING: Unit {known} in registry differs from local {kind} {}. Add --replace to override.",
+        argument.name
+    ));
+}
+
+/// Templates of the cluster that were asked for, so that a hundred instances ask once.
+#[derive(Default)]
+struct Templates(BTreeMap<UnitName, Option<UnitFile>>);
+
+impl Templates {
+    /// The contents of a unit that does not exist yet.
+    async fn contents(&mut self, context: &Context, argument: &Argument) -> Result<UnitFile, Failure> {
+        if let Some(Source { file, of_template: false }) = argument.local()? {
+            return Ok(file);
+        }
+        let name = argument.unit_name()?;
+        let Some(template) = name.template() else { return Err(argument.not_found()) };
+        let beside = argument.local_template()?;
+        match (self.get(context, &template).await?, beside) {
+            (Some(file), beside) => {
+                if let Some(beside) = beside.filter(|beside| beside.hash() != file.hash()) {
+                    warn_of_difference(template.as_str(), argument, &Source { file: beside, of_template: true });
+                }
+                Ok(file)
+            }
+            (None, Some(beside)) => Ok(beside),
+            (None, None) => Err(argument.not_found()),
+        }
+    }
+
+    async fn get(&mut self, context: &Context, template: &UnitName) -> Result<Option<UnitFile>, Failure> {
+        if let Some(known) = self.0.get(template) {
+            return Ok(known.clone());
+        }
+        let unit = context.client.unit(template.as_str()).await.map_err(|error| {
+            error.during(&format!("Error creating units: error retrieving template Unit({template}) from Registry"))
+        })?;
+        let file = unit
+            .map(|unit| units::file_of(&unit))
+            .transpose()
+            .map_err(|error| creating(&format!("template Unit({template}) cannot be written as a file: {error}")))?;
+        self.0.insert(template.clone(), file.clone());
+        Ok(file)
+    }
+}

@@ -1,0 +1,48 @@
+//! `fleetctl unload`
+
+use clap::Args;
+use fleet_core::model::api::Unit;
+
+use super::{Context, Outcome, no_units_found, no_units_given};
+use crate::{
+    output,
+    units::{self, Argument},
+    watch::{self, Goal, Patience},
+};
+
+/// Take units off their machines
+///
+/// Stops units and takes them off their machines; the cluster still knows them. Returns when that is done.
+#[derive(Args, Debug)]
+#[command(after_help = "Example:\n    fleetctl unload hello.service")]
+pub struct Unload {
+    /// Units to unload
+    #[arg(value_name = "UNIT")]
+    units: Vec<String>,
+    #[command(flatten)]
+    patience: Patience,
+}
+
+pub async fn run(context: &Context, args: &Unload) -> Outcome {
+    if args.units.is_empty() {
+        return no_units_given();
+    }
+    let names = Argument::names(&args.units);
+    let units = context.known(&names, "Error unloading units").await?;
+    if units.is_empty() {
+        return no_units_found();
+    }
+    let (global, local): (Vec<_>, Vec<_>) = units.into_iter().partition(units::is_global);
+    // One that still waits for a machine is inactive, too, but wanted.
+    let loaded = |unit: &Unit| unit.current_state != "inactive" || unit.desired_state != "inactive";
+    let unloading: Vec<String> = local.into_iter().filter(loaded).map(|unit| unit.name).collect();
+    let global: Vec<String> = global.into_iter().map(|unit| unit.name).collect();
+    let setting = context.set_desired(&[&*global, &*unloading].concat(), "inactive").await;
+    setting.map_err(|error| error.during("Error unloading units"))?;
+    for name in &global {
+        output::result(&format!("Triggered global unit {name} unload"))?;
+    }
+    watch::wait_for(context, &unloading, Goal::Unloaded, "unload", args.patience).await?;
+    output::note(&format!("Successfully unloaded units [{}].", unloading.join(" ")));
+    Ok(0)
+}

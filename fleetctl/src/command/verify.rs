@@ -1,0 +1,18 @@
+//! `fleetctl verify`, which is no more.
+
+use clap::Args;
+
+use crate::{error::USAGE, output};
+
+/// DEPRECATED - No longer works
+#[derive(Args, Debug)]
+pub struct Verify {
+    #[arg(value_name = "UNIT")]
+    _units: Vec<String>,
+}
+
+pub fn run() -> u8 {
+    output::note("Command \"verify\" is deprecated, DEPRECATED - No longer works");
+    output::note("WARNING: The signed/verified units feature is DEPRECATED and cannot be used.");
+    USAGE
+}

@@ -1,0 +1,34 @@
+//! Where words go: results to stdout, everything else to stderr.
+
+use std::io::{self, Write};
+
+use crate::error::{Failure, os_message};
+
+/// Writes a result, and the line end.
+///
+/// # Errors
+/// A reader that has gone (`fleetctl list-units | head`) ends the command, quietly.
+pub fn result(text: &str) -> Result<(), Failure> {
+    write(text, "\n")
+}
+
+/// Writes a result that has its own line ends.
+///
+/// # Errors
+/// As [`result`].
+pub fn verbatim(text: &str) -> Result<(), Failure> {
+    write(text, "")
+}
+
+/// Says something on stderr. That nobody may be listening there is no reason to stop.
+pub fn note(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
+fn write(text: &str, end: &str) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    write!(stdout, "{text}{end}").and_then(|()| stdout.flush()).map_err(|error| match error.kind() {
+        io::ErrorKind::BrokenPipe => Failure::broken_pipe(),
+        _ => Failure::new(format!("cannot write to standard output: {}", os_message(&error))),
+    })
+}

@@ -1,0 +1,317 @@
+//! Waiting until units are where they were asked to be.
+//!
+//! All units of a command are followed at once ([`feed`]); each status is judged by a pure function
+//! ([`progress`]). What is reached is said on stdout, unit by unit. What is in the way is said on stderr: why a unit
+//! has no machine, and when one fails, what happened to it, with the end of its journal.
+
+mod feed;
+mod progress;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    io::{IsTerminal, stderr},
+    time::Duration,
+};
+
+use clap::Args;
+use fleet_core::model::api::{UnitStatus, Why};
+use indicatif::ProgressBar;
+use tokio::time::{Instant, sleep_until};
+
+pub use self::progress::Goal;
+use self::{feed::Feed, progress::Progress};
+use crate::{
+    command::Context,
+    error::Failure,
+    machines::{Roster, legend},
+    output, remote,
+};
+
+/// One of the attempts of `--block-attempts`.
+const ATTEMPT: Duration = Duration::from_secs(2);
+/// A unit that has no machine by then gets none soon.
+const EXPLAIN_AFTER: Duration = Duration::from_millis(700);
+/// Between two explanations.
+const EXPLAIN_EVERY: Duration = Duration::from_secs(5);
+/// Units whose lack of a machine is explained, and machines named for each. The others are counted.
+const EXPLAIN_UNITS: usize = 3;
+const EXPLAIN_MACHINES: usize = 8;
+/// A problem that has not gone away by then is not left from before.
+const TROUBLE_LASTS: Duration = Duration::from_secs(2);
+
+/// How long a command waits for what it asked for.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct Patience {
+    /// Wait for N times 2 seconds; 0 means without end
+    #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
+    block_attempts: i32,
+    /// Return at once
+    #[arg(long)]
+    no_block: bool,
+}
+
+impl Patience {
+    /// Whether the command waits at all.
+    pub fn waits(&self) -> bool {
+        !self.no_block && self.block_attempts >= 0
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let attempts = u32::try_from(self.block_attempts).unwrap_or(0);
+        (attempts > 0).then(|| Instant::now() + ATTEMPT * attempts)
+    }
+}
+
+/// Waits until all units have reached the goal, or says `Triggered unit X VERB` and returns.
+///
+/// # Errors
+/// A unit has failed, time is up, or the cluster cannot be followed.
+pub async fn wait_for(
+    context: &Context,
+    names: &[String],
+    goal: Goal,
+    verb: &str,
+    patience: Patience,
+) -> Result<(), Failure> {
+    if !patience.waits() {
+        return names.iter().try_for_each(|name| output::result(&format!("Triggered unit {name} {verb}")));
+    }
+    if names.is_empty() {
+        return Ok(());
+    }
+    let mut feed = Feed::open(&context.client, names);
+    let mut waiter = Waiter::new(context, names, goal, patience.deadline());
+    while !waiter.pending.is_empty() {
+        let wake = waiter.wakes_at();
+        tokio::select! {
+            status = feed.next() => match status {
+                Ok(status) => waiter.take(status).await?,
+                Err(error) => return Err(error.during("Error waiting for units")),
+            },
+            () = sleep_until(wake) => waiter.on_time().await?,
+        }
+    }
+    Ok(())
+}
+
+/// The units still on their way.
+struct Waiter<'c> {
+    context: &'c Context,
+    goal: Goal,
+    deadline: Option<Instant>,
+    pending: BTreeMap<String, Pending>,
+    roster: Roster,
+    spinner: Spinner,
+    explain_at: Instant,
+    /// The last explanation of each unit.
+    explained: HashMap<String, String>,
+}
+
+#[derive(Default)]
+struct Pending {
+    status: UnitStatus,
+    progress: Option<Progress>,
+    announced: bool,
+    troubled_since: Option<Instant>,
+}
+
+impl<'c> Waiter<'c> {
+    fn new(context: &'c Context, names: &[String], goal: Goal, deadline: Option<Instant>) -> Self {
+        Self {
+            context,
+            goal,
+            deadline,
+            pending: names.iter().map(|name| (name.clone(), Pending::default())).collect(),
+            roster: Roster::default(),
+            spinner: Spinner::new(names.len(), goal),
+            explain_at: Instant::now() + EXPLAIN_AFTER,
+            explained: HashMap::new(),
+        }
+    }
+
+    /// When there is something to do even if no status comes.
+    fn wakes_at(&self) -> Instant {
+        let trouble = self.pending.values().filter_map(|unit| unit.troubled_since).map(|since| since + TROUBLE_LASTS);
+        trouble.chain(self.deadline).fold(self.explain_at, Instant::min)
+    }
+
+    async fn take(&mut self, status: UnitStatus) -> Result<(), Failure> {
+        let name = status.name.clone();
+        let Some(unit) = self.pending.get_mut(&name) else { return Ok(()) };
+        let progress = progress::progress(&status, self.goal);
+        unit.status = status;
+        unit.progress = Some(progress.clone());
+        unit.troubled_since = match progress {
+            Progress::Troubled(_) => Some(unit.troubled_since.unwrap_or_else(Instant::now)),
+            _ => None,
+        };
+        match progress {
+            Progress::Unplaced | Progress::Waiting | Progress::Troubled(_) => Ok(()),
+            Progress::Starting => self.announce(&name).await,
+            Progress::Reached => {
+                self.announce(&name).await?;
+                self.pending.remove(&name);
+                self.spinner.reached(self.pending.len());
+                Ok(())
+            }
+            Progress::Failed(what) => {
+                self.announce(&name).await?;
+                Err(self.failed(&name, &what).await)
+            }
+        }
+    }
+
+    async fn on_time(&mut self) -> Result<(), Failure> {
+        let now = Instant::now();
+        let lasting = |unit: &Pending| unit.troubled_since.is_some_and(|since| now >= since + TROUBLE_LASTS);
+        let troubled = self.pending.iter().find_map(|(name, unit)| match &unit.progress {
+            Some(Progress::Troubled(what)) if lasting(unit) => Some((name.clone(), what.clone())),
+            _ => None,
+        });
+        if let Some((name, what)) = troubled {
+            return Err(self.failed(&name, &what).await);
+        }
+        if self.deadline.is_some_and(|deadline| now >= deadline) {
+            return Err(self.timed_out().await);
+        }
+        if now >= self.explain_at {
+            self.explain().await;
+            self.explain_at = Instant::now() + EXPLAIN_EVERY;
+        }
+        Ok(())
+    }
+
+    /// Says on stdout, once, that the cluster has brought a unit where it should be.
+    async fn announce(&mut self, name: &str) -> Result<(), Failure> {
+        let Some(unit) = self.pending.get_mut(name).filter(|unit| !unit.announced) else { return Ok(()) };
+        // A unit that failed before it was started is nowhere yet.
+        if self.goal != Goal::Destroyed && unit.status.current_state != self.goal.state() {
+            return Ok(());
+        }
+        unit.announced = true;
+        let machine = unit.status.machine_id.clone();
+        let line = match self.goal {
+            Goal::Destroyed => format!("Destroyed {name}"),
+            Goal::Unloaded => format!("Unit {name} inactive"),
+            Goal::Launched | Goal::Loaded | Goal::Stopped => {
+                format!("Unit {name} {} on {}", self.goal.state(), self.legend(&machine).await)
+            }
+        };
+        self.spinner.aside(|| output::result(&line))
+    }
+
+    /// Says on stderr what keeps units from getting a machine, unless that has been said before.
+    async fn explain(&mut self) {
+        let unplaced = |unit: &Pending| unit.progress == Some(Progress::Unplaced);
+        let mut names = self.pending.iter().filter(|(_, unit)| unplaced(unit)).map(|(name, _)| name.clone());
+        let shown: Vec<String> = names.by_ref().take(EXPLAIN_UNITS).collect();
+        let others = names.count();
+        let mut said = false;
+        for name in shown {
+            // Explanations are a courtesy: without them (an old fleetd, or none at all now), waiting goes on.
+            let Ok(Some(why)) = self.context.client.why(&name).await else { continue };
+            if self.explained.get(&name) != Some(&why.summary) {
+                self.spinner.aside(|| output::note(&explanation(&name, &why)));
+                self.explained.insert(name, why.summary);
+                said = true;
+            }
+        }
+        if said && others > 0 {
+            self.spinner.aside(|| output::note(&format!("{others} more units wait for a machine")));
+        }
+    }
+
+    async fn timed_out(&mut self) -> Failure {
+        let Some((name, unit)) = self.pending.iter().next() else { return Failure::new("timed out") };
+        let name = name.clone();
+        if unit.announced {
+            let report = progress::report(&unit.status);
+            let states = report.map_or_else(String::new, |report| format!(": {} ({})", report.active, report.sub));
+            return self.failed(&name, &format!("it is not active in time{states}")).await;
+        }
+        waiting_failed(&format!("timed out waiting for unit {name} to report state {}", self.goal.state()))
+    }
+
+    /// What happened to a unit, first in the words that scripts know.
+    async fn failed(&mut self, name: &str, what: &str) -> Failure {
+        let machine = self.pending.get(name).map(|unit| unit.status.machine_id.clone()).unwrap_or_default();
+        let place = if machine.is_empty() { String::new() } else { format!(" on {}", self.legend(&machine).await) };
+        let message = format!("{name}{place}: {what}");
+        if self.goal != Goal::Launched {
+            return waiting_failed(&message);
+        }
+        let known = format!("Failed to find an active unit {name} within 2s, err: Failed to fetch states within 2s");
+        let failure = Failure::said(format!("Error waiting for units: {known}"))
+            .line(format!("Error waiting for systemd unit states, err: {known}"))
+            .line(format!("error: {message}"));
+        if machine.is_empty() {
+            return failure;
+        }
+        match remote::journal_tail(&machine, name, &self.roster, &self.context.ssh).await {
+            Some(tail) => tail.lines().fold(failure, Failure::line),
+            None => failure.hint(format!("see its journal with `fleetctl journal {name}`")),
+        }
+    }
+
+    async fn legend(&mut self, machine: &str) -> String {
+        if !self.roster.knows(machine) {
+            // Without the list, the ID alone has to do.
+            if let Ok(machines) = self.context.client.machines().await {
+                self.roster = Roster::new(machines);
+            }
+        }
+        self.roster.legend(machine, false)
+    }
+}
+
+fn waiting_failed(message: &str) -> Failure {
+    Failure::said(format!("Error waiting for units: {message}"))
+        .line(format!("Error waiting for unit states, exit status: {message}"))
+}
+
+fn explanation(name: &str, why: &Why) -> String {
+    let mut text = format!("Unit {name}: {}", why.summary);
+    for verdict in why.machines.iter().take(EXPLAIN_MACHINES) {
+        text.push_str(&format!("\n  {}: {}", legend(&verdict.id, &verdict.primary_ip, false), verdict.reason));
+    }
+    if let Some(more) = why.machines.len().checked_sub(EXPLAIN_MACHINES).filter(|more| *more > 0) {
+        text.push_str(&format!("\n  and {more} more machines, see `fleetctl why {name}`"));
+    }
+    text
+}
+
+/// `3/10 units active`, on stderr while a person looks at it.
+struct Spinner {
+    bar: ProgressBar,
+    total: usize,
+    goal: Goal,
+}
+
+impl Spinner {
+    fn new(total: usize, goal: Goal) -> Self {
+        let bar = if stderr().is_terminal() { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
+        let spinner = Self { bar, total, goal };
+        spinner.reached(total);
+        if !spinner.bar.is_hidden() {
+            spinner.bar.enable_steady_tick(Duration::from_millis(100));
+        }
+        spinner
+    }
+
+    fn reached(&self, pending: usize) {
+        let (reached, total) = (self.total - pending, self.total);
+        let units = if total == 1 { "unit" } else { "units" };
+        self.bar.set_message(format!("{reached}/{total} {units} {}", self.goal.reached()));
+    }
+
+    /// Lets other words through without mixing them with the spinner's.
+    fn aside<T>(&self, say: impl FnOnce() -> T) -> T {
+        self.bar.suspend(say)
+    }
+}
+
+impl Drop for Spinner {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}

@@ -1,0 +1,590 @@
+//! The built `fleetctl` against a stand-in for fleetd: what it prints, and where, and its exit code.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+
+#[path = "../src/fake.rs"]
+#[allow(dead_code, unreachable_pub, reason = "shared with the unit tests, which use the rest")]
+mod fake;
+
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    process::Stdio,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use fake::{Answer, Asked, Fake};
+use fleet_core::{
+    model::api::{
+        ErrorBody, ErrorEntity, Machine, MachinePage, MachineVerdict, Unit, UnitPage, UnitReport, UnitStatus, Why,
+    },
+    unit::UnitFile,
+};
+use serde::Serialize;
+use tokio::process::Command;
+
+const MACHINE: &str = "d097a72e4aef45bf815b90988acdbf13";
+const HELLO: &str = "[Service]\nExecStart=/bin/sleep 1\n";
+
+/// A cluster of one machine, on which everything happens at once. Units whose name begins with `bad` fail there,
+/// those that begin with `lone` fit nowhere.
+#[derive(Clone, Default)]
+struct Cluster {
+    units: Arc<Mutex<BTreeMap<String, Unit>>>,
+    generation: Arc<Mutex<u64>>,
+    /// CoreOS fleet's, without watch, why and restart.
+    old: bool,
+    /// Whether the first watch breaks before anything has happened.
+    breaks: Arc<AtomicBool>,
+}
+
+struct Ran {
+    out: String,
+    err: String,
+    code: i32,
+}
+
+impl Cluster {
+    fn serve(&self) -> Fake {
+        let cluster = self.clone();
+        Fake::new(move |asked| cluster.answer(asked))
+    }
+
+    fn answer(&self, asked: &Asked) -> Answer {
+        let (method, path) = asked.line.split_once(' ').unwrap();
+        let (path, query) = path.split_once('?').unwrap_or((path, ""));
+        let parts: Vec<&str> = path.split('/').skip(1).collect();
+        match (method, &*parts) {
+            ("GET", ["machines"]) => json(&MachinePage { machines: vec![machine()], next_page_token: None }),
+            ("GET", ["units"]) => {
+                let units = self.units.lock().unwrap().values().cloned().collect();
+                json(&UnitPage { units, next_page_token: None })
+            }
+            ("GET", ["units", name]) => self.units.lock().unwrap().get(*name).map_or_else(unknown, json),
+            ("PUT", ["units", name]) => self.put(name, serde_json::from_str(&asked.body).unwrap()),
+            ("DELETE", ["units", name]) => {
+                self.units.lock().unwrap().remove(*name).map_or_else(unknown, |_| Answer::Whole(204, String::new()))
+            }
+            ("GET", ["units", name, "why"]) if !self.old => self.why(name),
+            ("POST", ["units", _, "restart"]) if !self.old => {
+                *self.generation.lock().unwrap() += 1;
+                Answer::Whole(204, String::new())
+            }
+            ("GET", ["watch"]) if !self.old => {
+                if self.breaks.swap(false, Ordering::Relaxed) {
+                    return Answer::BrokenLines(Vec::new());
+                }
+                let names = query.split('&').map(|pair| pair.trim_start_matches("unit="));
+                Answer::Lines(names.map(|name| serde_json::to_string(&self.status(name)).unwrap()).collect())
+            }
+            ("GET", ["state"]) => {
+                let names: Vec<_> = self.units.lock().unwrap().keys().cloned().collect();
+                let asked = names.iter().filter(|name| query.is_empty() || query.ends_with(*name));
+                states(asked.map(|name| self.status(name)))
+            }
+            _ => error(404, ""),
+        }
+    }
+
+    fn put(&self, name: &str, sent: Unit) -> Answer {
+        let mut units = self.units.lock().unwrap();
+        if sent.options.is_empty() && !units.contains_key(name) {
+            return error(409, "unit does not exist and options field empty");
+        }
+        if name.contains("@.") && sent.desired_state != "inactive" {
+            return error(400, &format!("cannot activate template \"{name}\""));
+        }
+        let unit = units.entry(name.into()).or_default();
+        unit.name = name.into();
+        if !sent.options.is_empty() {
+            unit.options = sent.options;
+        }
+        let placed = sent.desired_state != "inactive" && !name.starts_with("lone");
+        unit.machine_id = if placed { MACHINE.into() } else { String::new() };
+        unit.current_state = if placed { sent.desired_state.clone() } else { "inactive".into() };
+        unit.desired_state = sent.desired_state;
+        Answer::Whole(204, String::new())
+    }
+
+    fn status(&self, name: &str) -> UnitStatus {
+        let units = self.units.lock().unwrap();
+        let Some(unit) = units.get(name) else { return UnitStatus { name: name.into(), ..UnitStatus::default() } };
+        let options: Vec<_> = unit.options.iter().cloned().map(Into::into).collect();
+        let hash = UnitFile::from_options(&options).unwrap().hash().to_string();
+        let generation = *self.generation.lock().unwrap();
+        let (active, sub) = match &*unit.current_state {
+            "launched" if name.starts_with("bad") => ("failed", "failed"),
+            "launched" => ("active", "running"),
+            _ => ("inactive", "dead"),
+        };
+        let report = UnitReport {
+            machine_id: MACHINE.into(),
+            hash: hash.clone(),
+            current_state: unit.current_state.clone(),
+            generation,
+            load: "loaded".into(),
+            active: active.into(),
+            sub: sub.into(),
+            ..UnitReport::default()
+        };
+        UnitStatus {
+            name: name.into(),
+            exists: true,
+            global: false,
+            hash,
+            desired_state: unit.desired_state.clone(),
+            current_state: unit.current_state.clone(),
+            machine_id: unit.machine_id.clone(),
+            generation,
+            reports: if unit.machine_id.is_empty() { Vec::new() } else { vec![report] },
+        }
+    }
+
+    fn why(&self, name: &str) -> Answer {
+        let units = self.units.lock().unwrap();
+        let Some(unit) = units.get(name) else { return unknown() };
+        let fits = !name.starts_with("lone");
+        let reason = if fits { "least loaded" } else { "lacks disk=ssd" };
+        json(&Why {
+            name: name.into(),
+            summary: format!("not placed: {reason}"),
+            machine_id: unit.machine_id.clone(),
+            machines: vec![MachineVerdict {
+                id: MACHINE.into(),
+                primary_ip: "10.82.0.13".into(),
+                fits,
+                reason: reason.into(),
+            }],
+        })
+    }
+}
+
+fn machine() -> Machine {
+    Machine { id: MACHINE.into(), primary_ip: "10.82.0.13".into(), ..Machine::default() }
+}
+
+fn states(statuses: impl Iterator<Item = UnitStatus>) -> Answer {
+    use fleet_core::model::api::{UnitState, UnitStatePage};
+    let state = |status: UnitStatus| {
+        let report = status.reports.into_iter().next()?;
+        Some(UnitState {
+            hash: report.hash,
+            machine_id: report.machine_id,
+            name: status.name,
+            systemd_active_state: report.active,
+            systemd_load_state: report.load,
+            systemd_sub_state: report.sub,
+        })
+    };
+    json(&UnitStatePage { states: statuses.filter_map(state).collect(), next_page_token: None })
+}
+
+fn json<T: Serialize>(body: &T) -> Answer {
+    Answer::Whole(200, serde_json::to_string(body).unwrap())
+}
+
+fn error(code: u16, message: &str) -> Answer {
+    let body = ErrorEntity { error: ErrorBody { code, message: message.into() } };
+    Answer::Whole(code, serde_json::to_string(&body).unwrap())
+}
+
+fn unknown() -> Answer {
+    error(404, "unit does not exist")
+}
+
+async fn fleetctl(fake: &Fake, directory: &Path, line: &str) -> Ran {
+    let output = Command::new(env!("CARGO_BIN_EXE_fleetctl"))
+        .arg(format!("--endpoint={}", fake.endpoint))
+        .args(line.split_whitespace())
+        .current_dir(directory)
+        // No programs but those of the test: there are no machines to reach.
+        .env("PATH", directory)
+        .stdin(Stdio::null())
+        .output()
+        .await
+        .unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    Ran { out: text(output.stdout), err: text(output.stderr), code: output.status.code().unwrap() }
+}
+
+/// Puts programs into a directory: an `ssh` that notes its words in `ssh.log` and runs the command here, and
+/// stand-ins for what it runs.
+fn programs(directory: &Path) {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    let ssh =
+        "#!/bin/sh\necho \"$*\" >> ssh.log\nwhile [ \"$1\" != -- ]; do shift; done; shift 2\nexec /bin/sh -c \"$*\"\n";
+    for (name, text) in [
+        ("ssh", ssh),
+        ("systemctl", "#!/bin/sh\necho \"systemctl $*\"\nexit 3\n"),
+        ("journalctl", "#!/bin/sh\necho \"journalctl $*\"\n"),
+    ] {
+        let path = directory.join(name);
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    symlink(env!("CARGO_BIN_EXE_fleetctl"), directory.join("fleetctl")).unwrap();
+}
+
+/// Runs each line and compares the whole transcript: `1>` is stdout, `2>` stderr, `[N]` the exit code.
+async fn transcript(fake: &Fake, directory: &Path, lines: &[(&str, &str)]) {
+    for (line, expected) in lines {
+        let ran = fleetctl(fake, directory, line).await;
+        let mut got: Vec<String> = ran.out.lines().map(|line| format!("1> {line}")).collect();
+        got.extend(ran.err.lines().map(|line| format!("2> {line}")));
+        got.push(format!("[{}]", ran.code));
+        assert_eq!(got.join("\n"), *expected, "\n$ fleetctl {line}");
+    }
+}
+
+fn files(files: &[(&str, &str)]) -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    for (name, text) in files {
+        std::fs::write(directory.path().join(name), text).unwrap();
+    }
+    directory
+}
+
+#[tokio::test]
+async fn units_are_submitted_and_replaced() {
+    let (fake, directory) = (Cluster::default().serve(), files(&[("hello.service", HELLO), ("e1.service", "[Unit\n")]));
+    let broken =
+        "1> \n2> Error creating units: failed getting Unit(e1.service) from file: unable to find end of section";
+    transcript(
+        &fake,
+        directory.path(),
+        &[
+            ("submit", "2> No units given\n[0]"),
+            ("submit hello.service", "1> Unit hello.service inactive\n[0]"),
+            ("submit hello", "[0]"),
+            ("submit --replace hello", "1> Found same Unit(hello.service) in Registry, nothing to do\n[0]"),
+            (
+                "submit nosuch.service",
+                "2> Error creating units: unable to find Unit(nosuch.service) in Registry or on filesystem\n[1]",
+            ),
+            (
+                "submit nosuch@1.service",
+                "2> Error creating units: failed getting Unit(nosuch@1.service) from template: \
+                 unable to find template Unit(nosuch@.service) in Registry or on filesystem\n[1]",
+            ),
+            ("cat hello", "1> [Service]\n1> ExecStart=/bin/sleep 1\n[0]"),
+            ("cat nosuch", "2> Unit nosuch.service not found\n[1]"),
+        ],
+    )
+    .await;
+    let ran = fleetctl(&fake, directory.path(), "submit e1").await;
+    assert!(broken.ends_with(ran.err.lines().next().unwrap()) && ran.err.contains("^^^^^") && ran.code == 1);
+
+    std::fs::write(directory.path().join("hello.service"), "[Service]\nExecStart=/bin/sleep 2\n").unwrap();
+    transcript(
+        &fake,
+        directory.path(),
+        &[
+            (
+                "submit hello",
+                "2> WARNING: Unit hello.service in registry differs from local unit file hello.service. \
+                 Add --replace to override.\n[0]",
+            ),
+            ("submit --replace hello", "1> Unit hello.service inactive\n[0]"),
+            ("start hello", "1> Unit hello.service launched on d097a72e.../10.82.0.13\n[0]"),
+        ],
+    )
+    .await;
+    std::fs::write(directory.path().join("hello.service"), HELLO).unwrap();
+    transcript(
+        &fake,
+        directory.path(),
+        &[
+            (
+                "submit --replace hello",
+                "2> Warning: can not replace Unit(hello.service) in state 'launched', use the appropriate command\n[0]",
+            ),
+            ("start --replace hello", "1> Unit hello.service launched on d097a72e.../10.82.0.13\n[0]"),
+        ],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_unit_goes_through_its_life() {
+    let (fake, directory) = (Cluster::default().serve(), files(&[("hello.service", HELLO)]));
+    transcript(
+        &fake,
+        directory.path(),
+        &[
+            (
+                "load hello",
+                "1> Unit hello.service inactive\n1> Unit hello.service loaded on d097a72e.../10.82.0.13\n[0]",
+            ),
+            ("load hello", "[0]"),
+            ("start hello", "1> Unit hello.service launched on d097a72e.../10.82.0.13\n[0]"),
+            ("start hello", "[0]"),
+            (
+                "list-units",
+                "1> UNIT\t\tMACHINE\t\t\tACTIVE\tSUB\n1> hello.service\td097a72e.../10.82.0.13\tactive\trunning\n[0]",
+            ),
+            (
+                "list-unit-files --fields=unit,dstate,state,target,global --no-legend",
+                "1> hello.service\tlaunched\tlaunched\td097a72e.../10.82.0.13\tfalse\n[0]",
+            ),
+            (
+                "stop hello nosuch",
+                "1> Unit hello.service loaded on d097a72e.../10.82.0.13\n\
+                 2> Successfully stopped units [hello.service].\n[0]",
+            ),
+            ("stop hello", "2> Successfully stopped units [].\n[0]"),
+            ("restart hello", "1> Unit hello.service launched on d097a72e.../10.82.0.13\n[0]"),
+            ("unload hello", "1> Unit hello.service inactive\n2> Successfully unloaded units [hello.service].\n[0]"),
+            ("unload hello", "2> Successfully unloaded units [].\n[0]"),
+            ("stop hello", "2> Unable to stop unit hello.service in state inactive\n[1]"),
+            ("restart hello", "2> Unable to restart unit hello.service in state inactive\n[0]"),
+            ("status hello", "2> Unit hello.service does not appear to be loaded.\n[1]"),
+            ("journal hello", "2> Unit hello.service does not appear to be running.\n[1]"),
+            ("start --no-block hello", "1> Triggered unit hello.service start\n[0]"),
+            ("destroy hello nosuch", "1> Destroyed hello.service\n[0]"),
+            ("destroy hello", "2> Units not found in registry\n[0]"),
+            ("status hello", "2> Unit hello.service does not exist.\n[1]"),
+        ],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn templates_make_instances_and_never_run() {
+    let (fake, directory) = (Cluster::default().serve(), files(&[("web@.service", HELLO)]));
+    transcript(
+        &fake,
+        directory.path(),
+        &[
+            ("submit web@1", "1> Unit web@1.service inactive\n[0]"),
+            (
+                "start web@.service",
+                "1> Unit web@.service inactive\n\
+                 2> Error starting units: Error 400: cannot activate template \"web@.service\"\n[1]",
+            ),
+            ("load web@.service", "2> Error loading units: Error 400: cannot activate template \"web@.service\"\n[1]"),
+        ],
+    )
+    .await;
+    std::fs::write(directory.path().join("web@.service"), "[Service]\nExecStart=/bin/sleep 2\n").unwrap();
+    let ran = fleetctl(&fake, directory.path(), "submit web@2").await;
+    assert_eq!(
+        ran.err,
+        "WARNING: Unit web@.service in registry differs from local template unit file web@2.service. \
+         Add --replace to override.\n"
+    );
+    assert_eq!(ran.out, "Unit web@2.service inactive\n");
+}
+
+#[tokio::test]
+async fn many_units_are_started_at_once_and_a_restart_goes_one_by_one() {
+    let (fake, directory) = (Cluster::default().serve(), files(&[("web@.service", HELLO)]));
+    let names = (0..250).map(|i| format!("web@{i}")).collect::<Vec<_>>().join(" ");
+    let ran = fleetctl(&fake, directory.path(), &format!("start {names}")).await;
+    assert_eq!((ran.out.matches(" launched on ").count(), &*ran.err, ran.code), (250, "", 0));
+
+    let ran = fleetctl(&fake, directory.path(), "restart web@1 web@2").await;
+    assert_eq!(ran.out.matches("launched on").count(), 2);
+    assert!(ran.err.ends_with("INFO restart.go:100: Unit(web@2.service) was restarted.\n"), "{}", ran.err);
+    let asked = fake.asked();
+    let (first, second) = (
+        asked.iter().position(|line| line == "POST /units/web@1.service/restart").unwrap(),
+        asked.iter().position(|line| line == "POST /units/web@2.service/restart").unwrap(),
+    );
+    assert!(asked[first..second].iter().any(|line| line == "GET /watch?unit=web@1.service"), "{asked:?}");
+}
+
+#[tokio::test]
+async fn a_unit_that_fails_says_so_at_once() {
+    let (fake, directory) = (Cluster::default().serve(), files(&[("bad.service", HELLO)]));
+    let known = "Failed to find an active unit bad.service within 2s, err: Failed to fetch states within 2s";
+    transcript(
+        &fake,
+        directory.path(),
+        &[(
+            "start bad",
+            &format!(
+                "1> Unit bad.service inactive\n\
+                 1> Unit bad.service launched on d097a72e.../10.82.0.13\n\
+                 2> Error waiting for units: {known}\n\
+                 2> Error waiting for systemd unit states, err: {known}\n\
+                 2> error: bad.service on d097a72e.../10.82.0.13: active state failed, sub state failed\n\
+                 2> hint: see its journal with `fleetctl journal bad.service`\n\
+                 [1]"
+            ),
+        )],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_unit_that_fits_nowhere_is_explained() {
+    let (fake, directory) = (Cluster::default().serve(), files(&[("lone.service", HELLO)]));
+    transcript(
+        &fake,
+        directory.path(),
+        &[
+            (
+                "start --block-attempts=1 lone",
+                "1> Unit lone.service inactive\n\
+                 2> Unit lone.service: not placed: lacks disk=ssd\n\
+                 2>   d097a72e.../10.82.0.13: lacks disk=ssd\n\
+                 2> Error waiting for units: timed out waiting for unit lone.service to report state launched\n\
+                 2> Error waiting for unit states, exit status: \
+                 timed out waiting for unit lone.service to report state launched\n[1]",
+            ),
+            (
+                "why lone",
+                "1> not placed: lacks disk=ssd\n\
+                 1> MACHINE\t\t\tFITS\tREASON\n1> d097a72e.../10.82.0.13\tno\tlacks disk=ssd\n[3]",
+            ),
+            ("why nosuch", "2> Unit nosuch.service does not exist.\n[1]"),
+            (
+                "stop lone",
+                "2> Unable to stop unit lone.service in state inactive\n\
+                 2> hint: it waits for a machine; `fleetctl unload lone.service` calls that off\n[1]",
+            ),
+            ("unload lone", "1> Unit lone.service inactive\n2> Successfully unloaded units [lone.service].\n[0]"),
+        ],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn global_units_are_triggered_and_never_waited_for() {
+    let global = "[Service]\nExecStart=/bin/sleep 1\n[X-Fleet]\nGlobal=true\nBogus=1\n";
+    let (fake, directory) = (Cluster::default().serve(), files(&[("glob.service", global)]));
+    let ran = fleetctl(&fake, directory.path(), "start glob").await;
+    assert_eq!(ran.out, "Unit glob.service \nTriggered global unit glob.service start\n");
+    assert!(
+        ran.err.ends_with(
+            "WARN fleetctl.go:674: Unit glob.service: unrecognized requirement in [X-Fleet] section: \"Bogus\" (line 5)\n"
+        ),
+        "{}",
+        ran.err
+    );
+    transcript(
+        &fake,
+        directory.path(),
+        &[
+            ("stop glob", "1> Triggered global unit glob.service stop\n2> Successfully stopped units [].\n[0]"),
+            ("restart glob", "[0]"),
+            ("status glob", "[0]"),
+            ("journal glob", "2> Unable to retrieve journal of global unit glob.service.\n[1]"),
+        ],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_watch_that_breaks_is_taken_up_again() {
+    let cluster = Cluster { breaks: Arc::new(true.into()), ..Cluster::default() };
+    let (fake, directory) = (cluster.serve(), files(&[("hello.service", HELLO)]));
+    let ran = fleetctl(&fake, directory.path(), "start hello").await;
+    assert_eq!(ran.out, "Unit hello.service inactive\nUnit hello.service launched on d097a72e.../10.82.0.13\n");
+    assert_eq!(fake.asked().iter().filter(|line| line.starts_with("GET /watch")).count(), 2);
+}
+
+#[tokio::test]
+async fn an_old_fleetd_is_asked_again_and_again() {
+    let cluster = Cluster { old: true, ..Cluster::default() };
+    let (fake, directory) = (cluster.serve(), files(&[("hello.service", HELLO)]));
+    let ran = fleetctl(&fake, directory.path(), "start hello").await;
+    assert_eq!(ran.out, "Unit hello.service inactive\nUnit hello.service launched on d097a72e.../10.82.0.13\n");
+    let ran = fleetctl(&fake, directory.path(), "destroy hello").await;
+    assert_eq!((&*ran.out, ran.code), ("Destroyed hello.service\n", 0));
+}
+
+#[tokio::test]
+async fn without_etcd_lists_say_so() {
+    let fake = Fake::new(|_| error(503, "fleet server unable to communicate with etcd"));
+    let directory = files(&[]);
+    transcript(
+        &fake,
+        directory.path(),
+        &[
+            (
+                "list-machines",
+                "2> Error retrieving list of active machines from fleet API \
+                 (Error 503: fleet server unable to communicate with etcd)\n\
+                 2> Possible issues:\n2>   etcd is unhealthy and/or lost quorum\n\
+                 2>   connection cannot be established to any etcd servers\n[1]",
+            ),
+            (
+                "list-units",
+                "2> Error retrieving list of units from repository: \
+                 Error 503: fleet server unable to communicate with etcd\n[1]",
+            ),
+        ],
+    )
+    .await;
+    let fake = Fake::new(|_| Answer::Aged(12, "{}".into()));
+    transcript(
+        &fake,
+        directory.path(),
+        &[("list-machines", "1> MACHINE\tIP\tMETADATA\n2> WARNING: etcd is unreachable; this was true 12 s ago\n[0]")],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn other_machines_are_reached_with_the_users_ssh() {
+    let (fake, directory) = (Cluster::default().serve(), files(&[("hello.service", HELLO), ("bad.service", HELLO)]));
+    programs(directory.path());
+    transcript(
+        &fake,
+        directory.path(),
+        &[
+            (
+                "start hello",
+                "1> Unit hello.service inactive\n1> Unit hello.service launched on d097a72e.../10.82.0.13\n[0]",
+            ),
+            ("status hello", "1> systemctl status -l hello.service\n[3]"),
+            (
+                "journal --lines=5 --f hello",
+                "1> journalctl --unit hello.service --no-pager -n 5 --output short -f\n[0]",
+            ),
+            ("ssh d097 exit 7", "[7]"),
+            ("ssh --unit=hello echo -n x", "1> x\n[0]"),
+            ("ssh nosuch true", "2> Unable to proceed: could not find matching unit or machine\n[1]"),
+            ("ssh --machine nosuch x", "2> Unable to proceed: machine does not exist\n[1]"),
+            ("ssh --unit nosuch x", "2> Unable to proceed: unit does not exist\n[1]"),
+        ],
+    )
+    .await;
+    let failed = fleetctl(&fake, directory.path(), "start bad").await;
+    assert!(
+        failed.err.ends_with("\njournalctl --unit bad.service --no-pager -q -n 10 --output short\n"),
+        "{}",
+        failed.err
+    );
+    let log = std::fs::read_to_string(directory.path().join("ssh.log")).unwrap();
+    assert!(log.contains("BatchMode=yes -- 10.82.0.13 journalctl --unit bad.service"), "{log}");
+}
+
+#[tokio::test]
+async fn a_tunnel_carries_requests_and_watches() {
+    let (fake, directory) = (Cluster::default().serve(), files(&[("hello.service", HELLO)]));
+    programs(directory.path());
+    let ran = fleetctl(&fake, directory.path(), "--tunnel=gate:2222 --ssh-username=core start hello").await;
+    assert_eq!(ran.out, "Unit hello.service inactive\nUnit hello.service launched on d097a72e.../10.82.0.13\n");
+    assert_eq!((&*ran.err, ran.code), ("", 0));
+    let log = std::fs::read_to_string(directory.path().join("ssh.log")).unwrap();
+    assert!(log.contains("-l core -T -p 2222 -- gate fleetctl fd-forward /"), "{log}");
+}
+
+#[tokio::test]
+async fn a_reader_that_goes_away_is_no_failure() {
+    let fake = Cluster::default().serve();
+    let mut list = Command::new(env!("CARGO_BIN_EXE_fleetctl"))
+        .args([&format!("--endpoint={}", fake.endpoint), "list-machines"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(list.stdout.take());
+    let output = list.wait_with_output().await.unwrap();
+    assert_eq!((output.status.code(), &*String::from_utf8_lossy(&output.stderr)), (Some(0), ""));
+}
