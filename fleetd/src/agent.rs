@@ -45,6 +45,8 @@ use crate::{
 const COALESCE: Duration = Duration::from_millis(50);
 /// How often everything is looked at though nothing was heard.
 const RESYNC: Duration = Duration::from_secs(600);
+/// The same while the host leaves.
+const LEAVING_RESYNC: Duration = Duration::from_secs(5);
 /// A step that failed is tried again after the first delay, at last each time after the second.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(300));
 /// Passes of one turn. Remove, install and start of a changed unit take three; more is left to the next turn.
@@ -155,6 +157,8 @@ impl<S: Store, D: Systemd> Agent<S, D> {
             if self.installed.is_empty() {
                 return;
             }
+            // Nobody comes after this: a signal that was lost must not keep the host for long.
+            self.resync = self.resync.min(Instant::now() + LEAVING_RESYNC);
             let timer = self.next_timer();
             tokio::select! {
                 () = self.systemd.dirty().marked() => {}

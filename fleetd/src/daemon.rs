@@ -58,9 +58,14 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let tasks = TaskTracker::new();
     let shutdown = CancellationToken::new();
     spawn_watchdog(&tasks, &shutdown);
+    // The parts that only follow end with a token of their own: leaving needs them to its last moment.
+    let last = CancellationToken::new();
+    let until_last = |task| {
+        let last = last.clone();
+        async move { last.run_until_cancelled_owned(task).await.unwrap_or_default() }
+    };
     let (dbus, drain) = Dbus::new();
-    let drained = shutdown.child_token();
-    tasks.spawn(async move { drained.run_until_cancelled_owned(drain).await });
+    tasks.spawn(until_last(boxed(drain)));
 
     let store = tokio::select! {
         store = connect(endpoints) => store,
@@ -114,12 +119,6 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         metrics: metrics.clone(),
     };
 
-    // The parts that only follow end with a token of their own: leaving needs them to its last moment.
-    let last = CancellationToken::new();
-    let until_last = |task| {
-        let last = last.clone();
-        async move { last.run_until_cancelled_owned(task).await.unwrap_or_default() }
-    };
     let joining = Arc::clone(&membership);
     tasks.spawn(until_last(boxed(async move { joining.run().await })));
     let own = own_ranges(&keys, &id);

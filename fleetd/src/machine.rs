@@ -173,10 +173,11 @@ impl<S: Store> Membership<S> {
         Ok(written.map(|_| Registration { lease, revision: stored.create_revision }))
     }
 
-    /// Whether an entry is of this host: of this boot, or of an earlier one at the same address.
+    /// Whether an entry is of this host: of this boot, or of an earlier one at the same address. Containers on one
+    /// kernel may share its boot ID, so that alone says nothing.
     fn is_us(&self, theirs: &MachineRecord) -> bool {
-        theirs.boot_id == self.record.boot_id
-            || (theirs.address == self.record.address && theirs.hostname == self.record.hostname)
+        let ours = &self.record;
+        theirs.hostname == ours.hostname && (theirs.boot_id == ours.boot_id || theirs.address == ours.address)
     }
 }
 

@@ -193,7 +193,7 @@ impl<'e, S: Store> Leader<'e, S> {
                 };
                 match Requirements::read(file, &unit) {
                     Ok((requirements, _)) => {
-                        drop(self.requirements.insert(unit.clone(), (hash, Arc::new(requirements))))
+                        self.requirements.insert(unit.clone(), (hash, Arc::new(requirements)));
                     }
                     Err(error) => {
                         warn!(%unit, %error, "the unit cannot be scheduled");

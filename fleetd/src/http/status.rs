@@ -120,7 +120,7 @@ pub(super) async fn why<S: Store>(
         id: verdict.machine.to_string(),
         primary_ip: address(&verdict.machine),
         fits: verdict.fits,
-        reason: verdict.why.to_string(),
+        reason: verdict.reason.to_string(),
     });
     let body = Why {
         name: unit.to_string(),
@@ -155,6 +155,8 @@ async fn planner<S: Store>(api: &Api<S>, cluster: &Cluster) -> Result<Planner, A
     for (machine, unit) in cluster.scheduled.keys() {
         planner.placed(unit.clone(), machine.clone());
     }
+    // The decisions are the engine's to make; here they only settle what is to be explained.
+    planner.plan();
     Ok(planner)
 }
 

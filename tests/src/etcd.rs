@@ -1,0 +1,95 @@
+//! One etcd of a test's own, without hosts.
+
+use std::{
+    net::TcpListener,
+    process::{Child, Command, Stdio},
+};
+
+use anyhow::{Context, Result};
+use fleet_lab::eventually;
+use tempfile::TempDir;
+
+use crate::DEADLINE;
+
+/// An etcd on the loopback interface. Ends when dropped.
+pub struct EtcdProcess {
+    child: Child,
+    client: String,
+    peer: String,
+    data: TempDir,
+}
+
+impl EtcdProcess {
+    /// Starts one.
+    ///
+    /// # Panics
+    /// When it does not start: etcd must be installed.
+    #[must_use]
+    pub fn start() -> Self {
+        let data = tempfile::tempdir().expect("a directory");
+        let (client, peer) = (free_url(), free_url());
+        let child = spawn(&client, &peer, &data).expect("etcd starts (apt-get install etcd-server)");
+        let etcd = Self { child, client, peer, data };
+        etcd.serves();
+        etcd
+    }
+
+    /// Its URL.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.client
+    }
+
+    /// Kills it and starts it again with its data.
+    ///
+    /// # Panics
+    /// When that is not possible.
+    pub fn restart(&mut self) {
+        self.child.kill().expect("it runs");
+        self.child.wait().expect("it ended");
+        self.child = spawn(&self.client, &self.peer, &self.data).expect("etcd starts");
+        self.serves();
+    }
+
+    /// Runs etcdctl against it and returns what it printed.
+    ///
+    /// # Errors
+    /// When etcdctl fails.
+    pub fn etcdctl(&self, args: &[&str]) -> Result<String> {
+        let mut command = Command::new("etcdctl");
+        command.env("ETCDCTL_API", "3").args(["--endpoints", &self.client]).args(args);
+        let output = command.output().context("etcdctl is missing (apt-get install etcd-client)")?;
+        anyhow::ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        Ok(String::from_utf8(output.stdout)?)
+    }
+
+    fn serves(&self) {
+        eventually(DEADLINE, "etcd serves", || Ok(self.etcdctl(&["endpoint", "health"]).is_ok())).expect("etcd serves");
+    }
+}
+
+impl Drop for EtcdProcess {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn spawn(client: &str, peer: &str, data: &TempDir) -> Result<Child> {
+    let cluster = format!("default={peer}");
+    let mut command = Command::new("etcd");
+    command
+        .args(["--listen-client-urls", client, "--advertise-client-urls", client])
+        .args(["--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer])
+        .args(["--initial-cluster", &cluster])
+        .arg("--data-dir")
+        .arg(data.path())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    Ok(command.spawn()?)
+}
+
+fn free_url() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    format!("http://{}", listener.local_addr().expect("bound"))
+}

@@ -1,0 +1,199 @@
+//! Hosts, daemons and stores that go away, and what must not happen then.
+
+use std::time::Duration;
+
+use fleet_lab::{Lab, eventually, eventually_eq};
+use fleet_tests::{Cluster, DEADLINE};
+
+const WEB: &str = "[Service]\nExecStart=/bin/sleep 1000%i\n";
+const GLOBAL: &str = "[Service]\nExecStart=/bin/sleep 9999\n[X-Fleet]\nGlobal=true\n";
+
+/// Three hosts with a unit each, and a global one.
+fn cluster(lab: fleet_lab::LabBuilder) -> Cluster {
+    let cluster = Cluster::with(lab.config("agent_ttl=\"3s\""));
+    cluster.write(&[("web@.service", WEB), ("glob.service", GLOBAL)]);
+    cluster.ok(&["start", "web@1", "web@2", "web@3", "glob.service"]);
+    eventually(DEADLINE, "six units are active", || {
+        Ok(cluster.rows()?.iter().filter(|row| row.active == "active").count() == 6)
+    })
+    .unwrap();
+    cluster
+}
+
+/// The invocation IDs of all units: whatever restarted shows here.
+fn invocations(cluster: &Cluster) -> Vec<(String, String, String)> {
+    let units = ["web@1.service", "web@2.service", "web@3.service", "glob.service"];
+    let of = |unit: &'static str| {
+        cluster.invocations(unit).into_iter().map(move |(host, id)| (unit.to_owned(), host, id)).collect::<Vec<_>>()
+    };
+    units.into_iter().flat_map(of).collect()
+}
+
+/// Where the instances of `web@` are active.
+fn active_webs(cluster: &Cluster) -> anyhow::Result<Vec<(String, String)>> {
+    let rows = cluster.rows()?.into_iter().filter(|row| row.unit.starts_with("web@") && row.active == "active");
+    Ok(rows.map(|row| (row.unit, row.host)).collect())
+}
+
+#[test]
+fn units_of_a_dead_host_come_back_elsewhere_and_stay_when_it_returns() {
+    let cluster = cluster(Lab::builder().hosts(3));
+    let victim = cluster.rows().unwrap().iter().find(|row| row.host == "h3" && row.unit != "glob.service").unwrap().clone();
+    let untouched: Vec<_> = invocations(&cluster).into_iter().filter(|(_, host, _)| host != "h3").collect();
+    cluster.host("h3").kill().unwrap();
+    eventually(DEADLINE, "its unit runs elsewhere", || {
+        Ok(active_webs(&cluster)?.iter().any(|(unit, host)| *unit == victim.unit && host != "h3"))
+    })
+    .unwrap();
+    assert!(cluster.rows().unwrap().iter().all(|row| row.host != "h3"), "no ghost rows");
+    cluster.host("h3").boot().unwrap();
+    cluster.joined(3);
+    eventually(DEADLINE, "the global unit is back on h3", || {
+        Ok(cluster.rows()?.iter().any(|row| row.host == "h3" && row.unit == "glob.service" && row.active == "active"))
+    })
+    .unwrap();
+    assert_eq!(active_webs(&cluster).unwrap().len(), 3, "each once, no move back");
+    assert!(cluster.host("h3").sh(&format!("systemctl is-active {}", victim.unit)).is_err(), "not on h3 again");
+    let now = invocations(&cluster);
+    assert!(untouched.iter().all(|before| now.contains(before)), "healthy units were left alone");
+}
+
+#[test]
+fn killed_and_restarted_daemons_touch_no_unit_and_write_nothing() {
+    let cluster = cluster(Lab::builder().hosts(3));
+    let before = invocations(&cluster);
+    let puts = || cluster.lab.etcdctl(&["get", "--prefix", "/fleet/machine/", "-w", "json"]).unwrap();
+    let machines = |json: String| -> Vec<(String, i64)> {
+        let value: serde_json::Value = serde_json::from_str(&json).unwrap();
+        let kvs = value["kvs"].as_array().unwrap().iter();
+        kvs.map(|kv| (kv["key"].to_string(), kv["mod_revision"].as_i64().unwrap())).collect()
+    };
+    let registered = machines(puts());
+    for host in cluster.lab.hosts() {
+        host.sh("kill -9 $(systemctl show -p MainPID --value fleet)").unwrap();
+    }
+    for host in cluster.lab.hosts() {
+        eventually(DEADLINE, "fleetd is back", || Ok(host.sh("systemctl is-active fleet").is_ok())).unwrap();
+        host.sh("systemctl restart fleet").unwrap();
+    }
+    cluster.joined(3);
+    // A new engine has waited its TTL and found everybody alive.
+    eventually(DEADLINE, "a new engine leads", || {
+        cluster.write(&[("probe.service", "[Service]\nExecStart=/bin/sleep 5\n")]);
+        Ok(cluster.fleetctl(&["start", "probe.service"])?.code == 0)
+    })
+    .unwrap();
+    cluster.ok(&["destroy", "probe.service"]);
+    assert_eq!(invocations(&cluster), before, "no unit was touched");
+    assert_eq!(machines(puts()), registered, "every host took up its own lease again");
+}
+
+#[test]
+fn host_that_is_told_to_stop_fleet_leaves_and_its_units_move_at_once() {
+    let cluster = cluster(Lab::builder().hosts(3).config("agent_ttl=\"60s\""));
+    cluster.host("h2").sh("systemctl stop fleet").unwrap();
+    cluster.joined(2);
+    eventually(DEADLINE, "three units run on two hosts", || {
+        let active = active_webs(&cluster)?;
+        Ok(active.len() == 3 && active.iter().all(|(_, host)| host != "h2"))
+    })
+    .unwrap();
+    assert_eq!(cluster.host("h2").sh("ls /run/fleet/units; pgrep -fc '^/bin/sleep (1000|9999)' || true").unwrap(), "0\n");
+    cluster.host("h3").shutdown().unwrap();
+    cluster.joined(1);
+    eventually(DEADLINE, "three units run on h1", || {
+        Ok(active_webs(&cluster)?.iter().filter(|(_, host)| host == "h1").count() == 3)
+    })
+    .unwrap();
+}
+
+#[test]
+fn store_that_is_away_changes_nothing_and_answers_say_their_age() {
+    let cluster = cluster(Lab::builder().hosts(3));
+    let before = invocations(&cluster);
+    cluster.rows().unwrap();
+    let etcd = cluster.lab.etcd(1);
+    etcd.kill().unwrap();
+    let list = || cluster.fleetctl(&["list-units"]);
+    eventually(DEADLINE, "answers say their age", || {
+        let list = list()?;
+        Ok(list.code == 0 && list.stdout.contains("web@1.service") && list.stderr.contains("etcd is unreachable"))
+    })
+    .unwrap();
+    let refused = cluster.fleetctl(&["destroy", "web@1.service"]).unwrap();
+    assert_eq!(refused.code, 1, "{refused:?}");
+    assert!(refused.stderr.contains("unable to communicate with etcd"), "{refused:?}");
+    assert_eq!(invocations(&cluster), before);
+    etcd.start().unwrap();
+    eventually(DEADLINE, "answers are fresh again", || Ok(list()?.stderr.is_empty())).unwrap();
+    // Frozen past every lease: they are all gone the moment it thaws.
+    etcd.pause().unwrap();
+    eventually_eq(Duration::from_secs(60), "age", &true, || Ok(list()?.stderr.contains("etcd is unreachable"))).unwrap();
+    let frozen = std::time::Instant::now();
+    eventually(DEADLINE, "six seconds pass", || Ok(frozen.elapsed() > Duration::from_secs(6))).unwrap();
+    etcd.resume().unwrap();
+    cluster.joined(3);
+    cluster.write(&[("after.service", "[Service]\nExecStart=/bin/sleep 10001\n")]);
+    cluster.ok(&["start", "after.service"]);
+    assert_eq!(invocations(&cluster), before, "nothing was restarted or moved");
+}
+
+#[test]
+fn three_members_serve_while_one_is_gone() {
+    let cluster = cluster(Lab::builder().hosts(3).etcd(3));
+    let before = invocations(&cluster);
+    cluster.lab.etcd(1).kill().unwrap();
+    cluster.write(&[("after.service", "[Service]\nExecStart=/bin/sleep 10001\n")]);
+    eventually(Duration::from_secs(60), "a unit starts", || Ok(cluster.fleetctl(&["start", "after.service"])?.code == 0)).unwrap();
+    assert_eq!(invocations(&cluster), before);
+    cluster.lab.etcd(1).start().unwrap();
+    cluster.ok(&["destroy", "after.service"]);
+}
+
+#[test]
+fn host_that_was_cut_off_ends_with_one_copy_where_it_is_scheduled() {
+    let cluster = cluster(Lab::builder().hosts(3));
+    let victim = cluster.rows().unwrap().iter().find(|row| row.host == "h2" && row.unit != "glob.service").unwrap().clone();
+    let glob = cluster.invocations("glob.service");
+    cluster.host("h2").partition().unwrap();
+    eventually(DEADLINE, "its unit runs elsewhere", || {
+        Ok(active_webs(&cluster)?.iter().any(|(unit, host)| *unit == victim.unit && host != "h2"))
+    })
+    .unwrap();
+    cluster.host("h2").heal().unwrap();
+    cluster.joined(3);
+    eventually(DEADLINE, "the copy on h2 is gone", || {
+        Ok(cluster.host("h2").sh(&format!("systemctl is-active {}", victim.unit)).is_err())
+    })
+    .unwrap();
+    assert_eq!(active_webs(&cluster).unwrap().len(), 3);
+    assert_eq!(cluster.invocations("glob.service"), glob, "what belongs on h2 anyway ran on");
+}
+
+#[test]
+fn host_that_reboots_gets_its_units_back_within_its_time() {
+    let cluster = Cluster::with(Lab::builder().hosts(1).config("agent_ttl=\"30s\""));
+    cluster.write(&[("web@.service", WEB)]);
+    cluster.ok(&["start", "web@1"]);
+    let h1 = cluster.host("h1");
+    h1.kill().unwrap();
+    h1.boot().unwrap();
+    // Its old entry still lives: it is this host's own, and is taken over.
+    eventually(Duration::from_secs(20), "the unit runs again", || Ok(h1.sh("systemctl is-active web@1.service").is_ok())).unwrap();
+}
+
+#[test]
+fn second_host_with_the_same_machine_id_is_refused_and_both_are_named() {
+    let cluster = Cluster::new(2);
+    let (h1, h2) = (cluster.host("h1"), cluster.host("h2"));
+    h2.sh("systemctl stop fleet").unwrap();
+    cluster.joined(1);
+    h2.write("/etc/machine-id", &format!("{}\n", h1.machine_id())).unwrap();
+    h2.sh("systemctl start fleet.socket fleet").unwrap();
+    eventually(DEADLINE, "the clone is refused", || {
+        let run = cluster.fleetctl_on("h2", &["list-machines"])?;
+        Ok(run.code == 1 && ["h1", "h2", "machine ID"].iter().all(|words| run.stderr.contains(words)))
+    })
+    .unwrap();
+    assert_eq!(cluster.ok(&["list-machines", "--no-legend"]).lines().count(), 1);
+}
