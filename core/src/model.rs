@@ -7,6 +7,6 @@ mod record;
 mod state;
 
 pub use keys::{Key, Keys};
-pub use machine::{MachineId, MachineIdError, MachineRecord, MetadataEdits, effective_metadata, short};
+pub use machine::{MachineId, MachineIdError, MachineRecord, MetadataEdits, apply_edits, short};
 pub use record::{DecodeError, Desired, Record, UnitRecord};
 pub use state::{LoadState, StateRecord, Target};

@@ -1,1 +1,80 @@
 //! Which machine runs which unit, and why or why not.
+//!
+//! The engine feeds a [`Planner`] with what the store says and asks it for decisions. Agents ask [`globals_for`]
+//! which global units are theirs.
+//!
+//! ```text
+//!  set_unit  set_machine  placed  refused        what changed, from the store
+//!      │          │          │       │
+//!      └──────────┴────┬─────┴───────┘
+//!                      ▼
+//!     ┌──────────────────────────────────┐
+//!     │ dirty     units to be judged     │       each change marks what it may concern, by indexes:
+//!     │ homeless  units to be placed     │       nothing else is looked at
+//!     └──────────────────────────────────┘
+//!                      │ plan()
+//!          judge: does it fit where it is? ── yes ─→ stays; nothing moves for balance
+//!                      │ no
+//!                      ▼
+//!          place: least loaded that fits ─── none ─→ pending, until something there changes
+//!                      │
+//!                      ▼
+//!                  Decision ──→ transaction ──→ placed() confirms it, refused() takes it back
+//! ```
+//!
+//! **What goes in.** Units, global units, machines with their metadata, and the placements in the store, in any order
+//! and as often as the store repeats them. **What comes out.** Decisions that bring the placements in line, each with
+//! its reason. A decision is assumed to take effect, so that plans need not wait for the store; where the store shows
+//! something else, the store is right.
+//!
+//! **What is guaranteed** after each `plan()`, of all placements on machines that are up (DESIGN.md, section 9, I1 and
+//! I3): no requirement is violated, every wanted unit that fits somewhere is somewhere, no other unit is anywhere, and
+//! a second `plan()` without news decides nothing. Plans are deterministic: they depend on what changed, not on the
+//! order in which the planner was told.
+//!
+//! # Rules
+//!
+//! * **Choice**: the least loaded machine that fits; load is the number of units scheduled to it. Ties are broken by a
+//!   fixed hash of unit and machine.
+//! * **Staying**: a unit stays where it fits. It leaves when its machine is gone, its `MachineID` or metadata do not
+//!   hold any more, a target of its `MachineOf` has left, a unit there replaces it, or it is in conflict with another.
+//!   Of two units in conflict on one machine the one that *changed* leaves (new requirements, or placed there by the
+//!   store); when both changed, the one whose name sorts first stays.
+//! * **`MachineOf`**: all targets must be scheduled to the machine. A follower follows in the same plan. Units that
+//!   follow each other in a cycle are placed together or not at all.
+//! * **`Conflicts`**: both ways, whoever declares it. A global unit counts as being on a machine where its metadata
+//!   holds and no unit scheduled there is in conflict with it. An ordinary unit in conflict with such a global unit
+//!   cannot go there; one that is already there stays and holds the global one off.
+//! * **`Replaces`**: the unit goes where a unit is that it replaces, least loaded first, and that one is moved; the two
+//!   are never on one machine. When no replaced unit is placed, or the unit fits at none of their places, it is placed
+//!   like any other. When two replace each other, neither does. A unit cannot replace what it follows. A unit that is
+//!   itself being replaced looks for a free place before it replaces others.
+//! * **Duplicates**: of several placements of one unit the valid one on the machine with the least ID stays.
+//! * **Held machines** ([`Planner::hold_machine`]): what is there stays as it is, nothing new is added.
+
+mod conflicts;
+mod explain;
+mod fit;
+mod global;
+mod groups;
+mod machines;
+mod pending;
+mod plan;
+mod planner;
+mod reason;
+mod ring;
+mod search;
+mod units;
+
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod scale;
+#[cfg(test)]
+mod tests;
+
+pub use explain::{Explanation, Verdict, Why};
+pub use global::globals_for;
+pub use plan::Decision;
+pub use planner::Planner;
+pub use reason::{Cause, Choice, Reason, Tally, Unplaceable};

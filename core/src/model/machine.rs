@@ -105,8 +105,7 @@ pub struct MetadataEdits {
 
 /// The metadata that counts: what the machine was configured with, then the edits.
 #[must_use]
-pub fn effective_metadata(machine: &MachineRecord, edits: Option<&MetadataEdits>) -> BTreeMap<String, String> {
-    let mut metadata = machine.metadata.clone();
+pub fn apply_edits(mut metadata: BTreeMap<String, String>, edits: Option<&MetadataEdits>) -> BTreeMap<String, String> {
     for (key, value) in edits.iter().flat_map(|edits| &edits.edits) {
         match value {
             Some(value) => metadata.insert(key.clone(), value.clone()),
@@ -131,21 +130,15 @@ mod tests {
 
     #[test]
     fn edits_cover_configured_metadata() {
-        let pairs = |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
-        let machine = MachineRecord {
-            address: "192.0.2.1".into(),
-            hostname: "h1".into(),
-            metadata: pairs(&[("disk", "ssd"), ("region", "us")]),
-            version: "0".into(),
-            boot_id: String::new(),
-            cpus: 1,
-            memory: 1,
+        let pairs = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
+            pairs.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect()
         };
+        let configured = pairs(&[("disk", "ssd"), ("region", "us")]);
         let edits = MetadataEdits {
             edits: [("region".into(), Some("eu".into())), ("disk".into(), None), ("new".into(), Some("1".into()))]
                 .into(),
         };
-        assert_eq!(effective_metadata(&machine, Some(&edits)), pairs(&[("new", "1"), ("region", "eu")]));
-        assert_eq!(effective_metadata(&machine, None), machine.metadata);
+        assert_eq!(apply_edits(configured.clone(), Some(&edits)), pairs(&[("new", "1"), ("region", "eu")]));
+        assert_eq!(apply_edits(configured.clone(), None), configured);
     }
 }

@@ -1,0 +1,177 @@
+//! Answers to an operator's question: why is this unit there, or nowhere?
+
+use std::fmt;
+
+use super::{
+    Cause, Planner, Tally, Unplaceable,
+    fit::Newcomers,
+    global::globals_for,
+    groups::groups,
+    machines::{MachineKey, Status},
+    units::{Role, UnitKey},
+};
+use crate::{
+    model::MachineId,
+    unit::{Requirements, UnitName},
+};
+
+/// Where a unit is, and what each machine has for or against it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Explanation {
+    /// Where it is scheduled to; `None` for global units.
+    pub placed: Option<MachineId>,
+    /// One line for an operator.
+    pub summary: String,
+    /// One verdict for each machine, by ID.
+    pub verdicts: Vec<Verdict>,
+}
+
+/// What one machine has for or against a unit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// The machine.
+    pub machine: MachineId,
+    /// Whether the unit fits there, or may stay there.
+    pub fits: bool,
+    /// Why.
+    pub reason: Why,
+}
+
+/// The reason of a [`Verdict`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// The unit is there and may stay.
+    Here,
+    /// It could go there.
+    Fits {
+        /// How many units the machine has.
+        units: usize,
+    },
+    /// It is global and belongs there.
+    Global,
+    /// It does not fit.
+    Not(Cause),
+}
+
+impl Why {
+    pub(super) fn fits(&self) -> bool {
+        !matches!(self, Self::Not(_))
+    }
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Here => f.write_str("scheduled here"),
+            Self::Fits { units: 1 } => f.write_str("fits (1 unit)"),
+            Self::Fits { units } => write!(f, "fits ({units} units)"),
+            Self::Global => f.write_str("fits (global unit)"),
+            Self::Not(cause) => cause.fmt(f),
+        }
+    }
+}
+
+impl Planner {
+    /// Why a unit is, or is not, where it is: a verdict for each machine. Works for global units, too.
+    ///
+    /// Looks at every machine, and so costs more than a decision.
+    #[must_use]
+    pub fn explain(&self, unit: &UnitName) -> Explanation {
+        let unknown = || Explanation { placed: None, summary: "unknown unit".into(), verdicts: Vec::new() };
+        let Some(key) = self.units.key(unit) else { return unknown() };
+        match &self.units[key].role {
+            Role::Absent => unknown(),
+            Role::Global { requirements, wanted } => self.explain_global(unit, requirements, *wanted),
+            Role::Single { .. } => self.explain_single(key),
+        }
+    }
+
+    fn explain_global(&self, name: &UnitName, requirements: &Requirements, wanted: bool) -> Explanation {
+        let verdicts: Vec<Verdict> = self
+            .machines
+            .known()
+            .filter_map(|(_, machine)| {
+                // One that is not wanted is judged as if it were.
+                let globals = self.globals.parties().chain([(name, requirements)]);
+                let scheduled = machine.units.values().filter_map(|&other| self.units[other].party());
+                globals_for(&machine.id, &machine.metadata, globals, scheduled).remove(name)
+            })
+            .collect();
+        let fitting = verdicts.iter().filter(|verdict| verdict.fits).count();
+        let summary = match (wanted, verdicts.len()) {
+            (false, _) => Cause::NotWanted.to_string(),
+            (true, 0) => Unplaceable::NoMachine.to_string(),
+            (true, all) => format!("global: on {fitting} of {all} machines"),
+        };
+        Explanation { placed: None, summary, verdicts }
+    }
+
+    fn explain_single(&self, key: UnitKey) -> Explanation {
+        let unit = &self.units[key];
+        // Of a cycle, who is on a machine that is held stays there, and does not come along.
+        let comes_along = |target: UnitKey| {
+            let unit = &self.units[target];
+            let moves = unit.at.iter().all(|&on| self.machines[on].status != Status::Held);
+            unit.single().is_some() && (moves || target == key)
+        };
+        let group =
+            groups(key, |key| self.units[key].targets.iter().copied().filter(|&target| comes_along(target)).collect());
+        // The unit's own group comes last, after all that it leads to.
+        let newcomers = self.newcomers(group.last().map_or(&[], Vec::as_slice));
+        let impossible = self.impossible(key, &newcomers);
+
+        let verdict = |on: MachineKey| {
+            if unit.at.contains(&on) {
+                return self.stays(key, on).map_or_else(Why::Not, |()| Why::Here);
+            }
+            let fits = |_| Why::Fits { units: self.machines[on].load() };
+            let cause = impossible.as_ref().map(|(_, cause)| Why::Not(cause.clone()));
+            cause.unwrap_or_else(|| self.enters(&newcomers, on, true).map_or_else(Why::Not, fits))
+        };
+        let verdicts: Vec<Verdict> = self
+            .machines
+            .known()
+            .map(|(on, machine)| {
+                let why = verdict(on);
+                Verdict { machine: machine.id.clone(), fits: why.fits(), reason: why }
+            })
+            .collect();
+
+        let placed = unit.at.first().map(|&on| self.machines[on].id.clone());
+        let is_news = self.dirty.contains_key(&unit.name) || self.homeless.contains_key(&unit.name);
+        let summary = if is_news {
+            "changed since the last plan".into()
+        } else if unit.wanted().is_none() {
+            Cause::NotWanted.to_string()
+        } else if let Some(machine) = &placed {
+            format!("scheduled to {}", machine.short())
+        } else {
+            let known = if self.machines.count() == 0 { Some(Unplaceable::NoMachine) } else { None };
+            let known = known.or_else(|| impossible.map(|(reason, _)| reason));
+            let known = known.or_else(|| self.missing_target(&newcomers));
+            format!("not placed: {}", known.unwrap_or_else(|| Unplaceable::NoneFits(tally(&verdicts))))
+        };
+        Explanation { placed, summary, verdicts }
+    }
+
+    /// What keeps a unit from every machine by itself, because of those that it must be with.
+    fn impossible(&self, key: UnitKey, newcomers: &Newcomers<'_>) -> Option<(Unplaceable, Cause)> {
+        let others = newcomers.0.iter().filter(|other| other.key != key);
+        if let Some(unwanted) = { others }.find(|other| other.unit.wanted().is_none()) {
+            let target = unwanted.unit.name.as_str().to_owned();
+            return Some((Unplaceable::NotScheduled { target: target.clone() }, Cause::NotScheduled { target }));
+        }
+        let (unit, cause) = newcomers.contradiction()?;
+        Some((Unplaceable::Contradiction { unit: unit.name.clone(), cause: cause.clone() }, cause))
+    }
+}
+
+fn tally(verdicts: &[Verdict]) -> Tally {
+    let mut tally = Tally::default();
+    for verdict in verdicts {
+        if let Why::Not(cause) = &verdict.reason {
+            tally.add(1, cause.clone());
+        }
+    }
+    tally
+}

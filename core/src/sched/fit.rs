@@ -1,0 +1,182 @@
+//! Whether units fit on a machine: those that are there, and those that would come.
+
+use std::collections::BTreeMap;
+
+use super::{
+    Cause, Planner,
+    conflicts::{Party, clash, replaces},
+    machines::{MachineKey, Status, is_named},
+    units::{Unit, UnitKey},
+};
+use crate::{model::MachineId, unit::Requirements};
+
+/// Checks what a unit asks of the machine itself.
+pub(super) fn suits(
+    requirements: &Requirements,
+    id: &MachineId,
+    metadata: &BTreeMap<String, String>,
+) -> Result<(), Cause> {
+    if let Some(wanted) = requirements.machine_id.as_ref().filter(|wanted| !is_named(id, wanted)) {
+        return Err(Cause::MachineId { wanted: wanted.clone() });
+    }
+    let mut unmet = requirements.metadata.iter().map(|(key, wanted)| (key, wanted, metadata.get(key)));
+    match unmet.find(|(_, wanted, has)| !has.is_some_and(|value| wanted.contains(value))) {
+        None => Ok(()),
+        Some((key, wanted, has)) => {
+            Err(Cause::Metadata { key: key.clone(), wanted: wanted.clone(), has: has.cloned() })
+        }
+    }
+}
+
+/// How often a unit may have to leave in one plan. Two that replace the same unit are served; three that replace each
+/// other in a circle, on too few machines, do not chase one another for ever.
+const EVICTIONS: usize = 4;
+
+/// Units that look for a machine together, with what is the same for all machines worked out once.
+pub(super) struct Newcomers<'p>(pub Vec<Newcomer<'p>>);
+
+pub(super) struct Newcomer<'p> {
+    pub key: UnitKey,
+    pub unit: &'p Unit,
+    pub party: Party<'p>,
+    /// The global units in conflict with it.
+    globals: Vec<Party<'p>>,
+}
+
+impl Newcomers<'_> {
+    fn contain(&self, key: UnitKey) -> bool {
+        self.0.iter().any(|newcomer| newcomer.key == key)
+    }
+
+    /// The first pair that cannot be on one machine.
+    pub fn contradiction(&self) -> Option<(&Unit, Cause)> {
+        let pairs = self.0.iter().flat_map(|one| self.0.iter().map(move |other| (one, other)));
+        pairs.into_iter().find_map(|(one, other)| Some((one.unit, aversion(one.party, other.party)?)))
+    }
+}
+
+/// What keeps `one` from coming to a machine where `other` is and stays.
+fn aversion(one: Party<'_>, other: Party<'_>) -> Option<Cause> {
+    if let Some(clash) = clash(one, other) {
+        return Some(Cause::conflict(other.0, clash, false));
+    }
+    if let Some(pattern) = replaces(other, one) {
+        return Some(Cause::ReplacedBy { by: other.0.clone(), pattern: pattern.clone() });
+    }
+    let pattern = replaces(one, other)?;
+    Some(Cause::Replaces { unit: other.0.clone(), pattern: pattern.clone() })
+}
+
+impl Planner {
+    /// `group` as newcomers; those that are no units for one machine are left out.
+    pub(super) fn newcomers(&self, group: &[UnitKey]) -> Newcomers<'_> {
+        let newcomer = |&key| {
+            let unit = &self.units[key];
+            let party = unit.party()?;
+            let globals = self.globals.against(party);
+            Some(Newcomer { key, unit, party, globals })
+        };
+        Newcomers(group.iter().filter_map(newcomer).collect())
+    }
+
+    /// Whether a unit may stay where it is.
+    pub(super) fn stays(&self, key: UnitKey, on: MachineKey) -> Result<(), Cause> {
+        let machine = &self.machines[on];
+        let unit = &self.units[key];
+        let Some(party) = unit.party() else { return Err(Cause::Removed) };
+        match machine.status {
+            Status::Gone => return Err(Cause::MachineGone),
+            Status::Held => return Ok(()),
+            Status::Up => {}
+        }
+        self.targets_are_there(party, on, |_| false)?;
+        suits(party.1, &machine.id, &machine.metadata)?;
+        for (name, &other) in &machine.units {
+            let Some(theirs) = self.units[other].party() else { continue };
+            if let Some(pattern) = replaces(theirs, party) {
+                return Err(Cause::ReplacedBy { by: name.clone(), pattern: pattern.clone() });
+            }
+            // One that is still to be judged will meet this one here, and leave.
+            let settled = !self.dirty.contains_key(name);
+            if let Some(clash) = clash(party, theirs).filter(|_| settled) {
+                return Err(Cause::conflict(name, clash, false));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether newcomers fit on a machine, and which units have to leave it for them. Without `evicting` none may.
+    pub(super) fn enters(
+        &self,
+        newcomers: &Newcomers<'_>,
+        on: MachineKey,
+        evicting: bool,
+    ) -> Result<Vec<UnitKey>, Cause> {
+        let machine = &self.machines[on];
+        match machine.status {
+            Status::Gone => return Err(Cause::MachineGone),
+            Status::Held => return Err(Cause::MachineAway),
+            Status::Up => {}
+        }
+        for newcomer in &newcomers.0 {
+            self.targets_are_there(newcomer.party, on, |target| newcomers.contain(target))?;
+            suits(newcomer.party.1, &machine.id, &machine.metadata)?;
+        }
+        let mut leaving = Vec::new();
+        let mut staying: Vec<Party<'_>> = Vec::with_capacity(machine.units.len());
+        for &key in machine.units.values().filter(|&&key| !newcomers.contain(key)) {
+            let Some(resident) = self.units[key].party() else { continue };
+            let replaced = newcomers.0.iter().any(|newcomer| replaces(newcomer.party, resident).is_some());
+            if replaced && evicting && self.gives_way(key, newcomers) {
+                leaving.push(key);
+                continue;
+            }
+            if let Some(cause) = newcomers.0.iter().find_map(|newcomer| aversion(newcomer.party, resident)) {
+                return Err(cause);
+            }
+            staying.push(resident);
+        }
+        for (newcomer, &global) in
+            newcomers.0.iter().flat_map(|one| one.globals.iter().map(move |global| (one, global)))
+        {
+            let held_off = || staying.iter().any(|&resident| clash(global, resident).is_some());
+            let clash = clash(newcomer.party, global);
+            if let Some(clash) =
+                clash.filter(|_| suits(global.1, &machine.id, &machine.metadata).is_ok() && !held_off())
+            {
+                return Err(Cause::conflict(global.0, clash, true));
+            }
+        }
+        Ok(leaving)
+    }
+
+    /// Whether a unit can be moved away for newcomers that replace it: not when they would have to go with it, and
+    /// not again and again.
+    fn gives_way(&self, resident: UnitKey, newcomers: &Newcomers<'_>) -> bool {
+        self.course.evicted.get(&resident).is_none_or(|&times| times < EVICTIONS)
+            && !newcomers.0.iter().any(|newcomer| self.units.follows(newcomer.key, resident))
+    }
+
+    /// Checks that all targets of `MachineOf` are on the machine, those passed over that come along.
+    fn targets_are_there(
+        &self,
+        (name, requirements): Party<'_>,
+        on: MachineKey,
+        comes_along: impl Fn(UnitKey) -> bool,
+    ) -> Result<(), Cause> {
+        for target in requirements.machine_of.iter().filter(|target| *target != name.as_str()) {
+            let Some(&key) = self.units.names().get(target.as_str()) else {
+                return Err(Cause::NotScheduled { target: target.clone() });
+            };
+            let unit = &self.units[key];
+            if unit.at.contains(&on) || comes_along(key) {
+                continue;
+            }
+            return Err(match unit.at.iter().map(|&on| &self.machines[on].id).min() {
+                Some(machine) => Cause::ScheduledTo { target: unit.name.clone(), machine: machine.clone() },
+                None => Cause::NotScheduled { target: target.clone() },
+            });
+        }
+        Ok(())
+    }
+}

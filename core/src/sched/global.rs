@@ -1,0 +1,94 @@
+//! Global units: one on every machine that fits.
+//!
+//! They are not in the store's schedule: each agent works out its own with [`globals_for`]. The planner only has to
+//! know which of them a machine counts as having, because an ordinary unit in conflict with one cannot go there.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use super::{
+    Cause, Verdict, Why,
+    conflicts::{Party, Patterns, clash, matching},
+    fit::suits,
+};
+use crate::{
+    model::MachineId,
+    unit::{Requirements, UnitName},
+};
+
+/// Which global units belong on a machine, given what is scheduled to it: a verdict for each of `globals`.
+///
+/// One fits when the machine's metadata holds and it has no conflict, whoever declares it, with a unit that is
+/// *scheduled* to the machine: what was placed there stays. Of global units in conflict with each other, the one
+/// whose name sorts first wins.
+///
+/// `globals` are those that are wanted, `scheduled` those under `sched/<machine>/`.
+pub fn globals_for<'a>(
+    machine: &MachineId,
+    metadata: &BTreeMap<String, String>,
+    globals: impl IntoIterator<Item = (&'a UnitName, &'a Requirements)>,
+    scheduled: impl IntoIterator<Item = (&'a UnitName, &'a Requirements)>,
+) -> BTreeMap<UnitName, Verdict> {
+    // Of a unit that has just become global the old placement may still stand; it is the same unit.
+    let scheduled: Vec<Party<'a>> = scheduled.into_iter().collect();
+    let globals: BTreeMap<&UnitName, &Requirements> = globals.into_iter().collect();
+    let mut chosen: Vec<Party<'a>> = Vec::new();
+    let mut verdicts = BTreeMap::new();
+    for (name, requirements) in globals {
+        let global = (name, requirements);
+        let held_off = |others: &[Party<'a>], are_global| {
+            others.iter().find_map(|&other| Some(Cause::conflict(other.0, clash(global, other)?, are_global)))
+        };
+        let cause = suits(requirements, machine, metadata)
+            .err()
+            .or_else(|| held_off(&scheduled, false))
+            .or_else(|| held_off(&chosen, true));
+        if cause.is_none() {
+            chosen.push(global);
+        }
+        let why = cause.map_or(Why::Global, Why::Not);
+        verdicts.insert(name.clone(), Verdict { machine: machine.clone(), fits: why.fits(), reason: why });
+    }
+    verdicts
+}
+
+/// The global units that are wanted.
+#[derive(Debug, Default)]
+pub(super) struct Globals {
+    by_name: BTreeMap<UnitName, Arc<Requirements>>,
+    /// Their `Conflicts`.
+    patterns: Patterns<UnitName>,
+}
+
+impl Globals {
+    pub fn insert(&mut self, name: &UnitName, requirements: &Arc<Requirements>) {
+        self.remove(name);
+        for pattern in &requirements.conflicts {
+            self.patterns.insert(pattern, name.clone());
+        }
+        self.by_name.insert(name.clone(), requirements.clone());
+    }
+
+    /// Removes one and says what it asked for.
+    pub fn remove(&mut self, name: &UnitName) -> Option<Arc<Requirements>> {
+        let requirements = self.by_name.remove(name)?;
+        for pattern in &requirements.conflicts {
+            self.patterns.remove(pattern, name);
+        }
+        Some(requirements)
+    }
+
+    pub fn parties(&self) -> impl Iterator<Item = Party<'_>> {
+        self.by_name.iter().map(|(name, requirements)| (name, &**requirements))
+    }
+
+    /// Those in conflict with `unit`, whoever declares it, by name.
+    pub fn against(&self, unit: Party<'_>) -> Vec<Party<'_>> {
+        let ours = unit.1.conflicts.iter().flat_map(|pattern| matching(&self.by_name, pattern));
+        let names: BTreeSet<&UnitName> =
+            ours.map(|(name, _)| name).chain(self.patterns.declared_against(unit.0)).collect();
+        names.into_iter().filter_map(|name| Some((name, &**self.by_name.get(name)?))).collect()
+    }
+}

@@ -1,0 +1,234 @@
+//! The plan: judges what is dirty, places what is homeless, and says what came of it.
+
+use std::collections::BTreeMap;
+
+use super::{
+    Cause, Choice, Planner, Reason,
+    conflicts::replaces,
+    groups::groups,
+    machines::MachineKey,
+    planner::{Homeless, Scope},
+    search::{Found, NotFound, RuledOut},
+    units::{Change, Role, UnitKey},
+};
+use crate::{model::MachineId, unit::UnitName};
+
+/// One unit's way from where it was to where it should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// The unit.
+    pub unit: UnitName,
+    /// Placements to remove.
+    pub from: Vec<MachineId>,
+    /// Where it is scheduled from now on. It may be there already, when only duplicates have to go.
+    pub to: Option<MachineId>,
+    /// Why.
+    pub reason: Reason,
+}
+
+/// What has happened in the plan so far.
+#[derive(Debug, Default)]
+pub(super) struct Course {
+    pub touched: BTreeMap<UnitName, Touched>,
+    /// How often units had to leave for one that replaces them.
+    pub evicted: BTreeMap<UnitKey, usize>,
+    /// What the last search in vain has taught.
+    pub ruled_out: Option<Box<RuledOut>>,
+    steps: usize,
+}
+
+/// A unit that the plan has moved.
+#[derive(Debug)]
+pub(super) struct Touched {
+    unit: UnitKey,
+    /// Where it was before the plan.
+    pub before: Vec<MachineKey>,
+    left: Option<Cause>,
+    chosen: Option<Choice>,
+    /// When it was touched last: decisions come out in this order, targets before followers.
+    step: usize,
+}
+
+impl Course {
+    /// A unit has left this machine: it is worth a look again.
+    pub fn reopen(&mut self, machine: MachineKey) {
+        if let Some(ruled_out) = &mut self.ruled_out {
+            ruled_out.open.insert(machine);
+        }
+    }
+}
+
+impl Planner {
+    /// Plans what has changed since the last plan, and no more.
+    /// The decisions are assumed to take effect: the next plan builds on them, until the store says otherwise.
+    pub fn plan(&mut self) -> Vec<Decision> {
+        loop {
+            self.judge_dirty();
+            let Some(first) = self.homeless.values().next().map(|homeless| homeless.unit) else { break };
+            self.place_with_targets(first);
+        }
+        let decisions = self.conclude();
+        self.units.sweep();
+        decisions
+    }
+
+    fn judge_dirty(&mut self) {
+        while let Some((_, unit)) = self.dirty.pop_first() {
+            self.judge(unit);
+        }
+    }
+
+    /// Decides where a unit stays, if anywhere.
+    fn judge(&mut self, key: UnitKey) {
+        let unit = &self.units[key];
+        let name = unit.name.clone();
+        let mut places = unit.at.clone();
+        if unit.wanted().is_none() {
+            let cause = if matches!(unit.role, Role::Single { .. }) { Cause::NotWanted } else { Cause::Removed };
+            self.homeless.remove(&name);
+            return places.into_iter().for_each(|on| self.release(key, on, cause.clone()));
+        }
+        places.sort_by(|one, other| self.machines[*one].id.cmp(&self.machines[*other].id));
+        let mut kept: Option<MachineKey> = None;
+        for on in places {
+            match (self.stays(key, on), kept) {
+                (Ok(()), None) => kept = Some(on),
+                (Ok(()), Some(kept)) => {
+                    let kept = self.machines[kept].id.clone();
+                    self.release(key, on, Cause::Duplicate { kept });
+                }
+                (Err(cause), _) => self.release(key, on, cause),
+            }
+        }
+        if kept.is_some() {
+            self.homeless.remove(&name);
+            self.pending.remove(&name);
+        } else {
+            self.homeless.insert(name, Homeless { unit: key, scope: Scope::All });
+        }
+    }
+
+    /// Places a unit, but first those of its targets that are homeless, too.
+    ///
+    /// The way to the targets ends at placed ones: all *their* targets are placed with them.
+    fn place_with_targets(&mut self, key: UnitKey) {
+        let targets = |key| {
+            let targets = self.units[key].targets.iter().copied();
+            targets
+                .filter(|&target| self.units[target].single().is_some() && self.units[target].at.is_empty())
+                .collect()
+        };
+        for mut group in groups(key, targets) {
+            // A group placed a moment ago may have driven others away.
+            self.judge_dirty();
+            group.sort_by(|one, other| self.units[*one].name.cmp(&self.units[*other].name));
+            let scopes = group.iter().filter_map(|&member| self.homeless.remove(&self.units[member].name));
+            if let Some(scope) = scopes.map(|homeless| homeless.scope).reduce(Scope::or) {
+                self.place(&group, scope);
+            }
+        }
+    }
+
+    /// Places units that must be together: one unit, or a cycle of `MachineOf`.
+    fn place(&mut self, group: &[UnitKey], scope: Scope) {
+        match self.find(group, scope) {
+            Ok(Found { machine, leaving, choice }) => {
+                // Before anything leaves, lest they be woken by what leaves for them.
+                for &unit in group {
+                    self.pending.remove(&self.units[unit].name);
+                }
+                for unit in leaving {
+                    self.evict(unit, machine, group);
+                }
+                for &unit in group {
+                    self.touch(unit).chosen = Some(choice.clone());
+                    self.arrive(unit, machine);
+                }
+            }
+            Err(NotFound { reason, global, ruled_out }) => {
+                if ruled_out.is_some() {
+                    self.course.ruled_out = ruled_out;
+                }
+                for &key in group {
+                    let unit = &self.units[key];
+                    let Some(requirements) = unit.wanted() else { continue };
+                    if let Some(reason) = &reason {
+                        self.pending.insert(&unit.name, key, requirements, reason.clone());
+                    }
+                    if global {
+                        self.pending.note_global(key);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Moves a unit out of the way of those that replace it.
+    fn evict(&mut self, key: UnitKey, on: MachineKey, group: &[UnitKey]) {
+        let unit = &self.units[key];
+        let name = unit.name.clone();
+        let cause = group.iter().find_map(|&member| {
+            let by = self.units[member].party()?;
+            let pattern = replaces(by, unit.party()?)?.clone();
+            Some(Cause::ReplacedBy { by: by.0.clone(), pattern })
+        });
+        *self.course.evicted.entry(key).or_default() += 1;
+        self.release(key, on, cause.unwrap_or(Cause::Removed));
+        self.homeless.insert(name, Homeless { unit: key, scope: Scope::All });
+    }
+
+    fn release(&mut self, key: UnitKey, on: MachineKey, cause: Cause) {
+        let touched = self.touch(key);
+        touched.left = Some(cause);
+        touched.chosen = None;
+        self.leave(key, on);
+    }
+
+    fn touch(&mut self, key: UnitKey) -> &mut Touched {
+        let unit = &self.units[key];
+        let before = || Touched { unit: key, before: unit.at.clone(), left: None, chosen: None, step: 0 };
+        let touched = self.course.touched.entry(unit.name.clone()).or_insert_with(before);
+        self.course.steps += 1;
+        touched.step = self.course.steps;
+        touched
+    }
+
+    /// Ends the plan: the difference that it made, as decisions, and as what is assumed from now on.
+    fn conclude(&mut self) -> Vec<Decision> {
+        let course = std::mem::take(&mut self.course);
+        let mut touched: Vec<_> = course.touched.into_iter().collect();
+        touched.sort_by_key(|(_, touched)| touched.step);
+        touched.into_iter().filter_map(|(name, touched)| self.decide(name, touched)).collect()
+    }
+
+    fn decide(&mut self, name: UnitName, touched: Touched) -> Option<Decision> {
+        let Touched { unit, before, left, chosen, .. } = touched;
+        let unit = self.units.get_mut(unit);
+        let leaves: Vec<MachineKey> = before.iter().copied().filter(|on| !unit.at.contains(on)).collect();
+        let enters: Vec<MachineKey> = unit.at.iter().copied().filter(|on| !before.contains(on)).collect();
+        if leaves.is_empty() && enters.is_empty() {
+            return None;
+        }
+        let removed = leaves.iter().map(|&machine| Change { machine, placed: false });
+        let added = enters.iter().map(|&machine| Change { machine, placed: true });
+        unit.under_way.push_back(removed.chain(added).collect());
+        let mut from: Vec<MachineId> = leaves.iter().map(|&on| self.machines[on].id.clone()).collect();
+        from.sort();
+        let to = unit.at.first().map(|&on| self.machines[on].id.clone());
+        let left = left.filter(|_| !from.is_empty());
+        let chosen = chosen.filter(|_| !enters.is_empty());
+        Some(Decision { unit: name, from, to, reason: Reason { left, chosen } })
+    }
+}
+
+impl Scope {
+    fn or(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Only(mut one), Self::Only(other)) => {
+                one.extend(other);
+                Self::Only(one)
+            }
+            _ => Self::All,
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! The planner as its owner sees it: what it is told, and what that makes dirty.
+//!
+//! Nothing is decided here. Each call updates the tables and marks what the change may concern; `plan.rs` decides.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use super::{
+    Unplaceable,
+    global::Globals,
+    machines::{MachineKey, Machines, Status},
+    pending::Pending,
+    plan::Course,
+    units::{Change, Role, UnitKey, Units},
+};
+use crate::{
+    model::MachineId,
+    unit::{Requirements, UnitName},
+};
+
+/// Incremental planner: fed with changes, asked for decisions. See the [module](super) for its rules.
+///
+/// Telling it what it knows already costs next to nothing, so a resync may repeat everything.
+#[derive(Debug, Default)]
+pub struct Planner {
+    pub(super) units: Units,
+    pub(super) machines: Machines,
+    pub(super) globals: Globals,
+    pub(super) pending: Pending,
+    /// Units to be judged: are they wanted, do they fit where they are?
+    pub(super) dirty: BTreeMap<UnitName, UnitKey>,
+    /// Wanted units without a machine that are to be tried.
+    pub(super) homeless: BTreeMap<UnitName, Homeless>,
+    /// The plan being made; empty between plans.
+    pub(super) course: Course,
+}
+
+/// A unit to be placed.
+#[derive(Debug)]
+pub(super) struct Homeless {
+    pub unit: UnitKey,
+    pub scope: Scope,
+}
+
+/// Where a unit is to be tried.
+#[derive(Clone, Debug)]
+pub(super) enum Scope {
+    /// On any machine.
+    All,
+    /// On these, because on all others it has been tried in vain, and they have not changed.
+    Only(BTreeSet<MachineKey>),
+}
+
+impl Planner {
+    /// A planner that knows nothing.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A unit that runs on one machine, new or changed; never a template or a global unit.
+    /// `wanted` says that its desired state is loaded or launched.
+    pub fn set_unit(&mut self, name: UnitName, requirements: Arc<Requirements>, wanted: bool) {
+        self.set_role(name, Role::Single { requirements, wanted });
+    }
+
+    /// The unit is gone. Global units are not touched.
+    pub fn remove_unit(&mut self, name: &UnitName) {
+        if self.units.key(name).is_some_and(|key| matches!(self.units[key].role, Role::Single { .. })) {
+            self.set_role(name.clone(), Role::Absent);
+        }
+    }
+
+    /// A unit that runs on every machine that fits, new or changed.
+    /// It is never placed, but units in conflict with it have to keep off its machines.
+    pub fn set_global(&mut self, name: UnitName, requirements: Arc<Requirements>, wanted: bool) {
+        self.set_role(name, Role::Global { requirements, wanted });
+    }
+
+    /// The global unit is gone. Other units are not touched.
+    pub fn remove_global(&mut self, name: &UnitName) {
+        if self.units.key(name).is_some_and(|key| matches!(self.units[key].role, Role::Global { .. })) {
+            self.set_role(name.clone(), Role::Absent);
+        }
+    }
+
+    /// A machine that takes units, new or with other metadata, or back again.
+    pub fn set_machine(&mut self, id: MachineId, metadata: BTreeMap<String, String>) {
+        let key = self.machines.intern(id);
+        let known = &self.machines[key];
+        if known.status == Status::Up && known.metadata == metadata {
+            return;
+        }
+        self.machines.set_up(key, metadata);
+        self.mark_all_on(key);
+        self.wake(self.pending.hoping_for(&self.machines[key]), key);
+    }
+
+    /// The machine counts as dead: its units are planned anew. So are those of machines never heard of.
+    pub fn remove_machine(&mut self, id: &MachineId) {
+        if let Some(key) = self.machines.key(id).filter(|&key| self.machines[key].status != Status::Gone) {
+            self.machines.set_down(key, Status::Gone);
+            self.mark_all_on(key);
+        }
+    }
+
+    /// The machine is away, but does not count as dead yet: its units stay where they are, and it gets no new ones,
+    /// until `set_machine` or `remove_machine` says more. A new engine says this of the machines that it finds in the
+    /// schedule, but not among the living, until it has waited long enough to call them dead.
+    pub fn hold_machine(&mut self, id: MachineId) {
+        let key = self.machines.intern(id);
+        self.machines.set_down(key, Status::Held);
+    }
+
+    /// The store has `sched/<machine>/<unit>`.
+    ///
+    /// Confirms what was assumed of the unit, or corrects it: then the unit is planned from what the store says.
+    pub fn placed(&mut self, unit: UnitName, machine: MachineId) {
+        let key = self.units.intern(unit);
+        let machine = self.machines.intern(machine);
+        self.observe(key, Change { machine, placed: true });
+    }
+
+    /// The store has `sched/<machine>/<unit>` no more. Confirms or corrects as [`Planner::placed`] does.
+    pub fn unplaced(&mut self, unit: &UnitName, machine: &MachineId) {
+        if let (Some(key), Some(machine)) = (self.units.key(unit), self.machines.key(machine)) {
+            self.observe(key, Change { machine, placed: false });
+        }
+    }
+
+    /// A decision could not be written: what was assumed of the unit is forgotten, the store's truth counts again,
+    /// and the unit is planned anew.
+    pub fn refused(&mut self, unit: &UnitName) {
+        if let Some(key) = self.units.key(unit) {
+            self.believe_store(key);
+        }
+    }
+
+    /// The wanted units that are on no machine, by name, each with the reason found when it was last tried in full.
+    /// [`Planner::explain`] gives the reason as of now.
+    pub fn pending(&self) -> impl Iterator<Item = (&UnitName, &Unplaceable)> {
+        self.pending.iter()
+    }
+
+    fn set_role(&mut self, name: UnitName, role: Role) {
+        let key = self.units.intern(name);
+        if self.units[key].role == role {
+            return;
+        }
+        let name = self.units[key].name.clone();
+        // What the old role has kept off may come now.
+        match &self.units[key].role {
+            Role::Absent => {}
+            Role::Single { .. } => self.units[key].at.clone().into_iter().for_each(|on| self.wake_related(key, on)),
+            Role::Global { .. } => {
+                if let Some(requirements) = self.globals.remove(&name) {
+                    self.mark_all(self.pending.related_to(&name, &requirements));
+                }
+            }
+        }
+        // A pending unit that follows this one has been judged by a `MachineOf`, or as part of a cycle, that may have
+        // changed with it.
+        let followers = self.units.followers(key).into_iter();
+        let hopeful = followers.filter(|&follower| self.pending.contains(&self.units[follower].name));
+        self.mark_all(hopeful.collect());
+        self.pending.remove(&name);
+        self.homeless.remove(&name);
+
+        if let Role::Global { requirements, wanted: true } = &role {
+            self.globals.insert(&name, requirements);
+        }
+        self.units.set_role(key, role);
+        self.units[key].at.clone().into_iter().for_each(|on| self.assert_place(key, on));
+        self.mark(key);
+    }
+
+    /// The store shows a placement, or its removal.
+    fn observe(&mut self, key: UnitKey, change: Change) {
+        if !self.units.set_stored(key, change) {
+            return;
+        }
+        let unit = self.units.get_mut(key);
+        let expected = unit.strike_off(change);
+        let fulfilled = !unit.under_way.is_empty() || unit.at == unit.stored;
+        if !expected || !fulfilled {
+            self.believe_store(key);
+        }
+    }
+
+    fn believe_store(&mut self, key: UnitKey) {
+        let unit = self.units.get_mut(key);
+        unit.under_way.clear();
+        let (was, is) = (unit.at.clone(), unit.stored.clone());
+        was.iter().filter(|on| !is.contains(on)).for_each(|&on| self.leave(key, on));
+        for &on in is.iter().filter(|on| !was.contains(on)) {
+            self.arrive(key, on);
+            self.assert_place(key, on);
+        }
+        self.mark(key);
+    }
+
+    /// A unit is on a machine by the store's word, or has changed there. Unlike one that was placed it may be where
+    /// it does not fit, and others have to give way to it.
+    fn assert_place(&mut self, key: UnitKey, on: MachineKey) {
+        if self.units[key].single().is_some_and(|requirements| !requirements.replaces.is_empty()) {
+            self.mark_all_on(on);
+        }
+        // It may hold off a global unit that has held off others.
+        self.wake(self.pending.against_globals(), on);
+    }
+
+    /// Enters a unit on a machine.
+    pub(super) fn arrive(&mut self, key: UnitKey, on: MachineKey) {
+        let unit = self.units.get_mut(key);
+        debug_assert!(!unit.at.contains(&on), "{} is on a machine already", unit.name);
+        unit.at.push(on);
+        self.machines.enter(on, &unit.name, key);
+        self.mark_all(self.units[key].followers.iter().copied().collect());
+    }
+
+    /// Takes a unit from a machine; those that waited for this are tried there.
+    pub(super) fn leave(&mut self, key: UnitKey, on: MachineKey) {
+        let unit = self.units.get_mut(key);
+        unit.at.retain(|&machine| machine != on);
+        self.machines.leave(on, &unit.name);
+        self.course.reopen(on);
+        self.mark_all(self.units[key].followers.iter().copied().collect());
+        self.wake_related(key, on);
+    }
+
+    fn wake_related(&mut self, key: UnitKey, on: MachineKey) {
+        if let Some((name, requirements)) = self.units[key].party() {
+            self.wake(self.pending.related_to(name, requirements), on);
+        }
+    }
+
+    /// Has pending units tried on one machine.
+    fn wake(&mut self, units: Vec<UnitKey>, on: MachineKey) {
+        for unit in units {
+            let name = &self.units[unit].name;
+            let homeless = self.homeless.entry(name.clone());
+            let homeless = homeless.or_insert_with(|| Homeless { unit, scope: Scope::Only(BTreeSet::new()) });
+            if let Scope::Only(machines) = &mut homeless.scope {
+                machines.insert(on);
+            }
+        }
+    }
+
+    fn mark_all_on(&mut self, machine: MachineKey) {
+        self.mark_all(self.machines[machine].units.values().copied().collect());
+    }
+
+    fn mark_all(&mut self, units: Vec<UnitKey>) {
+        units.into_iter().for_each(|unit| self.mark(unit));
+    }
+
+    fn mark(&mut self, key: UnitKey) {
+        self.dirty.insert(self.units[key].name.clone(), key);
+    }
+}

@@ -1,0 +1,236 @@
+//! The search for a machine: in which order machines are tried, and what is learned on the way.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use super::{
+    Cause, Choice, Planner, Tally, Unplaceable,
+    conflicts::{matching, replaces},
+    fit::Newcomers,
+    machines::MachineKey,
+    planner::Scope,
+    ring::Seat,
+    units::{Unit, UnitKey},
+};
+use crate::unit::Requirements;
+
+/// A place found.
+pub(super) struct Found {
+    pub machine: MachineKey,
+    /// The units that have to leave it.
+    pub leaving: Vec<UnitKey>,
+    pub choice: Choice,
+}
+
+/// No place found.
+pub(super) struct NotFound {
+    /// Why; `None` when only some machines were tried, and what was known of the others still holds.
+    pub reason: Option<Unplaceable>,
+    /// Whether a global unit was in the way somewhere.
+    pub global: bool,
+    pub ruled_out: Option<Box<RuledOut>>,
+}
+
+/// What a search in vain teaches about the next unit that wants the same, such as one more instance of a template of
+/// which there are more than machines: only a few machines are worth a look.
+#[derive(Debug)]
+pub(super) struct RuledOut {
+    requirements: Arc<Requirements>,
+    /// The machines that these requirements rule out, whatever the unit's name.
+    tally: Tally,
+    /// All others: those that something else spoke against, and those that a unit has left since.
+    pub open: BTreeSet<MachineKey>,
+}
+
+impl From<Unplaceable> for NotFound {
+    fn from(reason: Unplaceable) -> Self {
+        Self { reason: Some(reason), global: false, ruled_out: None }
+    }
+}
+
+impl Planner {
+    /// Finds the machine for units that must be together.
+    pub(super) fn find(&self, group: &[UnitKey], scope: Scope) -> Result<Found, NotFound> {
+        let newcomers = self.newcomers(group);
+        if let Some(reason) = self.hopeless(group, &newcomers) {
+            return Err(reason.into());
+        }
+        let mut search = Search::new(self, &newcomers);
+        match scope {
+            Scope::Only(machines) => search.first(search.seats(machines), true, Choice::NowFits).ok_or(NotFound {
+                reason: None,
+                global: search.global,
+                ruled_out: None,
+            }),
+            Scope::All => {
+                // One that is being replaced itself should not displace others if it can help it.
+                let displaced = group.iter().any(|member| self.course.evicted.contains_key(member));
+                let found = search.back();
+                let found = found.or_else(|| if displaced { search.anywhere(false) } else { search.replaced() });
+                found.or_else(|| search.anywhere(true)).ok_or_else(|| search.in_vain())
+            }
+        }
+    }
+
+    /// The reason why no machine need be looked at.
+    fn hopeless(&self, group: &[UnitKey], newcomers: &Newcomers<'_>) -> Option<Unplaceable> {
+        if self.machines.count() == 0 {
+            return Some(Unplaceable::NoMachine);
+        }
+        if let Some(&unwanted) = group.iter().find(|&&member| self.units[member].wanted().is_none()) {
+            return Some(Unplaceable::NotScheduled { target: self.units[unwanted].name.as_str().into() });
+        }
+        if let Some((unit, cause)) = newcomers.contradiction() {
+            return Some(Unplaceable::Contradiction { unit: unit.name.clone(), cause });
+        }
+        self.missing_target(newcomers)
+    }
+
+    /// The first target of `MachineOf` that is on no machine and does not come along.
+    pub(super) fn missing_target(&self, newcomers: &Newcomers<'_>) -> Option<Unplaceable> {
+        let mut targets = newcomers.0.iter().flat_map(|one| &one.party.1.machine_of);
+        let missing = targets.find(|target| {
+            newcomers.0.iter().all(|one| one.unit.name.as_str() != *target)
+                && self.units.names().get(target.as_str()).is_none_or(|&key| self.units[key].at.is_empty())
+        });
+        missing.map(|target| Unplaceable::NotScheduled { target: target.clone() })
+    }
+}
+
+/// A look at one machine after the other, and what it taught.
+struct Search<'p> {
+    planner: &'p Planner,
+    newcomers: &'p Newcomers<'p>,
+    /// Whose hash breaks the ties: the point of the one whose name sorts first.
+    from: u64,
+    tally: Tally,
+    global: bool,
+    /// The part of the tally that is due to the requirements alone.
+    by_requirements: Tally,
+    /// The machines that are not in that part.
+    open: BTreeSet<MachineKey>,
+}
+
+impl<'p> Search<'p> {
+    fn new(planner: &'p Planner, newcomers: &'p Newcomers<'p>) -> Self {
+        Self {
+            planner,
+            newcomers,
+            from: newcomers.0.first().map_or(0, |lead| lead.unit.point),
+            tally: Tally::default(),
+            global: false,
+            by_requirements: Tally::default(),
+            open: BTreeSet::new(),
+        }
+    }
+
+    /// Back to where they were in the store, if what drove them away has gone in this very plan: nothing moves in vain.
+    fn back(&mut self) -> Option<Found> {
+        let touched = &self.planner.course.touched;
+        let before = self.newcomers.0.iter().filter_map(|one| touched.get(&one.unit.name));
+        let places = before.flat_map(|touched| touched.before.iter().copied()).collect();
+        self.first(self.seats(places), false, Choice::Back)
+    }
+
+    /// Where units are that one of the newcomers replaces.
+    fn replaced(&mut self) -> Option<Found> {
+        let units = &self.planner.units;
+        let mut places = BTreeSet::new();
+        for one in &self.newcomers.0 {
+            for (_, &key) in one.party.1.replaces.iter().flat_map(|pattern| matching(units.names(), pattern)) {
+                let replaced = units[key].party().is_some_and(|theirs| replaces(one.party, theirs).is_some());
+                places.extend(units[key].at.iter().filter(|_| replaced));
+            }
+        }
+        self.first(self.seats(places), true, Choice::NowFits)
+    }
+
+    /// The least loaded of all machines that fit.
+    fn anywhere(&mut self, evicting: bool) -> Option<Found> {
+        // What was tried first is tried again.
+        self.tally = Tally::default();
+        self.by_requirements = Tally::default();
+        self.open.clear();
+        if let Some((target, on)) = self.target() {
+            let machine = self.planner.machines[on].id.clone();
+            let elsewhere = Cause::ScheduledTo { target: target.name.clone(), machine };
+            self.tally.add(self.planner.machines.count().saturating_sub(1), elsewhere);
+            return self.first(self.seats([on].into()), evicting, Choice::Follows { target: target.name.clone() });
+        }
+        if let Some(known) =
+            self.planner.course.ruled_out.as_ref().filter(|known| self.lone() == Some(&known.requirements))
+        {
+            self.tally = known.tally.clone();
+            self.by_requirements = known.tally.clone();
+            let of = self.planner.machines.count();
+            return self.first(self.seats(known.open.clone()), evicting, Choice::LeastLoaded { of, units: 0 });
+        }
+        let wanted: Vec<_> = self.newcomers.0.iter().map(|one| one.party.1).collect();
+        let candidates = self.planner.machines.candidates(&wanted, self.from);
+        if let Some(lack) = candidates.others {
+            let others = self.planner.machines.count() - candidates.count;
+            self.tally.add(others, lack.clone());
+            self.by_requirements.add(others, lack);
+        }
+        self.first(candidates.seats, evicting, Choice::LeastLoaded { of: candidates.count, units: 0 })
+    }
+
+    /// The first of the machines that fits.
+    fn first(&mut self, seats: impl IntoIterator<Item = Seat>, evicting: bool, otherwise: Choice) -> Option<Found> {
+        for seat in seats {
+            match self.planner.enters(self.newcomers, seat.machine, evicting) {
+                Ok(leaving) => return Some(self.found(seat, leaving, otherwise)),
+                Err(cause) => {
+                    self.global |= matches!(cause, Cause::Conflict { global: true, .. });
+                    if cause.is_by_requirements() {
+                        self.by_requirements.add(1, cause.clone());
+                    } else {
+                        self.open.insert(seat.machine);
+                    }
+                    self.tally.add(1, cause);
+                }
+            }
+        }
+        None
+    }
+
+    /// The place, with what most says why it was chosen.
+    fn found(&self, seat: Seat, leaving: Vec<UnitKey>, otherwise: Choice) -> Found {
+        let named = self.newcomers.0.iter().find_map(|one| one.party.1.machine_id.as_ref());
+        let choice = match (leaving.first(), self.target(), named, otherwise) {
+            (.., Choice::Back) => Choice::Back,
+            (Some(&unit), ..) => Choice::Replaces { unit: self.planner.units[unit].name.clone() },
+            (None, Some((target, _)), ..) => Choice::Follows { target: target.name.clone() },
+            (None, None, Some(wanted), _) => Choice::MachineId { wanted: wanted.clone() },
+            (None, None, None, Choice::LeastLoaded { of, .. }) => Choice::LeastLoaded { of, units: seat.load },
+            (None, None, None, otherwise) => otherwise,
+        };
+        Found { machine: seat.machine, leaving, choice }
+    }
+
+    fn in_vain(self) -> NotFound {
+        let ruled_out = self.lone().map(|requirements| {
+            Box::new(RuledOut { requirements: requirements.clone(), tally: self.by_requirements, open: self.open })
+        });
+        NotFound { reason: Some(Unplaceable::NoneFits(self.tally)), global: self.global, ruled_out }
+    }
+
+    /// A target of the newcomers that does not come with them, and where it is.
+    fn target(&self) -> Option<(&'p Unit, MachineKey)> {
+        let units = &self.planner.units;
+        let mut targets = self.newcomers.0.iter().flat_map(|one| &one.unit.targets).map(|&target| &units[target]);
+        targets.find_map(|target| Some((target, *target.at.first()?)))
+    }
+
+    /// The requirements, when they are those of one unit and independent of its name and of all other units' places.
+    fn lone(&self) -> Option<&'p Arc<Requirements>> {
+        let [one] = &self.newcomers.0[..] else { return None };
+        one.unit.wanted().filter(|requirements| requirements.machine_of.is_empty() && requirements.replaces.is_empty())
+    }
+
+    fn seats(&self, machines: BTreeSet<MachineKey>) -> Vec<Seat> {
+        let seats = machines.into_iter().map(|on| self.planner.machines.seat_of(on, self.from));
+        let mut seats: Vec<Seat> = seats.collect();
+        seats.sort_unstable();
+        seats
+    }
+}

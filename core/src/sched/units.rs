@@ -1,0 +1,233 @@
+//! The units, how they hang together, and where they are.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    ops::Index,
+    sync::Arc,
+};
+
+use super::{conflicts::Party, machines::MachineKey, ring::point};
+use crate::unit::{Requirements, UnitName};
+
+/// A unit's place in the table. Its order has no meaning: no decision may rest on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct UnitKey(u32);
+
+impl UnitKey {
+    pub fn from_index(index: usize) -> Self {
+        Self(u32::try_from(index).expect("a cluster has fewer than 2^32 units"))
+    }
+}
+
+/// What a name stands for.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Role {
+    /// Nothing that the planner was told of: somebody's target, or a placement left over.
+    Absent,
+    /// A unit that runs on one machine.
+    Single { requirements: Arc<Requirements>, wanted: bool },
+    /// A unit that runs on every machine that fits.
+    Global { requirements: Arc<Requirements>, wanted: bool },
+}
+
+#[derive(Debug)]
+pub(super) struct Unit {
+    pub name: UnitName,
+    pub role: Role,
+    /// Where it stands on the ring of ties.
+    pub point: u64,
+    /// The units of its `MachineOf`, itself left out.
+    pub targets: Vec<UnitKey>,
+    /// The units in whose `MachineOf` it is.
+    pub followers: BTreeSet<UnitKey>,
+    /// Where it is scheduled, as far as the planner is concerned. More than one is a fault to be mended.
+    pub at: Vec<MachineKey>,
+    /// Where the store has it.
+    pub stored: Vec<MachineKey>,
+    /// The decisions that the store has not shown yet, oldest first. While there are any, `at` is their outcome;
+    /// else it is the same as `stored`, or the unit is dirty.
+    pub under_way: VecDeque<Vec<Change>>,
+}
+
+/// A placement that is to be written, or to be removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Change {
+    pub machine: MachineKey,
+    pub placed: bool,
+}
+
+impl Unit {
+    /// Its requirements, when it is a unit for one machine.
+    pub fn single(&self) -> Option<&Arc<Requirements>> {
+        match &self.role {
+            Role::Single { requirements, .. } => Some(requirements),
+            _ => None,
+        }
+    }
+
+    /// Its requirements, when it is a unit for one machine and should be on one.
+    pub fn wanted(&self) -> Option<&Arc<Requirements>> {
+        self.single().filter(|_| matches!(self.role, Role::Single { wanted: true, .. }))
+    }
+
+    /// Name and requirements, when it is a unit for one machine.
+    pub fn party(&self) -> Option<Party<'_>> {
+        self.single().map(|requirements| (&self.name, &**requirements))
+    }
+
+    /// Strikes off a change that the store has shown; whether it was part of a decision under way.
+    ///
+    /// The store may show the net effect of several decisions only: what comes before a change that it has shown, and
+    /// what is as it should be with nothing before it, will not be shown any more.
+    pub fn strike_off(&mut self, change: Change) -> bool {
+        let Some(shown) = self.under_way.iter().position(|decision| decision.contains(&change)) else { return false };
+        self.under_way.drain(..shown);
+        while let Some(decision) = self.under_way.front_mut() {
+            decision.retain(|change| self.stored.contains(&change.machine) != change.placed);
+            if !decision.is_empty() {
+                break;
+            }
+            self.under_way.pop_front();
+        }
+        true
+    }
+
+    fn is_unused(&self) -> bool {
+        self.role == Role::Absent
+            && self.followers.is_empty()
+            && self.at.is_empty()
+            && self.stored.is_empty()
+            && self.under_way.is_empty()
+    }
+}
+
+/// All units by name and by key.
+#[derive(Debug, Default)]
+pub(super) struct Units {
+    slots: Vec<Unit>,
+    names: BTreeMap<UnitName, UnitKey>,
+    free: Vec<UnitKey>,
+    /// Those that may have become unused.
+    doubtful: Vec<UnitKey>,
+}
+
+impl Units {
+    pub fn intern(&mut self, name: UnitName) -> UnitKey {
+        if let Some(&key) = self.names.get(&name) {
+            return key;
+        }
+        let unit = Unit {
+            name: name.clone(),
+            role: Role::Absent,
+            point: point(name.as_str()),
+            targets: Vec::new(),
+            followers: BTreeSet::new(),
+            at: Vec::new(),
+            stored: Vec::new(),
+            under_way: VecDeque::new(),
+        };
+        let key = match self.free.pop() {
+            Some(key) => {
+                self.slots[key.0 as usize] = unit;
+                key
+            }
+            None => {
+                self.slots.push(unit);
+                UnitKey::from_index(self.slots.len() - 1)
+            }
+        };
+        self.names.insert(name, key);
+        key
+    }
+
+    pub fn key(&self, name: &UnitName) -> Option<UnitKey> {
+        self.names.get(name).copied()
+    }
+
+    pub fn names(&self) -> &BTreeMap<UnitName, UnitKey> {
+        &self.names
+    }
+
+    pub fn get_mut(&mut self, key: UnitKey) -> &mut Unit {
+        &mut self.slots[key.0 as usize]
+    }
+
+    /// Sets what the name stands for, and ties it to its targets.
+    pub fn set_role(&mut self, key: UnitKey, role: Role) {
+        for target in std::mem::take(&mut self.get_mut(key).targets) {
+            self.get_mut(target).followers.remove(&key);
+            self.doubt(target);
+        }
+        if let Role::Single { requirements, .. } = &role {
+            // What is no unit name has no key; the requirement is checked by its text.
+            let names = requirements.machine_of.iter().filter_map(|target| UnitName::new(target).ok());
+            let targets: Vec<UnitKey> = names.map(|name| self.intern(name)).filter(|&target| target != key).collect();
+            for &target in &targets {
+                self.get_mut(target).followers.insert(key);
+            }
+            self.get_mut(key).targets = targets;
+        }
+        self.get_mut(key).role = role;
+        self.doubt(key);
+    }
+
+    /// Notes what the store shows; whether that is news.
+    pub fn set_stored(&mut self, key: UnitKey, Change { machine, placed }: Change) -> bool {
+        self.doubt(key);
+        let unit = self.get_mut(key);
+        let known = unit.stored.contains(&machine);
+        if placed && !known {
+            unit.stored.push(machine);
+        } else if !placed {
+            unit.stored.retain(|&other| other != machine);
+        }
+        known != placed
+    }
+
+    /// Whether `unit` must be where `target` is, through whatever others.
+    pub fn follows(&self, unit: UnitKey, target: UnitKey) -> bool {
+        self.reach(unit, |unit| unit.targets.iter().copied()).contains(&target)
+    }
+
+    /// All that must be where `unit` is, through whatever others.
+    pub fn followers(&self, unit: UnitKey) -> BTreeSet<UnitKey> {
+        self.reach(unit, |unit| unit.followers.iter().copied())
+    }
+
+    fn reach<'u, I: Iterator<Item = UnitKey>>(
+        &'u self,
+        from: UnitKey,
+        edges: impl Fn(&'u Unit) -> I,
+    ) -> BTreeSet<UnitKey> {
+        let mut reached = BTreeSet::new();
+        let mut open = vec![from];
+        while let Some(key) = open.pop() {
+            open.extend(edges(&self[key]).filter(|&next| reached.insert(next)));
+        }
+        reached
+    }
+
+    fn doubt(&mut self, key: UnitKey) {
+        if self[key].role == Role::Absent {
+            self.doubtful.push(key);
+        }
+    }
+
+    /// Gives back the slots of names that stand for nothing any more.
+    pub fn sweep(&mut self) {
+        for key in std::mem::take(&mut self.doubtful) {
+            if self[key].is_unused() && self.names.get(&self[key].name) == Some(&key) {
+                self.names.remove(&self.slots[key.0 as usize].name);
+                self.free.push(key);
+            }
+        }
+    }
+}
+
+impl Index<UnitKey> for Units {
+    type Output = Unit;
+
+    fn index(&self, key: UnitKey) -> &Unit {
+        &self.slots[key.0 as usize]
+    }
+}
