@@ -54,20 +54,37 @@ fn units_are_put_read_and_deleted_as_clients_of_version_one_expect() {
 fn faulty_requests_get_the_answers_that_clients_know() {
     let cluster = Cluster::new(1);
     let unit = |name: &str, rest: &str| {
-        format!(r#"{{"name":"{name}","options":[{{"section":"Service","name":"ExecStart","value":"/bin/true"}}{rest}]}}"#)
+        format!(
+            r#"{{"name":"{name}","options":[{{"section":"Service","name":"ExecStart","value":"/bin/true"}}{rest}]}}"#
+        )
     };
     let x_fleet = |name: &str, option: &str, value: &str| {
-        unit(name, &format!(r#",{{"section":"X-Fleet","name":"Global","value":"true"}},{{"section":"X-Fleet","name":"{option}","value":"{value}"}}"#))
+        unit(
+            name,
+            &format!(
+                r#",{{"section":"X-Fleet","name":"Global","value":"true"}},{{"section":"X-Fleet","name":"{option}","value":"{value}"}}"#
+            ),
+        )
     };
     assert_eq!(put(&cluster, "t@.service", &unit("t@.service", "")).0, 201);
     for (name, body, code, message) in [
-        ("x.service", "{\"name\":\"y.service\"}".to_owned(), 400, "name in URL \"x.service\" differs from unit name in request body \"y.service\""),
+        (
+            "x.service",
+            "{\"name\":\"y.service\"}".to_owned(),
+            400,
+            "name in URL \"x.service\" differs from unit name in request body \"y.service\"",
+        ),
         ("x.bogus", "{}".into(), 400, "invalid unit type: \"bogus\""),
         ("x!.service", "{}".into(), 400, "invalid character '!' in unit name"),
         ("x.service", "{\"desiredState\":\"launched\"}".into(), 409, "unit does not exist and options field empty"),
         ("t@.service", "{}".into(), 409, "must provide DesiredState to update existing unit"),
         ("t@.service", "{\"desiredState\":\"launched\"}".into(), 400, "cannot activate template \"t@.service\""),
-        ("x.service", "{\"desiredState\":\"running\"}".into(), 400, "invalid desiredState \"running\": expect inactive, loaded or launched"),
+        (
+            "x.service",
+            "{\"desiredState\":\"running\"}".into(),
+            400,
+            "invalid desiredState \"running\": expect inactive, loaded or launched",
+        ),
         ("x.service", x_fleet("x.service", "MachineID", "a"), 400, "MachineID cannot be used with Global"),
         ("x.service", x_fleet("x.service", "MachineOf", "a.service"), 400, "Global cannot be used with Peers"),
     ] {
@@ -108,7 +125,10 @@ fn bad_values_in_etcd_are_passed_over_and_stop_nobody() {
     for (key, value) in [
         ("unit/broken.service", "no json"),
         ("unit/newer.service", "{\"v\":2,\"hash\":\"later\"}"),
-        ("unit/lost.service", "{\"v\":1,\"hash\":\"da39a3ee5e6b4b0d3255bfef95601890afd80709\",\"desired\":\"launched\"}"),
+        (
+            "unit/lost.service",
+            "{\"v\":1,\"hash\":\"da39a3ee5e6b4b0d3255bfef95601890afd80709\",\"desired\":\"launched\"}",
+        ),
         ("unit/no name", "{}"),
         ("global/broken.service", "[]"),
         ("metadata/nonsense", "{}"),
@@ -155,7 +175,8 @@ fn api_listens_where_it_is_told_and_on_sockets_from_systemd() {
     host.sh("echo 'listen=[\"unix:///run/own.sock\", \"tcp://127.0.0.1:49200\"]' >> /etc/fleet/fleet.conf").unwrap();
     host.sh("systemctl restart fleet").unwrap();
     for endpoint in ["--endpoint=unix:///run/own.sock", "--endpoint=http://127.0.0.1:49200"] {
-        eventually(DEADLINE, "fleetd answers", || Ok(cluster.fleetctl(&[endpoint, "list-machines"])?.code == 0)).unwrap();
+        eventually(DEADLINE, "fleetd answers", || Ok(cluster.fleetctl(&[endpoint, "list-machines"])?.code == 0))
+            .unwrap();
     }
     let second = host.sh("fleetd 2>&1; echo $?").unwrap();
     assert!(second.contains("error: /run/own.sock is in use") && second.ends_with("1\n"), "{second}");
@@ -179,7 +200,10 @@ fn faults_of_the_client_side_are_one_line_with_the_mend() {
     ]);
     let parse = cluster.fleetctl(&["submit", "e1.service"]).unwrap();
     assert_eq!(parse.code, 1);
-    assert!(parse.stderr.contains("failed getting Unit(e1.service) from file: unable to find end of section"), "{parse:?}");
+    assert!(
+        parse.stderr.contains("failed getting Unit(e1.service) from file: unable to find end of section"),
+        "{parse:?}"
+    );
     assert!(parse.stderr.contains("1 | [Service\n"), "{parse:?}");
     let typo = cluster.fleetctl(&["submit", "e2.service"]).unwrap();
     assert_eq!(typo.code, 0);
@@ -191,7 +215,8 @@ fn outside_watcher_sees_a_unit_come_and_go() {
     let cluster = Cluster::new(1);
     let host = cluster.host("h1");
     let endpoint = cluster.lab.etcd_endpoints().join(",");
-    let watch = format!("nohup timeout 60 etcdctl --endpoints {endpoint} watch --prefix /fleet/ > /run/watched 2>/dev/null &");
+    let watch =
+        format!("nohup timeout 60 etcdctl --endpoints {endpoint} watch --prefix /fleet/ > /run/watched 2>/dev/null &");
     host.sh(&format!("export ETCDCTL_API=3; {watch} sleep 1")).unwrap();
     cluster.write(&[("hello.service", "[Service]\nExecStart=/bin/sleep 10001\n")]);
     cluster.ok(&["start", "hello.service"]);
@@ -199,11 +224,18 @@ fn outside_watcher_sees_a_unit_come_and_go() {
     let id = host.machine_id();
     let seen = eventually(DEADLINE, "the watcher saw it all", || {
         let seen = host.sh("cat /run/watched")?;
-        Ok((seen.matches(&format!("/fleet/state/{id}/hello.service")).count() >= 2 && seen.contains("DELETE\n/fleet/unit/hello.service")).then_some(seen))
+        Ok((seen.matches(&format!("/fleet/state/{id}/hello.service")).count() >= 2
+            && seen.contains("DELETE\n/fleet/unit/hello.service"))
+        .then_some(seen))
     })
     .unwrap();
-    for part in ["PUT\n/fleet/file/", "PUT\n/fleet/unit/hello.service\n{\"v\":1,\"hash\":", "\"desired\":\"launched\"",
-        &format!("PUT\n/fleet/sched/{id}/hello.service"), "\"active\":\"active\",\"sub\":\"running\",\"current\":\"launched\""] {
+    for part in [
+        "PUT\n/fleet/file/",
+        "PUT\n/fleet/unit/hello.service\n{\"v\":1,\"hash\":",
+        "\"desired\":\"launched\"",
+        &format!("PUT\n/fleet/sched/{id}/hello.service"),
+        "\"active\":\"active\",\"sub\":\"running\",\"current\":\"launched\"",
+    ] {
         assert!(seen.contains(part), "{part} in {seen}");
     }
 }

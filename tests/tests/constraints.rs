@@ -81,7 +81,10 @@ fn conflicts_hold_both_ways_and_followers_follow() {
 #[test]
 fn replacing_unit_takes_the_place_and_the_other_moves() {
     let cluster = cluster();
-    cluster.write(&[("old.service", &unit("MachineMetadata=region=east")), ("new.service", &unit("Replaces=old.service"))]);
+    cluster.write(&[
+        ("old.service", &unit("MachineMetadata=region=east")),
+        ("new.service", &unit("Replaces=old.service")),
+    ]);
     cluster.ok(&["start", "old.service"]);
     let place = cluster.host_of("old.service").unwrap();
     cluster.ok(&["start", "new.service"]);

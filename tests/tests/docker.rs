@@ -15,7 +15,8 @@ fn containers_serve_across_hosts_and_move_with_their_units() {
     };
     for unit in ["web@1.service", "web@2.service"] {
         for from in ["h1", "h2", "h3"] {
-            eventually(DEADLINE, "the page is served", || Ok(fetch(from, unit).is_ok_and(|page| !page.is_empty()))).unwrap();
+            eventually(DEADLINE, "the page is served", || Ok(fetch(from, unit).is_ok_and(|page| !page.is_empty())))
+                .unwrap();
         }
     }
     let (one, two) = (cluster.host_of("web@1.service").unwrap(), cluster.host_of("web@2.service").unwrap());

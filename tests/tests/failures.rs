@@ -38,7 +38,8 @@ fn active_webs(cluster: &Cluster) -> anyhow::Result<Vec<(String, String)>> {
 #[test]
 fn units_of_a_dead_host_come_back_elsewhere_and_stay_when_it_returns() {
     let cluster = cluster(Lab::builder().hosts(3));
-    let victim = cluster.rows().unwrap().iter().find(|row| row.host == "h3" && row.unit != "glob.service").unwrap().clone();
+    let victim =
+        cluster.rows().unwrap().iter().find(|row| row.host == "h3" && row.unit != "glob.service").unwrap().clone();
     let untouched: Vec<_> = invocations(&cluster).into_iter().filter(|(_, host, _)| host != "h3").collect();
     cluster.host("h3").kill().unwrap();
     eventually(DEADLINE, "its unit runs elsewhere", || {
@@ -98,7 +99,10 @@ fn host_that_is_told_to_stop_fleet_leaves_and_its_units_move_at_once() {
         Ok(active.len() == 3 && active.iter().all(|(_, host)| host != "h2"))
     })
     .unwrap();
-    assert_eq!(cluster.host("h2").sh("ls /run/fleet/units; pgrep -fc '^/bin/sleep (1000|9999)' || true").unwrap(), "0\n");
+    assert_eq!(
+        cluster.host("h2").sh("ls /run/fleet/units; pgrep -fc '^/bin/sleep (1000|9999)' || true").unwrap(),
+        "0\n"
+    );
     cluster.host("h3").shutdown().unwrap();
     cluster.joined(1);
     eventually(DEADLINE, "three units run on h1", || {
@@ -128,7 +132,8 @@ fn store_that_is_away_changes_nothing_and_answers_say_their_age() {
     eventually(DEADLINE, "answers are fresh again", || Ok(list()?.stderr.is_empty())).unwrap();
     // Frozen past every lease: they are all gone the moment it thaws.
     etcd.pause().unwrap();
-    eventually_eq(Duration::from_secs(60), "age", &true, || Ok(list()?.stderr.contains("etcd is unreachable"))).unwrap();
+    eventually_eq(Duration::from_secs(60), "age", &true, || Ok(list()?.stderr.contains("etcd is unreachable")))
+        .unwrap();
     let frozen = std::time::Instant::now();
     eventually(DEADLINE, "six seconds pass", || Ok(frozen.elapsed() > Duration::from_secs(6))).unwrap();
     etcd.resume().unwrap();
@@ -144,7 +149,10 @@ fn three_members_serve_while_one_is_gone() {
     let before = invocations(&cluster);
     cluster.lab.etcd(1).kill().unwrap();
     cluster.write(&[("after.service", "[Service]\nExecStart=/bin/sleep 10001\n")]);
-    eventually(Duration::from_secs(60), "a unit starts", || Ok(cluster.fleetctl(&["start", "after.service"])?.code == 0)).unwrap();
+    eventually(Duration::from_secs(60), "a unit starts", || {
+        Ok(cluster.fleetctl(&["start", "after.service"])?.code == 0)
+    })
+    .unwrap();
     assert_eq!(invocations(&cluster), before);
     cluster.lab.etcd(1).start().unwrap();
     cluster.ok(&["destroy", "after.service"]);
@@ -153,7 +161,8 @@ fn three_members_serve_while_one_is_gone() {
 #[test]
 fn host_that_was_cut_off_ends_with_one_copy_where_it_is_scheduled() {
     let cluster = cluster(Lab::builder().hosts(3));
-    let victim = cluster.rows().unwrap().iter().find(|row| row.host == "h2" && row.unit != "glob.service").unwrap().clone();
+    let victim =
+        cluster.rows().unwrap().iter().find(|row| row.host == "h2" && row.unit != "glob.service").unwrap().clone();
     let glob = cluster.invocations("glob.service");
     cluster.host("h2").partition().unwrap();
     eventually(DEADLINE, "its unit runs elsewhere", || {
@@ -179,7 +188,10 @@ fn host_that_reboots_gets_its_units_back_within_its_time() {
     h1.kill().unwrap();
     h1.boot().unwrap();
     // Its old entry still lives: it is this host's own, and is taken over.
-    eventually(Duration::from_secs(20), "the unit runs again", || Ok(h1.sh("systemctl is-active web@1.service").is_ok())).unwrap();
+    eventually(Duration::from_secs(20), "the unit runs again", || {
+        Ok(h1.sh("systemctl is-active web@1.service").is_ok())
+    })
+    .unwrap();
 }
 
 #[test]

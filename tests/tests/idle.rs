@@ -9,9 +9,15 @@ use fleet_tests::{Cluster, DEADLINE};
 fn counters(cluster: &Cluster) -> BTreeMap<String, u64> {
     let url = format!("{}/metrics", cluster.lab.etcd(1).endpoint());
     let text = cluster.host("h1").sh(&format!("curl -s {url}")).unwrap();
-    let interesting = ["etcd_debugging_mvcc_put_total", "etcd_mvcc_put_total", "etcd_debugging_mvcc_delete_total",
-        "etcd_debugging_mvcc_txn_total", "etcd_debugging_mvcc_range_total", "etcd_mvcc_range_total",
-        "etcd_debugging_lease_granted_total"];
+    let interesting = [
+        "etcd_debugging_mvcc_put_total",
+        "etcd_mvcc_put_total",
+        "etcd_debugging_mvcc_delete_total",
+        "etcd_debugging_mvcc_txn_total",
+        "etcd_debugging_mvcc_range_total",
+        "etcd_mvcc_range_total",
+        "etcd_debugging_lease_granted_total",
+    ];
     let lines = text.lines().filter_map(|line| line.split_once(' '));
     let lines = lines.filter(|(name, _)| interesting.contains(name));
     lines.map(|(name, value)| (name.to_owned(), value.parse::<f64>().unwrap() as u64)).collect()

@@ -14,9 +14,15 @@ fn every_verb_does_what_it_says() {
     cluster.write(&[("hello.service", HELLO)]);
     assert_eq!(cluster.ok(&["submit", "hello.service"]), "Unit hello.service inactive\n");
     assert_eq!(cluster.ok(&["submit", "hello.service"]), "", "again: silence");
-    assert_eq!(cluster.ok(&["cat", "hello"]), "[Unit]\nDescription=Hello there\n\n[Service]\nExecStart=/bin/sleep 10001\n");
+    assert_eq!(
+        cluster.ok(&["cat", "hello"]),
+        "[Unit]\nDescription=Hello there\n\n[Service]\nExecStart=/bin/sleep 10001\n"
+    );
     let files = cluster.ok(&["list-unit-files", "--no-legend"]);
-    assert_eq!(files.split('\t').filter(|cell| !cell.is_empty()).collect::<Vec<_>>()[2..], ["inactive", "inactive", "-\n"]);
+    assert_eq!(
+        files.split('\t').filter(|cell| !cell.is_empty()).collect::<Vec<_>>()[2..],
+        ["inactive", "inactive", "-\n"]
+    );
 
     let loaded = cluster.ok(&["load", "hello.service"]);
     let host = cluster.host_of("hello.service").unwrap();
@@ -48,7 +54,8 @@ fn every_verb_does_what_it_says() {
     let unloaded = cluster.fleetctl(&["unload", "hello.service"]).unwrap();
     assert_eq!((unloaded.code, &*unloaded.stderr), (0, "Successfully unloaded units [hello.service].\n"));
     assert!(cluster.rows().unwrap().is_empty());
-    let left = cluster.host(&host).sh("ls /run/fleet/units; systemctl show -p LoadState --value hello.service").unwrap();
+    let left =
+        cluster.host(&host).sh("ls /run/fleet/units; systemctl show -p LoadState --value hello.service").unwrap();
     assert_eq!(left, "not-found\n", "nothing is left on the host");
 
     cluster.ok(&["start", "hello.service"]);
@@ -82,7 +89,10 @@ fn changed_contents_restart_the_unit_where_it_is_and_no_other() {
     let (host, other) = (cluster.host_of("hello.service"), cluster.invocations("other.service"));
     cluster.write(&[("hello.service", "[Service]\nExecStart=/bin/sleep 20002\n")]);
     let warned = cluster.fleetctl(&["start", "hello.service"]).unwrap();
-    assert!(warned.stderr.contains("differs from local unit file hello.service. Add --replace to override."), "{warned:?}");
+    assert!(
+        warned.stderr.contains("differs from local unit file hello.service. Add --replace to override."),
+        "{warned:?}"
+    );
     cluster.ok(&["start", "--replace", "hello.service"]);
     assert_eq!(cluster.host_of("hello.service"), host);
     let host = cluster.host(&host.unwrap());
@@ -98,7 +108,10 @@ fn start_says_how_a_unit_failed_and_shows_its_journal() {
         ("missing.service", "[Service]\nExecStart=/nonexistent\n"),
         ("once.service", "[Service]\nType=oneshot\nExecStart=/bin/true\n"),
         ("slow.service", "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/sleep 3\n"),
-        ("needy.service", "[Unit]\nRequires=nonexistent.service\nAfter=nonexistent.service\n[Service]\nExecStart=/bin/sleep 5\n"),
+        (
+            "needy.service",
+            "[Unit]\nRequires=nonexistent.service\nAfter=nonexistent.service\n[Service]\nExecStart=/bin/sleep 5\n",
+        ),
     ]);
     let bad = cluster.fleetctl(&["start", "bad.service"]).unwrap();
     assert_eq!(bad.code, 1);
@@ -147,7 +160,11 @@ fn many_units_start_as_one_batch_and_leave_nothing_behind() {
         assert_eq!(rows.iter().filter(|row| row.host == host).count(), 20, "least loaded first");
         let host = cluster.host(host);
         eventually(DEADLINE, "no batch target is left", || {
-            Ok(host.sh("ls /run/systemd/system; systemctl list-units --all 'fleet-batch*'")?.matches("fleet-batch").count() == 0)
+            Ok(host
+                .sh("ls /run/systemd/system; systemctl list-units --all 'fleet-batch*'")?
+                .matches("fleet-batch")
+                .count()
+                == 0)
         })
         .unwrap();
     }
@@ -179,7 +196,10 @@ fn install_sections_timers_and_long_stops_work() {
         ("tick.timer", "[Timer]\nOnActiveSec=1s\nAccuracySec=100ms\n[X-Fleet]\nMachineOf=tick.service\n"),
         ("tick.service", "[Service]\nType=oneshot\nExecStart=/bin/touch /run/ticked\n"),
         ("wanted.service", "[Service]\nExecStart=/bin/sleep 99\n[Install]\nWantedBy=multi-user.target\n"),
-        ("slowstop.service", "[Service]\nExecStart=/bin/sleep 99\nExecStop=/bin/sh -c 'sleep 2; touch /run/stopped-well'\n"),
+        (
+            "slowstop.service",
+            "[Service]\nExecStart=/bin/sleep 99\nExecStop=/bin/sh -c 'sleep 2; touch /run/stopped-well'\n",
+        ),
     ]);
     let host = cluster.host("h1");
     cluster.ok(&["load", "tick.service"]);

@@ -21,7 +21,11 @@ fn status_journal_ssh_and_tunnel_reach_other_hosts() {
     assert_eq!(cluster.fleetctl(&["ssh", "--machine", &id, "exit 42"]).unwrap().code, 42);
     let loaded = cluster.fleetctl(&["load", "far.service"]).unwrap();
     assert_eq!(loaded.code, 0);
-    assert_eq!(cluster.fleetctl(&["status", "far.service"]).unwrap().code, 3, "systemctl's own code for a unit that is down");
+    assert_eq!(
+        cluster.fleetctl(&["status", "far.service"]).unwrap().code,
+        3,
+        "systemctl's own code for a unit that is down"
+    );
 
     let address = h2.address().to_string();
     cluster.host("h1").sh("systemctl stop fleet.socket fleet.service; rm -f /run/fleet.sock").unwrap();
