@@ -43,6 +43,8 @@ use crate::{
 
 /// Shortest time between two looks at systemd. A start makes 13 signals; one look serves them all.
 const COALESCE: Duration = Duration::from_millis(50);
+/// The same while systemd does not answer.
+const SILENCE: Duration = Duration::from_secs(1);
 /// How often everything is looked at though nothing was heard.
 const RESYNC: Duration = Duration::from_secs(600);
 /// The same while the host leaves.
@@ -59,7 +61,7 @@ pub struct Agent<S, D> {
     disk: Disk,
     wishes: Wishes<S>,
     cluster: watch::Receiver<Cluster>,
-    states: watch::Sender<States>,
+    states: watch::Sender<Option<States>>,
     /// `None` until the first complete list: then nothing is known of what is wanted.
     wanted: Option<BTreeMap<UnitName, Wanted>>,
     /// What is wanted must be worked out again.
@@ -76,6 +78,8 @@ pub struct Agent<S, D> {
     unconfirmed: BTreeMap<UnitName, Instant>,
     batches: jobs::Batches,
     resync: Instant,
+    /// Systemd did not answer when it was last asked.
+    silent: bool,
 }
 
 impl<S: Store, D: Systemd> Agent<S, D> {
@@ -90,7 +94,7 @@ impl<S: Store, D: Systemd> Agent<S, D> {
         systemd: D,
         files: Files<S>,
         cluster: watch::Receiver<Cluster>,
-        states: watch::Sender<States>,
+        states: watch::Sender<Option<States>>,
     ) -> Result<Self, DiskError> {
         let disk = Disk::open(units)?;
         let left = disk.load()?;
@@ -111,6 +115,7 @@ impl<S: Store, D: Systemd> Agent<S, D> {
             unconfirmed: BTreeMap::new(),
             batches: jobs::Batches::new(),
             resync: Instant::now(),
+            silent: false,
         };
         for (unit, file) in left.unknown {
             // Written just before a crash. Loaded is the careful guess: at worst a unit that runs is told to start.
@@ -127,7 +132,7 @@ impl<S: Store, D: Systemd> Agent<S, D> {
     pub async fn run(&mut self, shutdown: &CancellationToken) {
         loop {
             self.turn().await;
-            let paced = Instant::now() + COALESCE;
+            let paced = Instant::now() + if self.silent { SILENCE } else { COALESCE };
             let timer = self.next_timer();
             // Each arm only tells that there is something to look at; what it is stays where it is until looked at.
             tokio::select! {
@@ -164,7 +169,7 @@ impl<S: Store, D: Systemd> Agent<S, D> {
                 () = self.systemd.dirty().marked() => {}
                 () = sleep_until(timer) => {}
             }
-            tokio::time::sleep(COALESCE).await;
+            tokio::time::sleep(if self.silent { SILENCE } else { COALESCE }).await;
         }
     }
 
@@ -245,10 +250,13 @@ impl<S: Store, D: Systemd> Agent<S, D> {
         let mut listed = match self.systemd.list(units).await {
             Ok(listed) => listed,
             Err(error) => {
-                warn!(error = %crate::chain(&error), "cannot look at units, trying again");
+                if !std::mem::replace(&mut self.silent, true) {
+                    warn!(error = %crate::chain(&error), "cannot look at units, trying again");
+                }
                 return false;
             }
         };
+        self.silent = false;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         for unit in units {
             let runtime = listed.remove(unit).unwrap_or_default();
@@ -347,8 +355,12 @@ impl<S: Store, D: Systemd> Agent<S, D> {
         times.chain([self.resync]).min().unwrap_or(self.resync)
     }
 
-    /// Shows the states of all units to the publisher.
+    /// Shows the states of all units to the publisher; not before systemd has told of them all, or what is
+    /// published of them would be taken back.
     fn report(&self) {
+        if self.installed.keys().any(|unit| !self.runtime.contains_key(unit)) {
+            return;
+        }
         let unknown = Runtime::default();
         let wanted = self.wanted.iter().flatten();
         let troubled =
@@ -363,8 +375,10 @@ impl<S: Store, D: Systemd> Agent<S, D> {
             })
             .collect();
         self.states.send_if_modified(|states| {
+            let first = states.is_none();
+            let states = states.get_or_insert_default();
             let gone: Vec<UnitName> = states.keys().filter(|unit| !current.contains_key(*unit)).cloned().collect();
-            let mut modified = !gone.is_empty();
+            let mut modified = first || !gone.is_empty();
             gone.iter().for_each(|unit| drop(states.remove(unit)));
             for (unit, state) in current {
                 if states.get(unit).is_none_or(|shown| **shown != state) {

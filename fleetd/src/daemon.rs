@@ -79,7 +79,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let (registration, registered) = watch::channel(None);
     let (refusal, refused) = watch::channel(None);
     let (cluster_sender, cluster) = watch::channel(crate::registry::Cluster::default());
-    let (states_sender, states) = watch::channel(publish::States::default());
+    let (states_sender, states) = watch::channel(None);
 
     let membership = Arc::new(Membership {
         store: store.clone(),
@@ -277,11 +277,11 @@ impl Ends {
 /// Shows in `systemctl status fleet` how this host stands.
 async fn tell_status(
     mut registered: watch::Receiver<Option<Registration>>,
-    mut states: watch::Receiver<publish::States>,
+    mut states: watch::Receiver<Option<publish::States>>,
     metrics: Metrics,
 ) {
     loop {
-        let units = states.borrow_and_update().len();
+        let units = states.borrow_and_update().as_ref().map_or(0, publish::States::len);
         let member = registered.borrow_and_update().is_some();
         metrics.units.set(units as i64);
         metrics.registered.set(i64::from(member));

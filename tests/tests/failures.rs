@@ -209,3 +209,20 @@ fn second_host_with_the_same_machine_id_is_refused_and_both_are_named() {
     .unwrap();
     assert_eq!(cluster.ok(&["list-machines", "--no-legend"]).lines().count(), 1);
 }
+
+#[test]
+fn systemd_and_the_bus_may_be_replaced_under_the_agent() {
+    let cluster = cluster(Lab::builder().hosts(3));
+    let before = invocations(&cluster);
+    cluster.write(&[("after@.service", WEB)]);
+    for host in cluster.lab.hosts() {
+        host.sh("systemctl daemon-reexec").unwrap();
+    }
+    cluster.ok(&["start", "after@1", "after@2", "after@3"]);
+    for host in cluster.lab.hosts() {
+        host.sh("systemctl restart dbus").unwrap();
+    }
+    cluster.ok(&["start", "after@4", "after@5", "after@6"]);
+    cluster.ok(&["destroy", "after@1", "after@2", "after@3", "after@4", "after@5", "after@6"]);
+    assert_eq!(invocations(&cluster), before);
+}

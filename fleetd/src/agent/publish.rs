@@ -1,6 +1,6 @@
 //! Publishing the states of this host's units.
 //!
-//! In: the states as the agent sees them now, and the lease to write them with. Out: `state/<machine>/<unit>` in
+//! In: the states as the agent sees them now (`None` before it has looked), and the lease to write them with. Out: `state/<machine>/<unit>` in
 //! the store, equal to them. States are written when they change: the first change at once, further ones every
 //! 200 ms, up to 100 in a transaction; a unit that flaps is written every 2 s at most, its last state always.
 //! A new lease begins with a look at what the store already has, so taking up an old lease again writes nothing.
@@ -47,7 +47,7 @@ pub async fn run<S: Store>(
     store: S,
     keys: Keys,
     machine: MachineId,
-    mut states: watch::Receiver<States>,
+    mut states: watch::Receiver<Option<States>>,
     mut registration: watch::Receiver<Option<Registration>>,
 ) {
     let mut publisher = Publisher { store, keys, machine, published: BTreeMap::new(), pace: HashMap::new() };
@@ -56,14 +56,14 @@ pub async fn run<S: Store>(
     loop {
         let current = registration.borrow_and_update().clone();
         let now = states.borrow_and_update().clone();
-        let outcome = match &current {
-            None => Ok(None),
-            Some(registered) => {
+        let outcome = match (&current, &now) {
+            (None, _) | (_, None) => Ok(None),
+            (Some(registered), Some(now)) => {
                 let synced = if known.as_ref() == Some(registered) { Ok(()) } else { publisher.read_back().await };
                 match synced {
                     Ok(()) => {
                         known.clone_from(&current);
-                        publisher.write(registered, &now).await
+                        publisher.write(registered, now).await
                     }
                     Err(error) => Err(error),
                 }

@@ -42,7 +42,9 @@ pub(super) async fn lead<S: Store>(engine: &Engine<S>, leadership: &Leadership) 
     loop {
         let current = changes.borrow_and_update().clone();
         let paced = Instant::now() + COALESCE;
-        let again = if current.complete { leader.pass(current).await? } else { None };
+        // A view that was not needed for a while begins with what it knew then: nothing to decide on.
+        let fresh = current.complete && current.stale_since.is_none();
+        let again = if fresh { leader.pass(current).await? } else { None };
         tokio::select! {
             changed = changes.changed() => if changed.is_err() { return Ok(()) },
             () = async { match again { Some(at) => sleep_until(at).await, None => std::future::pending().await } } => {}
