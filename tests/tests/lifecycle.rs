@@ -104,7 +104,7 @@ fn changed_contents_restart_the_unit_where_it_is_and_no_other() {
 fn start_says_how_a_unit_failed_and_shows_its_journal() {
     let cluster = Cluster::new(1);
     cluster.write(&[
-        ("bad.service", "[Service]\nExecStart=/bin/sh -c 'echo something broke; exit 7'\n"),
+        ("bad.service", "[Service]\nType=oneshot\nExecStart=/bin/sh -c 'echo something broke; exit 7'\n"),
         ("missing.service", "[Service]\nExecStart=/nonexistent\n"),
         ("once.service", "[Service]\nType=oneshot\nExecStart=/bin/true\n"),
         ("slow.service", "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/sleep 3\n"),
