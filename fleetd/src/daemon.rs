@@ -8,15 +8,17 @@
 //!
 //! There are two ways to end. *Keeping*: fleetd goes, its units stay, and the next fleetd takes them up. *Leaving*:
 //! the host leaves the cluster, so its units are stopped and its entry goes at once; that is what `systemctl stop
-//! fleet`, a shutdown of the host, and Ctrl-C mean.
+//! fleet`, a shutdown of the host, and Ctrl-C mean. SIGHUP is like keeping, but the next fleetd is this one with
+//! its configuration read again; its sockets stay open all the while.
 
-use std::{fs, path::Path, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fs, path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context;
-use fleet_core::model::{Keys, MachineId, MachineRecord};
+use fleet_core::model::{Keys, MachineId, MachineRecord, StateRecord};
 use sd_notify::NotifyState;
+use serde_json::json;
 use tokio::{
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::watch,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -29,32 +31,52 @@ use crate::{
     http::{self, Api, Listeners},
     machine::{Membership, Registration},
     metrics::Metrics,
-    registry::{Etcd, etcd::Endpoints, files::Files, mirror, view::View},
+    registry::{Cluster, Etcd, etcd::Endpoints, files::Files, mirror, view::View},
     systemd::Dbus,
 };
 
 /// How long leaving waits for etcd to take the machine's entry away, which otherwise goes with its lease.
 const FAREWELL: Duration = Duration::from_secs(3);
 
-/// How fleetd ends.
+/// How a run ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
     /// Units stay.
     Keep,
     /// Units go.
     Leave,
+    /// Units and sockets stay, all else begins anew.
+    Reload,
 }
 
-/// Runs until a signal ends it.
+/// Runs until a signal ends it. `reload` reads the configuration again.
 ///
 /// # Errors
 /// When it cannot begin: a socket in use, no machine ID, a directory that cannot be written.
-pub async fn run(config: Config) -> anyhow::Result<()> {
+pub async fn run(mut config: Config, reload: impl Fn() -> anyhow::Result<Config>) -> anyhow::Result<()> {
     let id = machine_id(Path::new("/etc/machine-id"))?;
-    let mut ends = Ends::listen()?;
-    let listeners = open(&config).await?;
-    let endpoints = endpoints(&config)?;
-    notify(&[NotifyState::Ready, NotifyState::Status("connecting to etcd")]);
+    let mut signals = Signals::listen()?;
+    let listeners = Arc::new(open(&config)?);
+    loop {
+        let end = member(&id, &config, Arc::clone(&listeners), &mut signals).await?;
+        if end != End::Reload {
+            return Ok(());
+        }
+        match reload() {
+            Ok(new) => config = new,
+            Err(error) => error!("configuration not taken, the old one stays: {error:#}"),
+        }
+    }
+}
+
+/// Is a member of the cluster until a signal ends that.
+async fn member(
+    id: &MachineId,
+    config: &Config,
+    listeners: Arc<Listeners>,
+    signals: &mut Signals,
+) -> anyhow::Result<End> {
+    let endpoints = endpoints(config)?;
     let tasks = TaskTracker::new();
     let shutdown = CancellationToken::new();
     spawn_watchdog(&tasks, &shutdown);
@@ -66,11 +88,11 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     };
     let (dbus, drain) = Dbus::new();
     tasks.spawn(until_last(boxed(drain)));
-
+    notify(&[NotifyState::Ready, NotifyState::Status("connecting to etcd")]);
     let store = tokio::select! {
         store = connect(endpoints) => store,
         // Nothing has been done yet that would have to be undone.
-        _ = ends.next(&dbus) => return Ok(()),
+        end = signals.next(&dbus, || json!({})) => return Ok(end),
     };
     let keys = Keys::new(&config.etcd_key_prefix);
     let metrics = Metrics::default();
@@ -78,14 +100,14 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let files = Files::new(store.clone(), keys.clone());
     let (registration, registered) = watch::channel(None);
     let (refusal, refused) = watch::channel(None);
-    let (cluster_sender, cluster) = watch::channel(crate::registry::Cluster::default());
+    let (cluster_sender, cluster) = watch::channel(Cluster::default());
     let (states_sender, states) = watch::channel(None);
 
     let membership = Arc::new(Membership {
         store: store.clone(),
         keys: keys.clone(),
         id: id.clone(),
-        record: machine_record(&config)?,
+        record: machine_record(config)?,
         ttl: config.agent_ttl,
         lease_file: config.units_directory.parent().unwrap_or(Path::new("/run")).join("lease"),
         registration,
@@ -121,13 +143,13 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 
     let joining = Arc::clone(&membership);
     tasks.spawn(until_last(boxed(async move { joining.run().await })));
-    let own = own_ranges(&keys, &id);
+    let own = own_ranges(&keys, id);
     let (mirrored, mirrored_keys) = (store.clone(), keys.clone());
     tasks.spawn(until_last(boxed(async move {
         mirror::follow(&mirrored, &mirrored_keys, &own, &cluster_sender).await;
     })));
     tasks.spawn(until_last(boxed(publish::run(store, keys, id.clone(), states.clone(), registered.clone()))));
-    tasks.spawn(until_last(boxed(tell_status(registered, states, metrics))));
+    tasks.spawn(until_last(boxed(tell_status(registered.clone(), states.clone(), metrics))));
     tasks.spawn(http::serve(http::router(Arc::new(api)), listeners, shutdown.clone()));
     if !config.disable_engine {
         let stop = shutdown.clone();
@@ -140,9 +162,13 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     });
     info!(machine = %id, version = env!("CARGO_PKG_VERSION"), "fleetd runs");
 
-    let end = ends.next(&dbus).await;
-    notify(&[NotifyState::Stopping]);
+    let end = signals.next(&dbus, || describe(&membership, &registered, &states)).await;
     info!(?end, "fleetd ends");
+    notify(&[if end == End::Reload {
+        NotifyState::Status("reading the configuration")
+    } else {
+        NotifyState::Stopping
+    }]);
     shutdown.cancel();
     let mut agent = agent.await.context("the agent broke")?;
     if end == End::Leave {
@@ -156,7 +182,23 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     last.cancel();
     tasks.close();
     tasks.wait().await;
-    Ok(())
+    Ok(end)
+}
+
+/// What fleetd knows of its host, for SIGUSR1.
+fn describe(
+    membership: &Membership<Etcd>,
+    registered: &watch::Receiver<Option<Registration>>,
+    states: &watch::Receiver<Option<publish::States>>,
+) -> serde_json::Value {
+    let states = states.borrow().clone().unwrap_or_default();
+    let units: BTreeMap<&str, &StateRecord> = states.iter().map(|(unit, state)| (unit.as_str(), &**state)).collect();
+    json!({
+        "id": membership.id,
+        "machine": membership.record,
+        "registered": registered.borrow().is_some(),
+        "units": units,
+    })
 }
 
 fn boxed<F: Future<Output = ()> + Send + 'static>(task: F) -> futures_util::future::BoxFuture<'static, ()> {
@@ -198,13 +240,13 @@ fn endpoints(config: &Config) -> anyhow::Result<Endpoints> {
     })
 }
 
-async fn open(config: &Config) -> anyhow::Result<Listeners> {
+fn open(config: &Config) -> anyhow::Result<Listeners> {
     let mut listeners = Listeners::from_systemd()?;
     if listeners.is_empty() {
         for listen in &config.listen {
             match listen {
                 Listen::Unix(path) => listeners.open_unix(path)?,
-                Listen::Tcp(address) => listeners.open_tcp(*address).await?,
+                Listen::Tcp(address) => listeners.open_tcp(*address)?,
             }
         }
     }
@@ -233,28 +275,31 @@ fn machine_record(config: &Config) -> anyhow::Result<MachineRecord> {
     })
 }
 
-/// The signals that end fleetd.
-struct Ends {
-    terminate: tokio::signal::unix::Signal,
-    interrupt: tokio::signal::unix::Signal,
-    hangup: tokio::signal::unix::Signal,
+/// The signals that mean something to fleetd.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+    user: Signal,
 }
 
-impl Ends {
+impl Signals {
     fn listen() -> anyhow::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
+            user: signal(SignalKind::user_defined1())?,
         })
     }
 
-    /// Waits for a signal, and tells what it means.
-    async fn next(&mut self, dbus: &Dbus) -> End {
+    /// Waits for a signal that ends something, and tells what it means. Prints what `describe` says on SIGUSR1.
+    async fn next(&mut self, dbus: &Dbus, describe: impl Fn() -> serde_json::Value) -> End {
         loop {
             tokio::select! {
                 _ = self.interrupt.recv() => return End::Leave,
-                _ = self.hangup.recv() => warn!("SIGHUP is ignored: restart fleetd to read its configuration, units stay"),
+                _ = self.hangup.recv() => return End::Reload,
+                _ = self.user.recv() => println!("{}", describe()),
                 _ = self.terminate.recv() => {
                     // Systemd sends the same signal for a stop and for a restart; only it knows which.
                     return match dbus.own_job().await {

@@ -25,7 +25,8 @@ use axum::{
     routing::any,
 };
 use fleet_core::model::Keys;
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::error;
 
 pub use self::{error::ApiError, listen::Listeners};
 use crate::{
@@ -84,15 +85,15 @@ pub fn router<S: Store>(api: Arc<Api<S>>) -> Router {
 }
 
 /// Answers on all listeners until `shutdown`.
-pub async fn serve(router: Router, listeners: Listeners, shutdown: CancellationToken) {
-    let serving = listeners.serve(router, shutdown.clone());
-    tokio::pin!(serving);
-    tokio::select! {
-        () = &mut serving => return,
-        () = shutdown.cancelled() => {}
+pub async fn serve(router: Router, listeners: Arc<Listeners>, shutdown: CancellationToken) {
+    let tasks = TaskTracker::new();
+    if let Err(error) = listeners.serve(&router, &shutdown, &tasks) {
+        error!(%error, "cannot answer on a socket");
     }
+    tasks.close();
+    shutdown.cancelled().await;
     // Watches have no end of their own.
-    let _ = tokio::time::timeout(GRACE, serving).await;
+    let _ = tokio::time::timeout(GRACE, tasks.wait()).await;
 }
 
 /// What every answer has in common.

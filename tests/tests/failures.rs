@@ -226,3 +226,32 @@ fn systemd_and_the_bus_may_be_replaced_under_the_agent() {
     cluster.ok(&["destroy", "after@1", "after@2", "after@3", "after@4", "after@5", "after@6"]);
     assert_eq!(invocations(&cluster), before);
 }
+
+#[test]
+fn reload_reads_the_configuration_again_and_keeps_units_and_sockets() {
+    let cluster = cluster(Lab::builder().hosts(3));
+    let before = invocations(&cluster);
+    let h2 = cluster.host("h2");
+    let listening = "ss -xlH | grep fleet.sock | awk '{print $6}'; systemctl show -p MainPID fleet";
+    let socket = h2.sh(listening).unwrap();
+    h2.sh("sed -i '/^metadata/d' /etc/fleet/fleet.conf; echo 'metadata=\"disk=ssd\"' >> /etc/fleet/fleet.conf").unwrap();
+    h2.sh("systemctl reload fleet").unwrap();
+    let place = format!("{}...\t{}\tdisk=ssd\n", &h2.machine_id()[..8], h2.address());
+    eventually(DEADLINE, "the new metadata show", || Ok(cluster.ok(&["list-machines"]).contains(&place))).unwrap();
+    assert_eq!(invocations(&cluster), before);
+    assert_eq!(h2.sh(listening).unwrap(), socket, "the same process, the same socket");
+    h2.sh("echo 'agent_ttl=soon' >> /etc/fleet/fleet.conf; systemctl reload fleet").unwrap();
+    eventually(DEADLINE, "the fault is told", || {
+        Ok(h2.sh("journalctl -u fleet --no-pager")?.contains("option agent_ttl cannot be"))
+    })
+    .unwrap();
+    assert!(cluster.fleetctl_on("h2", &["list-machines"]).unwrap().stdout.contains(&place), "and it runs on");
+    h2.sh("systemctl kill --kill-whom=main -s USR1 fleet").unwrap();
+    eventually(DEADLINE, "its state is printed", || {
+        Ok(h2.sh("journalctl -u fleet --no-pager -o cat")?.lines().any(|line| {
+            let state: serde_json::Value = serde_json::from_str(line).unwrap_or_default();
+            state["id"] == h2.machine_id() && state["units"]["glob.service"]["active"] == "active"
+        }))
+    })
+    .unwrap();
+}

@@ -1,4 +1,4 @@
-//! The sockets that the API listens on: handed over by systemd, or opened here.
+//! The sockets that the API listens on: handed over by systemd, or opened here. They outlive a new configuration.
 
 use std::{
     fs, io,
@@ -8,8 +8,10 @@ use std::{
 };
 
 use anyhow::Context;
-use axum::Router;
-use tokio::net::{TcpListener, UnixListener};
+use std::net::TcpListener;
+use std::os::unix::net::{UnixListener, UnixStream};
+
+use axum::{Router, serve::Listener};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 
@@ -32,14 +34,12 @@ impl Listeners {
         let mut handed = listenfd::ListenFd::from_env();
         for index in 0..handed.len() {
             if let Ok(Some(listener)) = handed.take_unix_listener(index) {
-                listener.set_nonblocking(true)?;
-                listeners.unix.push(UnixListener::from_std(listener)?);
+                listeners.unix.push(listener);
             } else if let Some(listener) = handed
                 .take_tcp_listener(index)
                 .with_context(|| format!("socket {index} from systemd cannot be used"))?
             {
-                listener.set_nonblocking(true)?;
-                listeners.tcp.push(TcpListener::from_std(listener)?);
+                listeners.tcp.push(listener);
             }
         }
         Ok(listeners)
@@ -56,7 +56,7 @@ impl Listeners {
     /// # Errors
     /// Another daemon listens there, or the socket cannot be made.
     pub fn open_unix(&mut self, path: &Path) -> anyhow::Result<()> {
-        if std::os::unix::net::UnixStream::connect(path).is_ok() {
+        if UnixStream::connect(path).is_ok() {
             anyhow::bail!("{} is in use: another fleetd runs on this host", path.display());
         }
         let describe = || format!("cannot listen on {}", path.display());
@@ -79,43 +79,53 @@ impl Listeners {
     ///
     /// # Errors
     /// The port cannot be opened.
-    pub async fn open_tcp(&mut self, address: SocketAddr) -> anyhow::Result<()> {
-        let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
+    pub fn open_tcp(&mut self, address: SocketAddr) -> anyhow::Result<()> {
+        let listener = TcpListener::bind(address).with_context(|| format!("cannot listen on {address}"))?;
         self.tcp.push(listener);
         Ok(())
     }
 
-    /// Answers on all of them until `shutdown`.
-    pub(super) async fn serve(self, router: Router, shutdown: CancellationToken) {
-        let tasks = TaskTracker::new();
-        for listener in self.unix {
-            info!(address = ?listener.local_addr().ok(), "listening");
-            let (router, shutdown) = (router.clone(), shutdown.clone());
-            tasks.spawn(async move {
-                let serving = axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned());
-                if let Err(error) = serving.await {
-                    warn!(%error, "listener broke");
-                }
-            });
+    /// Answers on all of them until `shutdown`. They stay open after that, for the next to answer on.
+    ///
+    /// # Errors
+    /// A socket that cannot be used.
+    pub(super) fn serve(&self, router: &Router, shutdown: &CancellationToken, tasks: &TaskTracker) -> io::Result<()> {
+        for listener in &self.unix {
+            let listener = listener.try_clone()?;
+            listener.set_nonblocking(true)?;
+            spawn(tokio::net::UnixListener::from_std(listener)?, router, shutdown, tasks);
         }
-        for listener in self.tcp {
-            info!(address = ?listener.local_addr().ok(), "listening");
-            let (router, shutdown) = (router.clone(), shutdown.clone());
-            tasks.spawn(async move {
-                let serving = axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned());
-                if let Err(error) = serving.await {
-                    warn!(%error, "listener broke");
-                }
-            });
+        for listener in &self.tcp {
+            let listener = listener.try_clone()?;
+            listener.set_nonblocking(true)?;
+            spawn(tokio::net::TcpListener::from_std(listener)?, router, shutdown, tasks);
         }
-        tasks.close();
-        tasks.wait().await;
-        for path in self.made {
-            if let Err(error) = fs::remove_file(&path) {
+        Ok(())
+    }
+}
+
+impl Drop for Listeners {
+    fn drop(&mut self) {
+        for path in &self.made {
+            if let Err(error) = fs::remove_file(path) {
                 warn!(path = %path.display(), %error, "socket not removed");
             }
         }
     }
+}
+
+fn spawn<L: Listener>(listener: L, router: &Router, shutdown: &CancellationToken, tasks: &TaskTracker)
+where
+    L::Addr: std::fmt::Debug,
+{
+    info!(address = ?listener.local_addr().ok(), "listening");
+    let (router, shutdown) = (router.clone(), shutdown.clone());
+    tasks.spawn(async move {
+        let serving = axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned());
+        if let Err(error) = serving.await {
+            warn!(%error, "listener broke");
+        }
+    });
 }
 
 /// The number of a group, from `/etc/group` (`group(5)`).
