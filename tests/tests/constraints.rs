@@ -123,3 +123,20 @@ fn global_unit_runs_on_every_host_that_fits_also_on_one_that_joins_later() {
     })
     .unwrap();
 }
+
+#[test]
+fn unit_may_become_global_and_ordinary_again() {
+    let cluster = cluster();
+    let everywhere = ["h1", "h2", "h3"].map(|host| ("a.service", host));
+    cluster.write(&[("a.service", &unit("MachineMetadata=disk=ssd"))]);
+    cluster.ok(&["start", "a.service"]);
+    cluster.active(&[("a.service", "h1")]);
+    cluster.write(&[("a.service", &unit("Global=true"))]);
+    cluster.ok(&["start", "--replace", "a.service"]);
+    cluster.active(&everywhere);
+    cluster.write(&[("a.service", &unit("MachineMetadata=disk=nvme"))]);
+    cluster.ok(&["start", "--replace", "a.service"]);
+    cluster.active(&[("a.service", "h3")]);
+    cluster.ok(&["destroy", "a.service"]);
+    cluster.active(&[]);
+}

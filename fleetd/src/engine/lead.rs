@@ -5,20 +5,20 @@
 //! show up before it counts them as dead: until then it neither moves their units nor counts on them.
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet, hash_map::Entry},
     sync::Arc,
     time::Duration,
 };
 
 use fleet_core::{
     model::{Desired, Key, MachineId, UnitRecord, apply_edits},
-    sched::Planner,
+    sched::{Decision, Planner},
     unit::{Requirements, UnitHash, UnitName},
 };
 use futures_util::{StreamExt, stream};
 use imbl::ordmap::DiffItem;
 use tokio::time::{Instant, sleep_until};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::{
     Engine,
@@ -65,6 +65,8 @@ struct Leader<'e, S> {
     placements: HashMap<UnitName, HashSet<MachineId>>,
     /// Until when machines that are not seen count as on their way.
     grace: Option<Instant>,
+    /// Units of transactions that did not go through.
+    unwritten: HashSet<UnitName>,
     /// Files that nothing uses any more, and when to delete them.
     unused: HashMap<UnitHash, Instant>,
 }
@@ -79,36 +81,64 @@ impl<'e, S: Store> Leader<'e, S> {
             requirements: HashMap::new(),
             placements: HashMap::new(),
             grace: Some(Instant::now() + engine.ttl),
+            unwritten: HashSet::new(),
             unused: HashMap::new(),
         }
     }
 
     /// Feeds, plans and writes once. Returns when to do so again though nothing may have changed.
     async fn pass(&mut self, current: Cluster) -> Result<Option<Instant>, StoreError> {
-        let before = std::mem::replace(&mut self.seen, current.clone());
-        let touched = self.feed(&before, &current).await?;
-        let decisions = self.planner.plan();
-        let mut orders = Vec::with_capacity(decisions.len());
-        for decision in decisions {
-            let (unit, reason) = (&decision.unit, &decision.reason);
-            match &decision.to {
-                Some(machine) => info!(%unit, %machine, %reason, "unit scheduled"),
-                None => info!(%unit, from = ?decision.from, %reason, "unit unscheduled"),
-            }
-            orders.push(Order { unit: decision.unit, from: decision.from, to: decision.to });
+        let changes = Changes::between(&self.seen, &current);
+        match self.read_requirements(&changes).await {
+            // Nothing is lost: the next pass sees the same changes.
+            Err(StoreError::Unavailable(_)) => return Ok(Some(Instant::now() + RETRY)),
+            read => read?,
         }
-        let planned: HashSet<UnitName> = orders.iter().map(|order| order.unit.clone()).collect();
-        orders.extend(self.outdated(touched.into_iter().filter(|unit| !planned.contains(unit)), &current));
-        let refused = self.write(translate(orders, &current, &self.engine.keys, self.leadership)).await?;
-        self.collect_files(&current).await?;
-        let retry = (refused > 0).then(|| Instant::now() + RETRY);
+        let before = std::mem::replace(&mut self.seen, current.clone());
+        let mut touched = std::mem::take(&mut self.unwritten);
+        self.feed_machines(&before, &current);
+        self.feed_placements(&before, &current, &mut touched);
+        self.feed_units(changes, &current, &mut touched);
+        self.end_grace(&current);
+        let mut orders = Vec::new();
+        for Decision { unit, from, to, reason } in self.planner.plan() {
+            match &to {
+                Some(machine) => info!(%unit, %machine, %reason, "unit scheduled"),
+                None => info!(%unit, ?from, %reason, "unit unscheduled"),
+            }
+            touched.remove(&unit);
+            orders.push(Order { unit, from, to });
+        }
+        orders.extend(touched.into_iter().filter_map(|unit| self.outdated(unit, &current)));
+        self.write(translate(orders, &current, &self.engine.keys, self.leadership)).await?;
+        self.collect_files(&current).await;
+        let retry = (!self.unwritten.is_empty()).then(|| Instant::now() + RETRY);
         let times = [retry, self.grace, self.unused.values().min().copied()];
         Ok(times.into_iter().flatten().min())
     }
 
-    /// Tells the planner what changed. Returns the units whose record or placement changed.
-    async fn feed(&mut self, before: &Cluster, current: &Cluster) -> Result<HashSet<UnitName>, StoreError> {
-        let mut touched = HashSet::new();
+    /// Reads what the changed units ask for.
+    async fn read_requirements(&mut self, changes: &Changes) -> Result<(), StoreError> {
+        let read = &self.requirements;
+        let unread = changes.set.iter().map(|(unit, _, record)| (unit, record.hash));
+        let unread: Vec<_> = unread.filter(|(unit, hash)| read.get(*unit).is_none_or(|read| read.0 != *hash)).collect();
+        let files = self.engine.files.get(unread.iter().map(|(_, hash)| *hash)).await?;
+        for (unit, hash) in unread {
+            let Some(file) = files.get(&hash) else {
+                warn!(%unit, %hash, "the unit's file is missing in the store, submit it again");
+                continue;
+            };
+            match Requirements::read(file, unit) {
+                Ok((requirements, _)) => {
+                    self.requirements.insert(unit.clone(), (hash, Arc::new(requirements)));
+                }
+                Err(error) => warn!(%unit, %error, "what the unit asks for is passed over"),
+            }
+        }
+        Ok(())
+    }
+
+    fn feed_machines(&mut self, before: &Cluster, current: &Cluster) {
         for item in before.machines.diff(&current.machines) {
             match item {
                 DiffItem::Add(id, _) | DiffItem::Update { new: (id, _), .. } => self.set_machine(id, current),
@@ -125,87 +155,50 @@ impl<'e, S: Store> Leader<'e, S> {
         if self.grace.is_some() {
             absent(current).for_each(|machine| self.planner.hold_machine(machine.clone()));
         }
+    }
+
+    fn feed_placements(&mut self, before: &Cluster, current: &Cluster, touched: &mut HashSet<UnitName>) {
         for item in before.scheduled.diff(&current.scheduled) {
             let (DiffItem::Add(key, _) | DiffItem::Update { new: (key, _), .. } | DiffItem::Remove(key, _)) = item;
             let (machine, unit) = key;
             touched.insert(unit.clone());
             if let DiffItem::Remove(..) = item {
-                self.placements.entry(unit.clone()).or_default().remove(machine);
                 self.planner.unplaced(unit, machine);
+                if let Entry::Occupied(mut machines) = self.placements.entry(unit.clone()) {
+                    machines.get_mut().remove(machine);
+                    if machines.get().is_empty() {
+                        machines.remove();
+                    }
+                }
             } else {
-                self.placements.entry(unit.clone()).or_default().insert(machine.clone());
                 self.planner.placed(unit.clone(), machine.clone());
+                self.placements.entry(unit.clone()).or_default().insert(machine.clone());
             }
         }
-        self.feed_units(before, current, &mut touched).await?;
-        if self.grace.is_some_and(|until| until <= Instant::now()) {
-            self.grace = None;
-            for machine in absent(current) {
-                warn!(%machine, "machine has not shown up, its units move");
-                self.planner.remove_machine(machine);
-            }
-        }
-        Ok(touched)
     }
 
-    async fn feed_units(
-        &mut self,
-        before: &Cluster,
-        current: &Cluster,
-        touched: &mut HashSet<UnitName>,
-    ) -> Result<(), StoreError> {
-        let mut changed: Vec<(UnitName, bool, Versioned<UnitRecord>)> = Vec::new();
-        for (global, before, current) in
-            [(false, &before.units, &current.units), (true, &before.globals, &current.globals)]
-        {
-            for item in before.diff(current) {
-                match item {
-                    DiffItem::Add(unit, record) | DiffItem::Update { new: (unit, record), .. } => {
-                        if !unit.is_template() {
-                            changed.push((unit.clone(), global, record.clone()));
-                        }
-                        if let DiffItem::Update { old: (_, old), .. } = item {
-                            self.unused.insert(old.record.hash, Instant::now() + UNUSED);
-                        }
-                    }
-                    DiffItem::Remove(unit, old) => {
-                        self.unused.insert(old.record.hash, Instant::now() + UNUSED);
-                        if global {
-                            self.planner.remove_global(unit);
-                        } else {
-                            self.planner.remove_unit(unit);
-                        }
-                    }
-                }
+    fn feed_units(&mut self, changes: Changes, current: &Cluster, touched: &mut HashSet<UnitName>) {
+        let later = Instant::now() + UNUSED;
+        self.unused.extend(changes.dropped.into_iter().map(|hash| (hash, later)));
+        for (unit, global) in changes.removed {
+            if global {
+                self.planner.remove_global(&unit);
+            } else {
+                self.planner.remove_unit(&unit);
+            }
+            // Unless it has become global, or is no longer.
+            if !current.units.contains_key(&unit) && !current.globals.contains_key(&unit) {
+                self.requirements.remove(&unit);
             }
         }
-        let unread = changed.iter().map(|(unit, _, record)| (unit, record.record.hash));
-        let unread = unread.filter(|(unit, hash)| self.requirements.get(*unit).is_none_or(|read| read.0 != *hash));
-        let files = self.engine.files.get(unread.map(|(_, hash)| hash)).await.inspect_err(|_| {
-            // Nothing is lost: the next pass sees the same differences.
-            self.seen.units = before.units.clone();
-            self.seen.globals = before.globals.clone();
-        })?;
-        for (unit, global, record) in changed {
-            let hash = record.record.hash;
-            if self.requirements.get(&unit).is_none_or(|read| read.0 != hash) {
-                let Some(file) = files.get(&hash) else {
-                    warn!(%unit, %hash, "the unit's file is missing in the store, it stays as it is: submit it again");
-                    continue;
-                };
-                match Requirements::read(file, &unit) {
-                    Ok((requirements, _)) => {
-                        self.requirements.insert(unit.clone(), (hash, Arc::new(requirements)));
-                    }
-                    Err(error) => {
-                        warn!(%unit, %error, "the unit cannot be scheduled");
-                        continue;
-                    }
-                }
-            }
-            let Some((_, requirements)) = self.requirements.get(&unit) else { continue };
-            let requirements = Arc::clone(requirements);
-            let wanted = record.record.desired != Desired::Inactive;
+        for (unit, global, record) in changes.set {
+            let wanted = record.desired != Desired::Inactive;
+            let requirements = match self.requirements.get(&unit) {
+                Some((_, requirements)) => Arc::clone(requirements),
+                // Without knowing what it asks for, nothing can be decided but that it must go.
+                None if wanted => continue,
+                None => Arc::default(),
+            };
             if global {
                 self.planner.set_global(unit, requirements, wanted);
             } else {
@@ -213,8 +206,17 @@ impl<'e, S: Store> Leader<'e, S> {
                 touched.insert(unit);
             }
         }
-        self.requirements.retain(|unit, _| current.units.contains_key(unit) || current.globals.contains_key(unit));
-        Ok(())
+    }
+
+    /// Once a TTL has passed, machines that are not there count as dead.
+    fn end_grace(&mut self, current: &Cluster) {
+        if self.grace.is_some_and(|until| until <= Instant::now()) {
+            self.grace = None;
+            for machine in absent(current) {
+                warn!(%machine, "machine has not shown up, its units move");
+                self.planner.remove_machine(machine);
+            }
+        }
     }
 
     fn set_machine(&mut self, id: &MachineId, current: &Cluster) {
@@ -224,84 +226,121 @@ impl<'e, S: Store> Leader<'e, S> {
         }
     }
 
-    /// Units that stay where they are while what is wanted of them changed: their machine is told.
-    fn outdated<'a>(
-        &'a self,
-        units: impl Iterator<Item = UnitName> + 'a,
-        current: &'a Cluster,
-    ) -> impl Iterator<Item = Order> + 'a {
-        units.filter_map(|unit| {
-            let wanted = &current.units.get(&unit)?.record;
-            let machine = self.placements.get(&unit)?.iter().next()?.clone();
-            let scheduled = current.scheduled.get(&(machine.clone(), unit.clone()))?;
-            (scheduled.record != *wanted && wanted.desired != Desired::Inactive).then_some(Order {
-                unit,
-                from: Vec::new(),
-                to: Some(machine),
-            })
-        })
+    /// The order for a unit that stays where it is while what is wanted of it changed: its machine is told.
+    fn outdated(&self, unit: UnitName, current: &Cluster) -> Option<Order> {
+        let wanted = &current.units.get(&unit)?.record;
+        let machine = self.placements.get(&unit)?.iter().next()?.clone();
+        let scheduled = current.scheduled.get(&(machine.clone(), unit.clone()))?;
+        let differs = scheduled.record != *wanted && wanted.desired != Desired::Inactive;
+        differs.then_some(Order { unit, from: Vec::new(), to: Some(machine) })
     }
 
-    /// Writes, several transactions at a time. Returns how many were refused.
-    async fn write(&mut self, batches: Vec<Batch>) -> Result<usize, StoreError> {
+    /// Writes, several transactions at a time. What was refused, or may not have happened, is decided again.
+    async fn write(&mut self, batches: Vec<Batch>) -> Result<(), StoreError> {
         let store = &self.engine.store;
         let commits = stream::iter(batches)
             .map(|batch| async move { (batch.units, store.commit(batch.transaction).await) })
             .buffer_unordered(IN_FLIGHT);
         let outcomes: Vec<_> = commits.collect().await;
-        let (mut refused, mut failure) = (0, None);
+        let mut refused = false;
         for (units, outcome) in outcomes {
             match outcome {
-                Ok(Some(_)) => drop(self.engine.metrics.placements.inc_by(units.len() as u64)),
-                Ok(None) => {
-                    refused += 1;
-                    units.iter().for_each(|unit| self.planner.refused(unit));
+                Ok(Some(_)) => {
+                    self.engine.metrics.placements.inc_by(units.len() as u64);
+                    continue;
                 }
-                Err(error) => {
-                    units.iter().for_each(|unit| self.planner.refused(unit));
-                    failure = Some(error);
-                }
+                Ok(None) => refused = true,
+                Err(StoreError::Unavailable(_)) => {}
+                Err(error) => return Err(error),
             }
+            units.iter().for_each(|unit| self.planner.refused(unit));
+            self.unwritten.extend(units);
         }
-        if refused > 0 && !self.still_leads().await? {
+        if refused && !self.still_leads().await? {
             return Err(StoreError::LeaseGone);
         }
-        match failure {
-            // Whether it happened shows in the mirror once the store is back.
-            Some(StoreError::Unavailable(_)) => Ok(refused + 1),
-            Some(error) => Err(error),
-            None => Ok(refused),
-        }
+        Ok(())
     }
 
     /// Whether a refusal was about the units and not about the leadership.
     async fn still_leads(&self) -> Result<bool, StoreError> {
-        let page = self.engine.store.get(std::slice::from_ref(&self.leadership.key)).await?;
+        let page = match self.engine.store.get(std::slice::from_ref(&self.leadership.key)).await {
+            Err(StoreError::Unavailable(_)) => return Ok(true),
+            page => page?,
+        };
         Ok(page.entries.first().is_some_and(|stored| stored.create_revision == self.leadership.revision))
     }
 
-    /// Deletes files that nothing has used for a while. One that is written again meanwhile fails the guard.
-    async fn collect_files(&mut self, current: &Cluster) -> Result<(), StoreError> {
+    /// Deletes files that nothing has used for a while.
+    async fn collect_files(&mut self, current: &Cluster) {
         let now = Instant::now();
         let due: Vec<UnitHash> = self.unused.iter().filter(|(_, at)| **at <= now).map(|(hash, _)| *hash).collect();
         if due.is_empty() {
-            return Ok(());
+            return;
         }
         self.unused.retain(|_, at| *at > now);
         let records = current.units.values().chain(current.globals.values()).chain(current.scheduled.values());
         let used: HashSet<UnitHash> = records.map(|record| record.record.hash).collect();
-        let keys: Vec<String> = due
-            .into_iter()
-            .filter(|hash| !used.contains(hash))
-            .map(|hash| self.engine.keys.format(&Key::File(hash)))
-            .collect();
+        let unused: Vec<UnitHash> = due.into_iter().filter(|hash| !used.contains(hash)).collect();
+        if let Err(error) = self.delete_files(&unused).await {
+            debug!(error = %crate::chain(&error), "unused files not deleted, trying again");
+            self.unused.extend(unused.into_iter().map(|hash| (hash, now + UNUSED)));
+        }
+        self.engine.files.retain(&used);
+    }
+
+    /// Deletes files. One that is written again meanwhile, with a unit that uses it, fails the guard.
+    async fn delete_files(&self, hashes: &[UnitHash]) -> Result<(), StoreError> {
+        let keys: Vec<String> = hashes.iter().map(|hash| self.engine.keys.format(&Key::File(*hash))).collect();
         for stored in self.engine.store.get(&keys).await?.entries {
             let guards = vec![self.leadership.guard(), Guard::Unchanged(stored.key.clone(), stored.mod_revision)];
             let writes = vec![Write::Delete { key: stored.key }];
             self.engine.store.commit(Transaction { guards, writes }).await?;
         }
-        self.engine.files.retain(&used);
         Ok(())
+    }
+}
+
+/// How the units of two pictures of the cluster differ.
+#[derive(Default)]
+struct Changes {
+    /// New and changed units, whether they are global, and their record. Templates are not among them.
+    set: Vec<(UnitName, bool, Arc<UnitRecord>)>,
+    /// Units that are gone, and whether they were global.
+    removed: Vec<(UnitName, bool)>,
+    /// Contents that a unit does not have any more.
+    dropped: Vec<UnitHash>,
+}
+
+impl Changes {
+    fn between(before: &Cluster, current: &Cluster) -> Self {
+        let mut changes = Self::default();
+        for (global, before, current) in
+            [(false, &before.units, &current.units), (true, &before.globals, &current.globals)]
+        {
+            for item in before.diff(current) {
+                match item {
+                    DiffItem::Add(unit, new) => changes.set(unit, global, new),
+                    DiffItem::Update { old: (_, old), new: (unit, new) } => {
+                        changes.set(unit, global, new);
+                        if old.record.hash != new.record.hash {
+                            changes.dropped.push(old.record.hash);
+                        }
+                    }
+                    DiffItem::Remove(unit, old) => {
+                        changes.removed.push((unit.clone(), global));
+                        changes.dropped.push(old.record.hash);
+                    }
+                }
+            }
+        }
+        changes
+    }
+
+    fn set(&mut self, unit: &UnitName, global: bool, value: &Versioned<UnitRecord>) {
+        if !unit.is_template() {
+            self.set.push((unit.clone(), global, Arc::clone(&value.record)));
+        }
     }
 }
 
