@@ -37,13 +37,14 @@ use tracing::{debug, info, warn};
 use self::{publish::States, wanted::Wishes};
 use crate::{
     backoff::{Backoff, jitter},
+    pace::Pacer,
     registry::{Cluster, Store, files::Files},
     systemd::Systemd,
 };
 
-/// Shortest time between two looks at systemd. A start makes 13 signals; one look serves them all.
-const COALESCE: Duration = Duration::from_millis(50);
-/// The same while systemd does not answer.
+/// Looks at systemd: a few at once, then one each interval. A start makes 13 signals; one look serves them all.
+const LOOKS: (Duration, u32) = (Duration::from_millis(50), 8);
+/// Between two looks while systemd does not answer.
 const SILENCE: Duration = Duration::from_secs(1);
 /// How often everything is looked at though nothing was heard.
 const RESYNC: Duration = Duration::from_secs(600);
@@ -77,6 +78,7 @@ pub struct Agent<S, D> {
     /// Units started as part of a batch, of which nothing has been seen yet.
     unconfirmed: BTreeMap<UnitName, Instant>,
     batches: jobs::Batches,
+    pacer: Pacer,
     resync: Instant,
     /// Systemd did not answer when it was last asked.
     silent: bool,
@@ -114,6 +116,7 @@ impl<S: Store, D: Systemd> Agent<S, D> {
             retries: BTreeMap::new(),
             unconfirmed: BTreeMap::new(),
             batches: jobs::Batches::new(),
+            pacer: Pacer::new(LOOKS.0, LOOKS.1),
             resync: Instant::now(),
             silent: false,
         };
@@ -131,8 +134,11 @@ impl<S: Store, D: Systemd> Agent<S, D> {
     /// Runs until `shutdown`. Touches no unit when it ends.
     pub async fn run(&mut self, shutdown: &CancellationToken) {
         loop {
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = self.pace() => {}
+            }
             self.turn().await;
-            let paced = Instant::now() + if self.silent { SILENCE } else { COALESCE };
             let timer = self.next_timer();
             // Each arm only tells that there is something to look at; what it is stays where it is until looked at.
             tokio::select! {
@@ -144,10 +150,6 @@ impl<S: Store, D: Systemd> Agent<S, D> {
                 () = self.systemd.dirty().marked() => {}
                 () = sleep_until(timer) => {}
             }
-            tokio::select! {
-                () = shutdown.cancelled() => return,
-                () = sleep_until(paced) => {}
-            }
         }
     }
 
@@ -158,6 +160,7 @@ impl<S: Store, D: Systemd> Agent<S, D> {
         self.stale = false;
         self.retries.clear();
         loop {
+            self.pace().await;
             self.turn().await;
             if self.installed.is_empty() {
                 return;
@@ -169,8 +172,15 @@ impl<S: Store, D: Systemd> Agent<S, D> {
                 () = self.systemd.dirty().marked() => {}
                 () = sleep_until(timer) => {}
             }
-            tokio::time::sleep(if self.silent { SILENCE } else { COALESCE }).await;
         }
+    }
+
+    /// Waits until systemd may be looked at again.
+    async fn pace(&mut self) {
+        if self.silent {
+            tokio::time::sleep(SILENCE).await;
+        }
+        self.pacer.round().await;
     }
 
     /// Everything that can be done now.

@@ -19,6 +19,7 @@ pub mod engine;
 pub mod http;
 pub mod machine;
 pub mod metrics;
+pub mod pace;
 pub mod registry;
 pub mod systemd;
 

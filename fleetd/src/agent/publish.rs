@@ -1,8 +1,8 @@
 //! Publishing the states of this host's units.
 //!
 //! In: the states as the agent sees them now (`None` before it has looked), and the lease to write them with. Out: `state/<machine>/<unit>` in
-//! the store, equal to them. States are written when they change: the first change at once, further ones every
-//! 200 ms, up to 100 in a transaction; a unit that flaps is written every 2 s at most, its last state always.
+//! the store, equal to them. States are written when they change: a few times at once, then every 200 ms, up to 100
+//! in a transaction; a unit that flaps is written every 2 s at most, its last state always.
 //! A new lease begins with a look at what the store already has, so taking up an old lease again writes nothing.
 
 use std::{
@@ -18,21 +18,22 @@ use fleet_core::{
 use imbl::OrdMap;
 use tokio::{
     sync::watch,
-    time::{Instant, sleep, sleep_until},
+    time::{Instant, sleep_until},
 };
 use tracing::{debug, warn};
 
 use crate::{
     backoff::Backoff,
     machine::Registration,
+    pace::Pacer,
     registry::{Guard, Store, StoreError, Transaction, Write},
 };
 
 /// The states of a host's units.
 pub type States = OrdMap<UnitName, Arc<StateRecord>>;
 
-/// Shortest time between two transactions.
-const COALESCE: Duration = Duration::from_millis(200);
+/// Rounds of writing: a few at once, then one each interval.
+const ROUNDS: (Duration, u32) = (Duration::from_millis(200), 10);
 /// Most states in one transaction.
 const BATCH: usize = 100;
 /// A unit may change this often in a window before it counts as flapping.
@@ -53,7 +54,9 @@ pub async fn run<S: Store>(
     let mut publisher = Publisher { store, keys, machine, published: BTreeMap::new(), pace: HashMap::new() };
     let mut known: Option<Registration> = None;
     let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
+    let mut pacer = Pacer::new(ROUNDS.0, ROUNDS.1);
     loop {
+        pacer.round().await;
         let current = registration.borrow_and_update().clone();
         let now = states.borrow_and_update().clone();
         let outcome = match (&current, &now) {
@@ -81,7 +84,6 @@ pub async fn run<S: Store>(
                 Some(Instant::now() + backoff.delay())
             }
         };
-        sleep(COALESCE).await;
         // Both receivers keep what they have not shown yet, so no arm loses anything when another wins.
         let waited = tokio::select! {
             changed = states.changed() => changed,

@@ -24,10 +24,11 @@ use super::{
     Engine,
     translate::{Batch, Order, translate},
 };
+use crate::pace::Pacer;
 use crate::registry::{Cluster, Guard, Leadership, Store, StoreError, Transaction, Versioned, Write};
 
-/// Shortest time between two passes, so that a burst of changes is planned as one.
-const COALESCE: Duration = Duration::from_millis(50);
+/// Passes: a few at once, then one each interval, so that a burst of changes is planned as one.
+const PASSES: (Duration, u32) = (Duration::from_millis(50), 4);
 /// Transactions under way at a time.
 const IN_FLIGHT: usize = 8;
 /// How long a file stays that nothing uses: a unit that comes back soon finds it.
@@ -39,17 +40,23 @@ const RETRY: Duration = Duration::from_secs(1);
 pub(super) async fn lead<S: Store>(engine: &Engine<S>, leadership: &Leadership) -> Result<(), StoreError> {
     let (_running, mut changes) = engine.view.open();
     let mut leader = Leader::new(engine, leadership);
+    let mut pacer = Pacer::new(PASSES.0, PASSES.1);
     loop {
+        pacer.round().await;
         let current = changes.borrow_and_update().clone();
-        let paced = Instant::now() + COALESCE;
         // A view that was not needed for a while begins with what it knew then: nothing to decide on.
         let fresh = current.complete && current.stale_since.is_none();
         let again = if fresh { leader.pass(current).await? } else { None };
-        tokio::select! {
-            changed = changes.changed() => if changed.is_err() { return Ok(()) },
-            () = async { match again { Some(at) => sleep_until(at).await, None => std::future::pending().await } } => {}
+        loop {
+            tokio::select! {
+                changed = changes.changed() => if changed.is_err() { return Ok(()) },
+                () = async { match again { Some(at) => sleep_until(at).await, None => std::future::pending().await } } => break,
+            }
+            // Most changes are states, which decide nothing.
+            if leader.is_concerned(&changes.borrow_and_update()) {
+                break;
+            }
         }
-        sleep_until(paced).await;
     }
 }
 
@@ -84,6 +91,16 @@ impl<'e, S: Store> Leader<'e, S> {
             unwritten: HashSet::new(),
             unused: HashMap::new(),
         }
+    }
+
+    /// Whether a picture of the cluster holds anything new to decide on.
+    fn is_concerned(&self, current: &Cluster) -> bool {
+        let seen = &self.seen;
+        !(seen.units.ptr_eq(&current.units)
+            && seen.globals.ptr_eq(&current.globals)
+            && seen.scheduled.ptr_eq(&current.scheduled)
+            && seen.machines.ptr_eq(&current.machines)
+            && seen.metadata.ptr_eq(&current.metadata))
     }
 
     /// Feeds, plans and writes once. Returns when to do so again though nothing may have changed.
