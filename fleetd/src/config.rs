@@ -55,7 +55,7 @@ pub struct Config {
     pub agent_ttl: Duration,
     /// `units_directory`: where unit files are put.
     pub units_directory: PathBuf,
-    /// `listen`: where the API listens when systemd hands over no sockets.
+    /// `listen`: where the API listens, beside the sockets that systemd hands over.
     pub listen: Vec<Listen>,
     /// `token_limit`: most entities on a page of the API.
     pub token_limit: u16,

@@ -163,7 +163,11 @@ async fn member(
     info!(machine = %id, version = env!("CARGO_PKG_VERSION"), "fleetd runs");
 
     let end = signals.next(&dbus, || describe(&membership, &registered, &states)).await;
-    info!(?end, "fleetd ends");
+    match end {
+        End::Keep => info!("fleetd ends, its units stay"),
+        End::Leave => info!("fleetd ends, and this host leaves the cluster"),
+        End::Reload => info!("reading the configuration again"),
+    }
     notify(&[if end == End::Reload {
         NotifyState::Status("reading the configuration")
     } else {
@@ -242,12 +246,13 @@ fn endpoints(config: &Config) -> anyhow::Result<Endpoints> {
 
 fn open(config: &Config) -> anyhow::Result<Listeners> {
     let mut listeners = Listeners::from_systemd()?;
-    if listeners.is_empty() {
-        for listen in &config.listen {
-            match listen {
-                Listen::Unix(path) => listeners.open_unix(path)?,
-                Listen::Tcp(address) => listeners.open_tcp(*address)?,
-            }
+    for listen in &config.listen {
+        match listen {
+            // The usual case: what is configured is what systemd handed over.
+            Listen::Unix(path) if listeners.has_unix(path) => {}
+            Listen::Unix(path) => listeners.open_unix(path)?,
+            Listen::Tcp(address) if listeners.has_tcp(*address) => {}
+            Listen::Tcp(address) => listeners.open_tcp(*address)?,
         }
     }
     Ok(listeners)

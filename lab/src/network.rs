@@ -47,8 +47,12 @@ impl Network {
     /// Makes the bridge with the addresses of `members` etcd members.
     pub(crate) fn create(self, members: u8) -> Result<()> {
         let bridge = self.bridge();
+        // An address of its own: otherwise the bridge has the lowest of its ports', another one when that host dies,
+        // and for ten seconds no other host finds etcd.
+        let address = format!("02:f1:ee:70:00:{:02x}", self.subnet);
         // No forward delay: a port would swallow traffic for 15 s after it comes up.
-        run("ip", &["link", "add", &bridge, "type", "bridge", "forward_delay", "0", "stp_state", "0"])?;
+        let delay = ["type", "bridge", "forward_delay", "0", "stp_state", "0"];
+        run("ip", &[&["link", "add", &bridge, "address", &address][..], &delay].concat())?;
         for member in 1..=members.max(1) {
             let address = format!("{}/24", self.member(member));
             run("ip", &["address", "add", &address, "dev", &bridge])?;

@@ -171,15 +171,16 @@ fn api_listens_where_it_is_told_and_on_sockets_from_systemd() {
         Ok(cluster.fleetctl(&[&endpoint, "list-machines", "--no-legend"])?.stdout.lines().count() == 1)
     })
     .unwrap();
-    host.sh("systemctl disable --now fleet.socket; rm -f /run/fleet.sock").unwrap();
-    host.sh("echo 'listen=[\"unix:///run/own.sock\", \"tcp://127.0.0.1:49200\"]' >> /etc/fleet/fleet.conf").unwrap();
-    host.sh("systemctl restart fleet").unwrap();
-    for endpoint in ["--endpoint=unix:///run/own.sock", "--endpoint=http://127.0.0.1:49200"] {
-        eventually(DEADLINE, "fleetd answers", || Ok(cluster.fleetctl(&[endpoint, "list-machines"])?.code == 0))
+    // What is configured is opened beside them, and the socket that systemd has already is not opened twice.
+    let listen = r#"listen=["unix:///var/run/fleet.sock", "unix:///run/own.sock", "tcp://127.0.0.1:49200"]"#;
+    host.sh(&format!("echo '{listen}' >> /etc/fleet/fleet.conf; systemctl restart fleet")).unwrap();
+    let sockets = ["unix:///run/fleet.sock", "unix:///run/own.sock", "http://127.0.0.1:49200"];
+    for endpoint in sockets.map(|socket| format!("--endpoint={socket}")) {
+        eventually(DEADLINE, "fleetd answers", || Ok(cluster.fleetctl(&[&endpoint, "list-machines"])?.code == 0))
             .unwrap();
     }
     let second = host.sh("fleetd 2>&1; echo $?").unwrap();
-    assert!(second.contains("error: /run/own.sock is in use") && second.ends_with("1\n"), "{second}");
+    assert!(second.contains("error: /var/run/fleet.sock is in use") && second.ends_with("1\n"), "{second}");
 }
 
 #[test]

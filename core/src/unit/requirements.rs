@@ -150,7 +150,10 @@ impl Requirements {
             Key::Global => self.global = is_true(&words[words.len() - 1]),
             Key::OnPartition => match &*words[words.len() - 1].to_lowercase() {
                 "keep" => self.on_partition = OnPartition::Keep,
-                "stop" => self.on_partition = OnPartition::Stop,
+                "stop" => {
+                    self.on_partition = OnPartition::Stop;
+                    warn("OnPartition \"stop\" is not carried out yet: a host that is cut off keeps the unit".into());
+                }
                 other => warn(format!("OnPartition {other:?} is ignored: write \"keep\" or \"stop\"")),
             },
         }

@@ -45,10 +45,18 @@ impl Listeners {
         Ok(listeners)
     }
 
-    /// Whether there is none.
+    /// Whether it listens on this unix socket, whatever links lead there.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.unix.is_empty() && self.tcp.is_empty()
+    pub fn has_unix(&self, path: &Path) -> bool {
+        let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.into());
+        let paths = self.unix.iter().filter_map(|listener| Some(listener.local_addr().ok()?.as_pathname()?.to_owned()));
+        paths.map(|open| real(&open)).any(|open| open == real(path))
+    }
+
+    /// Whether it listens on this TCP port.
+    #[must_use]
+    pub fn has_tcp(&self, address: SocketAddr) -> bool {
+        self.tcp.iter().any(|listener| listener.local_addr().is_ok_and(|open| open == address))
     }
 
     /// Opens a unix socket for root and the group `fleet`. A socket that nobody listens on any more is replaced.

@@ -1,0 +1,66 @@
+# `make` lists what can be made.
+
+# Where `make install` puts things; DESTDIR goes before it for packages.
+PREFIX ?= /usr
+DESTDIR ?=
+# What `make lab` boots: HOSTS=5, LAB="--docker --etcd 3".
+HOSTS ?= 3
+LAB ?=
+
+# Where rustup puts cargo, for shells that have not read its profile.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+# Cargo builds as whoever runs make. What needs root, namespaces and mounts, goes through this.
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
+# Cargo's variable for what runs test binaries, CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER or so.
+RUNNER = CARGO_TARGET_$(shell rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')_RUNNER
+AS_ROOT = $(if $(SUDO),$(RUNNER)='$(SUDO) --preserve-env')
+CAN_BE_ROOT = test -z "$(SUDO)" || command -v sudo >/dev/null || { echo "error: hosts of the lab need root: run make as root, or install sudo" >&2; exit 1; }
+CARGO := cargo
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+
+.PHONY: help deps build check test demo lab install clean
+
+help: ## List what can be made
+	@sed -n 's/^\([a-z]*\):.*## /\1 /p' $(MAKEFILE_LIST) | while read name text; do printf '  make %-8s %s\n' "$$name" "$$text"; done
+
+deps: ## Install what is missing for everything below (Debian, Ubuntu; sudo when not root)
+	@demo/deps.sh
+
+build: deps ## Build fleetd, fleetctl and fleet-lab as a release
+	$(CARGO) build --release --workspace --locked
+
+check: deps ## Formatting and lints
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+
+# The hosts of the lab run what `cargo build` left in target/debug.
+test: deps check ## Every test, those on real hosts too (root or sudo)
+	@$(CAN_BE_ROOT)
+	$(CARGO) build --workspace --locked
+	$(CARGO) test --locked
+	$(AS_ROOT) $(CARGO) test --locked --package fleet-lab --test real_hosts -- --ignored
+	$(AS_ROOT) $(CARGO) test --locked --package fleet-tests
+
+# Built without optimisation: that takes half as long, and the hosts feel no difference.
+demo: deps ## Boot three hosts, run units on them, kill one (root or sudo)
+	$(CARGO) build --workspace --locked
+	@BIN=$(TARGET)/debug demo/demo.sh
+
+lab: deps ## Boot a cluster to play with: HOSTS=3 LAB="--docker" (root or sudo)
+	@$(CAN_BE_ROOT)
+	$(CARGO) build --workspace --locked
+	@$(SUDO) $(TARGET)/debug/fleet-lab up --hosts $(HOSTS) $(LAB)
+	@echo "fleet-lab is $(TARGET)/debug/fleet-lab"
+
+# Does not build, so that `sudo make install` needs no cargo.
+install: ## Install what `make build` built: PREFIX=/usr DESTDIR=
+	@test -x $(TARGET)/release/fleetd || { echo "error: nothing to install: run \`make build\` first" >&2; exit 1; }
+	install -D -m 755 -t $(DESTDIR)$(PREFIX)/bin $(TARGET)/release/fleetd $(TARGET)/release/fleetctl
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system cloud-init/fleet.service cloud-init/fleet.socket
+	sed -i 's|^ExecStart=/usr/bin|ExecStart=$(PREFIX)/bin|' $(DESTDIR)$(PREFIX)/lib/systemd/system/fleet.service
+	test -e $(DESTDIR)/etc/fleet/fleet.conf || install -D -m 644 cloud-init/fleet.conf $(DESTDIR)/etc/fleet/fleet.conf
+	test -n "$(DESTDIR)" || getent group fleet >/dev/null || groupadd --system fleet
+	test -n "$(DESTDIR)" || test ! -d /run/systemd/system || systemctl daemon-reload
+
+clean: ## Remove what was built
+	$(CARGO) clean
