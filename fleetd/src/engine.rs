@@ -71,12 +71,13 @@ impl<S: Store> Engine<S> {
             place = self.wait_for_place() => place?,
         }
         let lease = self.store.grant(self.ttl).await?;
+        let since = Instant::now();
         let (acknowledged, last) = watch::channel(Instant::now());
         let outcome = tokio::select! {
             () = shutdown.cancelled() => Ok(()),
             () = lease::keep(&self.store, lease, self.ttl, &acknowledged) => Err(StoreError::LeaseGone),
             () = self.silent_too_long(last) => Ok(()),
-            outcome = self.campaign_and_lead(lease) => outcome,
+            outcome = self.campaign_and_lead(lease, since) => outcome,
         };
         self.metrics.leader.set(0);
         // Resign: the next candidate leads at once instead of a TTL later.
@@ -86,11 +87,13 @@ impl<S: Store> Engine<S> {
         outcome
     }
 
-    async fn campaign_and_lead(&self, lease: LeaseId) -> Result<(), StoreError> {
+    /// Leads once elected. `since` is how long the candidate's own lease has been alive: what kept it alive has kept
+    /// those of the machines alive, too.
+    async fn campaign_and_lead(&self, lease: LeaseId, since: Instant) -> Result<(), StoreError> {
         let leadership = self.store.campaign(&self.keys.election(), self.machine.as_str(), lease).await?;
         info!(revision = leadership.revision, "elected: this host's engine leads");
         self.metrics.leader.set(1);
-        let outcome = lead::lead(self, &leadership).await;
+        let outcome = lead::lead(self, &leadership, since + self.ttl).await;
         match &outcome {
             Ok(()) => info!("another engine leads"),
             Err(error) => warn!(error = %crate::chain(error), "leadership ended"),

@@ -234,7 +234,8 @@ fn reload_reads_the_configuration_again_and_keeps_units_and_sockets() {
     let h2 = cluster.host("h2");
     let listening = "ss -xlH | grep fleet.sock | awk '{print $6}'; systemctl show -p MainPID fleet";
     let socket = h2.sh(listening).unwrap();
-    h2.sh("sed -i '/^metadata/d' /etc/fleet/fleet.conf; echo 'metadata=\"disk=ssd\"' >> /etc/fleet/fleet.conf").unwrap();
+    h2.sh("sed -i '/^metadata/d' /etc/fleet/fleet.conf; echo 'metadata=\"disk=ssd\"' >> /etc/fleet/fleet.conf")
+        .unwrap();
     h2.sh("systemctl reload fleet").unwrap();
     let place = format!("{}...\t{}\tdisk=ssd\n", &h2.machine_id()[..8], h2.address());
     eventually(DEADLINE, "the new metadata show", || Ok(cluster.ok(&["list-machines"]).contains(&place))).unwrap();
@@ -254,4 +255,31 @@ fn reload_reads_the_configuration_again_and_keeps_units_and_sockets() {
         }))
     })
     .unwrap();
+}
+
+#[test]
+fn death_of_the_leading_host_costs_one_lease_and_not_two() {
+    let ttl = Duration::from_secs(8);
+    let cluster = Cluster::with(Lab::builder().hosts(3).config("agent_ttl=\"8s\""));
+    cluster.write(&[("web@.service", WEB)]);
+    // The other candidates have waited for longer than a lease lives.
+    let joined = std::time::Instant::now();
+    eventually(DEADLINE, "a lease's time passes", || Ok(joined.elapsed() > ttl)).unwrap();
+    cluster.ok(&["start", "web@1", "web@2", "web@3"]);
+    let leads = |host: &fleet_lab::Host| {
+        let metrics = host.sh("curl -s --unix-socket /run/fleet.sock http://fleet/metrics").unwrap();
+        metrics.lines().any(|line| line == "fleet_engine_leader 1")
+    };
+    let leader = cluster.lab.hosts().iter().find(|host| leads(host)).expect("one leads").clone();
+    let other = cluster.lab.hosts().iter().find(|host| host.name() != leader.name()).unwrap().name().to_owned();
+    let killed = std::time::Instant::now();
+    leader.kill().unwrap();
+    eventually(DEADLINE, "three units run on two hosts", || {
+        let list = cluster.fleetctl_on(&other, &["list-units", "--no-legend"])?;
+        Ok(list.stdout.lines().filter(|line| line.contains("active")).count() == 3
+            && !list.stdout.contains(&leader.machine_id()[..8]))
+    })
+    .unwrap();
+    let took = killed.elapsed();
+    assert!(took < ttl * 17 / 10, "{took:?}: the new leader waited for the dead host once more");
 }

@@ -1,8 +1,11 @@
 //! What the engine does while it leads.
 //!
 //! The planner is fed with the difference between the cluster as it was last looked at and as it is, decides about
-//! what that made dirty, and the decisions are written. A new leader gives machines that it does not see one TTL to
-//! show up before it counts them as dead: until then it neither moves their units nor counts on them.
+//! what that made dirty, and the decisions are written.
+//!
+//! A store that was away may have lost the leases of machines that are well, and those come back within a TTL. So a
+//! leader counts a machine that it does not see as dead only when its own lease is older than a TTL; until then it
+//! neither moves that machine's units nor counts on it. One that has waited for long to lead acts at once.
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet, hash_map::Entry},
@@ -36,10 +39,14 @@ const UNUSED: Duration = Duration::from_secs(60);
 /// After a pass that the store did not take whole.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Leads until the leadership is lost.
-pub(super) async fn lead<S: Store>(engine: &Engine<S>, leadership: &Leadership) -> Result<(), StoreError> {
+/// Leads until the leadership is lost. Until `grace`, machines that are not seen may yet show up.
+pub(super) async fn lead<S: Store>(
+    engine: &Engine<S>,
+    leadership: &Leadership,
+    grace: Instant,
+) -> Result<(), StoreError> {
     let (_running, mut changes) = engine.view.open();
-    let mut leader = Leader::new(engine, leadership);
+    let mut leader = Leader::new(engine, leadership, grace);
     let mut pacer = Pacer::new(PASSES.0, PASSES.1);
     loop {
         pacer.round().await;
@@ -79,7 +86,7 @@ struct Leader<'e, S> {
 }
 
 impl<'e, S: Store> Leader<'e, S> {
-    fn new(engine: &'e Engine<S>, leadership: &'e Leadership) -> Self {
+    fn new(engine: &'e Engine<S>, leadership: &'e Leadership, grace: Instant) -> Self {
         Self {
             engine,
             leadership,
@@ -87,7 +94,7 @@ impl<'e, S: Store> Leader<'e, S> {
             seen: Cluster::default(),
             requirements: HashMap::new(),
             placements: HashMap::new(),
-            grace: Some(Instant::now() + engine.ttl),
+            grace: Some(grace),
             unwritten: HashSet::new(),
             unused: HashMap::new(),
         }
