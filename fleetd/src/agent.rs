@@ -190,7 +190,8 @@ impl<S: Store, D: Systemd> Agent<S, D> {
         }
         self.look().await;
         for _ in 0..PASSES {
-            if !self.act().await {
+            // No answer means that nothing is known, not that nothing is there.
+            if self.silent || !self.act().await {
                 break;
             }
         }
@@ -203,6 +204,8 @@ impl<S: Store, D: Systemd> Agent<S, D> {
     async fn think(&mut self) {
         let cluster = self.cluster.borrow_and_update().clone();
         if !cluster.complete {
+            // The mirror says when it is.
+            self.stale = false;
             return;
         }
         match self.wishes.of(&cluster).await {
@@ -276,6 +279,9 @@ impl<S: Store, D: Systemd> Agent<S, D> {
             }
             if !runtime.is_down() {
                 self.unconfirmed.remove(unit);
+            }
+            if runtime.active == Active::Active && !self.retries.contains_key(unit) {
+                self.problems.remove(unit);
             }
             self.runtime.insert(unit.clone(), runtime);
         }
