@@ -1,4 +1,4 @@
-//! The command line: global flags, their `FLEETCTL_*` variables, and the look of the help.
+//! The command line: global flags and their `FLEETCTL_*` variables.
 
 use std::{ffi::OsString, time::Duration};
 
@@ -8,15 +8,10 @@ use crate::{
     client::Client,
     command::{self, Command},
     error::Failure,
+    help,
     remote::{HostPort, Ssh},
     transport::{DEFAULT_ENDPOINT, Endpoint, Transport},
 };
-
-const ROOT_HELP: &str = concat!(
-    "NAME:\n    {name} - {about}\n\nUSAGE:\n    {usage}\n\nVERSION:\n    ",
-    env!("CARGO_PKG_VERSION"),
-    "\n\nCOMMANDS:\n{subcommands}\n\nOPTIONS:\n{options}\n\n{after-help}"
-);
 
 /// Controls a cluster of hosts that run fleet
 #[derive(Parser, Debug)]
@@ -26,9 +21,7 @@ const ROOT_HELP: &str = concat!(
     version = concat!("version ", env!("CARGO_PKG_VERSION")),
     disable_version_flag = true,
     disable_help_flag = true,
-    help_template = ROOT_HELP,
-    after_help = "Every global option can be set by a variable: --ssh-timeout by FLEETCTL_SSH_TIMEOUT.\n\
-                  `fleetctl help COMMAND` tells more about a command.",
+    after_help = help::ROOT_SECTIONS,
     max_term_width = 110
 )]
 pub struct Cli {
@@ -67,7 +60,7 @@ pub struct Global {
     known_hosts_file: Option<String>,
     /// Ask about unknown host keys; with `=false`, take them
     #[arg(long, global = true, value_name = "BOOL", env = "FLEETCTL_STRICT_HOST_KEY_CHECKING",
-          num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = BoolishValueParser::new())]
+          num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true, value_parser = BoolishValueParser::new())]
     strict_host_key_checking: Option<bool>,
     /// Say on stderr what is asked of fleetd
     #[arg(long, global = true, env = "FLEETCTL_DEBUG", value_parser = BoolishValueParser::new())]
@@ -148,34 +141,20 @@ fn given(value: &Option<String>) -> Option<String> {
 
 /// Reads the command line. Ends the process for help, the version and bad usage.
 pub fn parse() -> Cli {
-    let mut command = styled();
+    let mut command = help::styled(definition());
     let matches = command.try_get_matches_from_mut(normalized(std::env::args_os()));
     let cli = matches.and_then(|matches| Cli::from_arg_matches(&matches)).unwrap_or_else(|error| error.exit());
     if cli.command.is_none() {
         // That nobody reads it is no failure.
-        let _ = command.print_help();
+        let _ = help::shortened(command).print_help();
         std::process::exit(0);
     }
     cli
 }
 
-/// The commands, their help in the sections that CoreOS fleet's had.
-fn styled() -> clap::Command {
-    // One line of the help tells of all variables.
-    Cli::command().mut_args(|arg| arg.hide_env(true)).mut_subcommands(|command| {
-        let text = |styled: Option<&clap::builder::StyledStr>| styled.map(ToString::to_string).unwrap_or_default();
-        let (name, about) = (command.get_name().to_owned(), text(command.get_about()));
-        let long_about = text(command.get_long_about());
-        // The first line is the section NAME, so that the description begins with the next.
-        let description = long_about.split_once("\n\n").map_or_else(|| about.clone(), |(_, rest)| rest.to_owned());
-        let help = format!(
-            "NAME:\n    {name} - {about}\n\nUSAGE:\n    {{usage}}\n\nDESCRIPTION:\n{{about-with-newline}}\n{{all-args}}{{after-help}}"
-        );
-        command.long_about(description).help_template(help).disable_help_flag(true).mut_args(|arg| {
-            let heading = if arg.is_positional() { "ARGUMENTS" } else { "OPTIONS" };
-            arg.help_heading(heading)
-        })
-    })
+/// The commands and flags, as they are defined.
+pub fn definition() -> clap::Command {
+    Cli::command()
 }
 
 /// Spells switches the way clap knows them, where Go also takes `--full=true` and `--full=false`.
@@ -212,12 +191,27 @@ mod tests {
 
     fn parsed(line: &str) -> Result<Cli, clap::Error> {
         let words = std::iter::once("fleetctl").chain(line.split_whitespace()).map(OsString::from);
-        styled().try_get_matches_from(normalized(words)).and_then(|matches| Cli::from_arg_matches(&matches))
+        help::styled(definition())
+            .try_get_matches_from(normalized(words))
+            .and_then(|matches| Cli::from_arg_matches(&matches))
     }
 
     #[test]
     fn clap_finds_nothing_wrong_with_the_definition() {
-        styled().debug_assert();
+        help::styled(definition()).debug_assert();
+    }
+
+    #[test]
+    fn every_flag_without_a_value_is_a_known_switch() {
+        let mut root = definition();
+        root.build();
+        let takes_none = |arg: &&clap::Arg| matches!(arg.get_action(), ArgAction::SetTrue);
+        for command in root.get_subcommands().filter(|command| command.get_name() != "help") {
+            for arg in command.get_arguments().filter(takes_none) {
+                let flag = format!("--{}", arg.get_long().unwrap());
+                assert!(command::SWITCHES.contains(&&*flag) || flag == "--forward-agent", "{flag}");
+            }
+        }
     }
 
     #[test]

@@ -2,8 +2,10 @@
 //!
 //! Connections are kept and used again, up to as many as the transport finds reasonable. A request that no
 //! answer comes to within `--request-timeout` fails; nothing is sent twice unless the first was surely not taken.
+//! When nobody listens, fleetd may just be being restarted, and is looked for once more after [`RETURN`].
 
 use std::{
+    error::Error,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -26,7 +28,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use tokio::{task::JoinSet, time};
 
 use crate::{
-    error::ClientError,
+    error::{ClientError, os_message},
     golog, output,
     transport::{Stream, Transport},
 };
@@ -35,6 +37,9 @@ use crate::{
 const PREFIX: &str = "/fleet/v1";
 /// On answers from memory while etcd is away: how many seconds ago they were true.
 const AGE_HEADER: &str = "fleet-age";
+
+/// What fleetd's socket may be gone for while fleetd is being restarted.
+const RETURN: Duration = Duration::from_millis(300);
 
 type Sender = http1::SendRequest<Full<Bytes>>;
 type Result<T> = std::result::Result<T, ClientError>;
@@ -279,9 +284,7 @@ impl Client {
     }
 
     async fn send_fresh(&self, request: Request<Full<Bytes>>) -> Result<(Sender, Response<Incoming>)> {
-        let connect = self.transport.connect().await;
-        let Stream { io, carrier } =
-            connect.map_err(|source| ClientError::Connect { endpoint: self.transport.to_string(), source })?;
+        let Stream { io, carrier } = self.connect().await?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(io)).await.map_err(|error| self.lost(&error))?;
         self.drivers.lock().expect(UNPOISONED).spawn(async move {
             let _carrier = carrier;
@@ -290,6 +293,20 @@ impl Client {
         });
         let response = sender.send_request(request).await.map_err(|error| self.lost(&error))?;
         Ok((sender, response))
+    }
+
+    async fn connect(&self) -> Result<Stream> {
+        let connect = || async {
+            let failure = |source| ClientError::Connect { endpoint: self.transport.to_string(), source };
+            self.transport.connect().await.map_err(failure)
+        };
+        match connect().await {
+            Err(error) if error.is_nobody_there() => {
+                time::sleep(RETURN).await;
+                connect().await
+            }
+            connected => connected,
+        }
     }
 
     async fn collect(&self, response: Response<Incoming>) -> Result<Bytes> {
@@ -315,7 +332,9 @@ impl Client {
         let reason = if error.is_incomplete_message() {
             "it was closed before an answer came".into()
         } else {
-            error.to_string()
+            // Hyper's own words (`connection error`) say less than the operating system's.
+            let cause = error.source().and_then(|source| source.downcast_ref());
+            cause.map_or_else(|| error.to_string(), os_message)
         };
         if error.is_parse() {
             ClientError::Unreadable { endpoint, reason }

@@ -1,14 +1,17 @@
 //! The commands, one file each.
 
 mod cat;
+mod completion;
 mod destroy;
 mod fd_forward;
+mod import_v2;
 mod journal;
 mod list;
 mod list_machines;
 mod list_unit_files;
 mod list_units;
 mod load;
+mod man;
 mod restart;
 mod ssh;
 mod start;
@@ -37,8 +40,9 @@ use crate::{
 pub type Outcome = Result<u8, Failure>;
 
 /// Flags without a value, which Go also takes as `--flag=true`.
-pub const SWITCHES: [&str; 12] = [
+pub const SWITCHES: [&str; 15] = [
     "--debug",
+    "--dry-run",
     "--f",
     "--follow",
     "--full",
@@ -49,7 +53,9 @@ pub const SWITCHES: [&str; 12] = [
     "--no-legend",
     "--replace",
     "--sign",
+    "--start",
     "--sudo",
+    "--watch",
 ];
 
 /// What commands work with.
@@ -63,13 +69,17 @@ pub struct Context {
 #[derive(Subcommand, Debug)]
 pub enum Command {
     Cat(cat::Cat),
+    Completion(completion::Completion),
     Destroy(destroy::Destroy),
     FdForward(fd_forward::FdForward),
+    ImportV2(import_v2::ImportV2),
     Journal(journal::Journal),
     ListMachines(list_machines::ListMachines),
     ListUnitFiles(list_unit_files::ListUnitFiles),
     ListUnits(list_units::ListUnits),
     Load(load::Load),
+    #[command(hide = true)]
+    Man(man::Man),
     Restart(restart::Restart),
     Ssh(ssh::SshArgs),
     Start(start::Start),
@@ -93,11 +103,14 @@ pub async fn run(cli: Cli) -> Outcome {
     match command {
         // These need no cluster.
         None => Ok(0),
+        Some(Command::Completion(args)) => completion::run(&args),
         Some(Command::FdForward(args)) => fd_forward::run(args).await,
+        Some(Command::Man(args)) => man::run(&args),
         Some(Command::Verify(_)) => Ok(verify::run()),
-        Some(Command::Version(_)) => version::run(),
+        Some(Command::Version(args)) => version::run(&args),
         Some(Command::Cat(args)) => cat::run(&context()?, &args).await,
         Some(Command::Destroy(args)) => destroy::run(&context()?, &args).await,
+        Some(Command::ImportV2(args)) => import_v2::run(&context()?, &args).await,
         Some(Command::Journal(args)) => journal::run(&context()?, &args).await,
         Some(Command::ListMachines(args)) => list_machines::run(&context()?, &args).await,
         Some(Command::ListUnitFiles(args)) => list_unit_files::run(&context()?, &args).await,

@@ -138,6 +138,12 @@ impl ClientError {
         }
     }
 
+    /// Whether nobody listens at the endpoint, as while fleetd is being restarted.
+    pub fn is_nobody_there(&self) -> bool {
+        use io::ErrorKind::{ConnectionRefused, NotFound};
+        matches!(self, Self::Connect { source, .. } if matches!(source.kind(), ConnectionRefused | NotFound))
+    }
+
     /// Whether the same request may well succeed in a while: fleetd is being restarted, or etcd is away.
     pub fn is_passing(&self) -> bool {
         match self {

@@ -3,10 +3,14 @@
 mod cli;
 mod client;
 mod command;
+mod completion;
+mod dump;
 mod error;
 #[cfg(test)]
 mod fake;
+mod format;
 mod golog;
+mod help;
 mod machines;
 mod output;
 mod remote;
@@ -20,6 +24,7 @@ use std::process::ExitCode;
 use tokio::runtime;
 
 fn main() -> ExitCode {
+    completion::answer();
     let cli = cli::parse();
     let runtime = match runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,

@@ -40,8 +40,7 @@ impl Argument {
     /// Reads `hello`, `hello.service` or `units/hello.service`.
     pub fn new(text: &str) -> Self {
         let text = text.trim_end_matches('/');
-        let known = text.rsplit_once('.').is_some_and(|(_, suffix)| SUFFIXES.contains(&suffix));
-        let path = if known { text.to_owned() } else { format!("{text}.service") };
+        let path = if has_suffix(text) { text.to_owned() } else { format!("{text}.service") };
         let name = path.rsplit_once('/').map_or(&*path, |(_, name)| name).to_owned();
         Self { name, path: path.into() }
     }
@@ -119,6 +118,11 @@ impl Argument {
             Err(error) => Err(creating(&about(&format!("{}: {}", path.display(), os_message(&error))))),
         }
     }
+}
+
+/// Whether a name or path ends as those of units do.
+pub fn has_suffix(text: &str) -> bool {
+    text.rsplit_once('.').is_some_and(|(_, suffix)| SUFFIXES.contains(&suffix))
 }
 
 /// Reads `[X-Fleet]` of what is about to be created. Says on stderr what it passes over; returns whether the unit

@@ -4,6 +4,7 @@
 //! ([`progress`]). What is reached is said on stdout, unit by unit. What is in the way is said on stderr: why a unit
 //! has no machine, and when one fails, what happened to it, with the end of its journal.
 
+mod changes;
 mod feed;
 mod progress;
 
@@ -18,7 +19,7 @@ use fleet_core::model::api::{UnitStatus, Why};
 use indicatif::ProgressBar;
 use tokio::time::{Instant, sleep_until};
 
-pub use self::progress::Goal;
+pub use self::{changes::Changes, progress::Goal};
 use self::{feed::Feed, progress::Progress};
 use crate::{
     command::Context,

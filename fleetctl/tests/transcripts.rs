@@ -2,213 +2,18 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
-#[path = "../src/fake.rs"]
-#[allow(dead_code, unreachable_pub, reason = "shared with the unit tests, which use the rest")]
-mod fake;
+#[path = "stand_in/cluster.rs"]
+#[allow(dead_code, unreachable_pub, reason = "shared with other tests, which use the rest")]
+mod cluster;
 
-use std::{
-    collections::BTreeMap,
-    path::Path,
-    process::Stdio,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
-};
+use std::{path::Path, process::Stdio, sync::Arc};
 
-use fake::{Answer, Asked, Fake};
-use fleet_core::{
-    model::api::{
-        ErrorBody, ErrorEntity, Machine, MachinePage, MachineVerdict, Unit, UnitPage, UnitReport, UnitStatus, Why,
-    },
-    unit::UnitFile,
+use cluster::{
+    Cluster, HELLO, error,
+    fake::{Answer, Fake},
+    files, fleetctl, transcript,
 };
-use serde::Serialize;
 use tokio::process::Command;
-
-const MACHINE: &str = "d097a72e4aef45bf815b90988acdbf13";
-const HELLO: &str = "[Service]\nExecStart=/bin/sleep 1\n";
-
-/// A cluster of one machine, on which everything happens at once. Units whose name begins with `bad` fail there,
-/// those that begin with `lone` fit nowhere.
-#[derive(Clone, Default)]
-struct Cluster {
-    units: Arc<Mutex<BTreeMap<String, Unit>>>,
-    generation: Arc<Mutex<u64>>,
-    /// CoreOS fleet's, without watch, why and restart.
-    old: bool,
-    /// Whether the first watch breaks before anything has happened.
-    breaks: Arc<AtomicBool>,
-}
-
-struct Ran {
-    out: String,
-    err: String,
-    code: i32,
-}
-
-impl Cluster {
-    fn serve(&self) -> Fake {
-        let cluster = self.clone();
-        Fake::new(move |asked| cluster.answer(asked))
-    }
-
-    fn answer(&self, asked: &Asked) -> Answer {
-        let (method, path) = asked.line.split_once(' ').unwrap();
-        let (path, query) = path.split_once('?').unwrap_or((path, ""));
-        let parts: Vec<&str> = path.split('/').skip(1).collect();
-        match (method, &*parts) {
-            ("GET", ["machines"]) => json(&MachinePage { machines: vec![machine()], next_page_token: None }),
-            ("GET", ["units"]) => {
-                let units = self.units.lock().unwrap().values().cloned().collect();
-                json(&UnitPage { units, next_page_token: None })
-            }
-            ("GET", ["units", name]) => self.units.lock().unwrap().get(*name).map_or_else(unknown, json),
-            ("PUT", ["units", name]) => self.put(name, serde_json::from_str(&asked.body).unwrap()),
-            ("DELETE", ["units", name]) => {
-                self.units.lock().unwrap().remove(*name).map_or_else(unknown, |_| Answer::Whole(204, String::new()))
-            }
-            ("GET", ["units", name, "why"]) if !self.old => self.why(name),
-            ("POST", ["units", _, "restart"]) if !self.old => {
-                *self.generation.lock().unwrap() += 1;
-                Answer::Whole(204, String::new())
-            }
-            ("GET", ["watch"]) if !self.old => {
-                if self.breaks.swap(false, Ordering::Relaxed) {
-                    return Answer::BrokenLines(Vec::new());
-                }
-                let names = query.split('&').map(|pair| pair.trim_start_matches("unit="));
-                Answer::Lines(names.map(|name| serde_json::to_string(&self.status(name)).unwrap()).collect())
-            }
-            ("GET", ["state"]) => {
-                let names: Vec<_> = self.units.lock().unwrap().keys().cloned().collect();
-                let asked = names.iter().filter(|name| query.is_empty() || query.ends_with(*name));
-                states(asked.map(|name| self.status(name)))
-            }
-            _ => error(404, ""),
-        }
-    }
-
-    fn put(&self, name: &str, sent: Unit) -> Answer {
-        let mut units = self.units.lock().unwrap();
-        if sent.options.is_empty() && !units.contains_key(name) {
-            return error(409, "unit does not exist and options field empty");
-        }
-        if name.contains("@.") && sent.desired_state != "inactive" {
-            return error(400, &format!("cannot activate template \"{name}\""));
-        }
-        let unit = units.entry(name.into()).or_default();
-        unit.name = name.into();
-        if !sent.options.is_empty() {
-            unit.options = sent.options;
-        }
-        let placed = sent.desired_state != "inactive" && !name.starts_with("lone");
-        unit.machine_id = if placed { MACHINE.into() } else { String::new() };
-        unit.current_state = if placed { sent.desired_state.clone() } else { "inactive".into() };
-        unit.desired_state = sent.desired_state;
-        Answer::Whole(204, String::new())
-    }
-
-    fn status(&self, name: &str) -> UnitStatus {
-        let units = self.units.lock().unwrap();
-        let Some(unit) = units.get(name) else { return UnitStatus { name: name.into(), ..UnitStatus::default() } };
-        let options: Vec<_> = unit.options.iter().cloned().map(Into::into).collect();
-        let hash = UnitFile::from_options(&options).unwrap().hash().to_string();
-        let generation = *self.generation.lock().unwrap();
-        let (active, sub) = match &*unit.current_state {
-            "launched" if name.starts_with("bad") => ("failed", "failed"),
-            "launched" => ("active", "running"),
-            _ => ("inactive", "dead"),
-        };
-        let report = UnitReport {
-            machine_id: MACHINE.into(),
-            hash: hash.clone(),
-            current_state: unit.current_state.clone(),
-            generation,
-            load: "loaded".into(),
-            active: active.into(),
-            sub: sub.into(),
-            ..UnitReport::default()
-        };
-        UnitStatus {
-            name: name.into(),
-            exists: true,
-            global: false,
-            hash,
-            desired_state: unit.desired_state.clone(),
-            current_state: unit.current_state.clone(),
-            machine_id: unit.machine_id.clone(),
-            generation,
-            reports: if unit.machine_id.is_empty() { Vec::new() } else { vec![report] },
-        }
-    }
-
-    fn why(&self, name: &str) -> Answer {
-        let units = self.units.lock().unwrap();
-        let Some(unit) = units.get(name) else { return unknown() };
-        let fits = !name.starts_with("lone");
-        let reason = if fits { "least loaded" } else { "lacks disk=ssd" };
-        json(&Why {
-            name: name.into(),
-            summary: format!("not placed: {reason}"),
-            machine_id: unit.machine_id.clone(),
-            machines: vec![MachineVerdict {
-                id: MACHINE.into(),
-                primary_ip: "10.82.0.13".into(),
-                fits,
-                reason: reason.into(),
-            }],
-        })
-    }
-}
-
-fn machine() -> Machine {
-    Machine { id: MACHINE.into(), primary_ip: "10.82.0.13".into(), ..Machine::default() }
-}
-
-fn states(statuses: impl Iterator<Item = UnitStatus>) -> Answer {
-    use fleet_core::model::api::{UnitState, UnitStatePage};
-    let state = |status: UnitStatus| {
-        let report = status.reports.into_iter().next()?;
-        Some(UnitState {
-            hash: report.hash,
-            machine_id: report.machine_id,
-            name: status.name,
-            systemd_active_state: report.active,
-            systemd_load_state: report.load,
-            systemd_sub_state: report.sub,
-        })
-    };
-    json(&UnitStatePage { states: statuses.filter_map(state).collect(), next_page_token: None })
-}
-
-fn json<T: Serialize>(body: &T) -> Answer {
-    Answer::Whole(200, serde_json::to_string(body).unwrap())
-}
-
-fn error(code: u16, message: &str) -> Answer {
-    let body = ErrorEntity { error: ErrorBody { code, message: message.into() } };
-    Answer::Whole(code, serde_json::to_string(&body).unwrap())
-}
-
-fn unknown() -> Answer {
-    error(404, "unit does not exist")
-}
-
-async fn fleetctl(fake: &Fake, directory: &Path, line: &str) -> Ran {
-    let output = Command::new(env!("CARGO_BIN_EXE_fleetctl"))
-        .arg(format!("--endpoint={}", fake.endpoint))
-        .args(line.split_whitespace())
-        .current_dir(directory)
-        // No programs but those of the test: there are no machines to reach.
-        .env("PATH", directory)
-        .stdin(Stdio::null())
-        .output()
-        .await
-        .unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    Ran { out: text(output.stdout), err: text(output.stderr), code: output.status.code().unwrap() }
-}
 
 /// Puts programs into a directory: an `ssh` that notes its words in `ssh.log` and runs the command here, and
 /// stand-ins for what it runs.
@@ -226,25 +31,6 @@ fn programs(directory: &Path) {
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
     }
     symlink(env!("CARGO_BIN_EXE_fleetctl"), directory.join("fleetctl")).unwrap();
-}
-
-/// Runs each line and compares the whole transcript: `1>` is stdout, `2>` stderr, `[N]` the exit code.
-async fn transcript(fake: &Fake, directory: &Path, lines: &[(&str, &str)]) {
-    for (line, expected) in lines {
-        let ran = fleetctl(fake, directory, line).await;
-        let mut got: Vec<String> = ran.out.lines().map(|line| format!("1> {line}")).collect();
-        got.extend(ran.err.lines().map(|line| format!("2> {line}")));
-        got.push(format!("[{}]", ran.code));
-        assert_eq!(got.join("\n"), *expected, "\n$ fleetctl {line}");
-    }
-}
-
-fn files(files: &[(&str, &str)]) -> tempfile::TempDir {
-    let directory = tempfile::tempdir().unwrap();
-    for (name, text) in files {
-        std::fs::write(directory.path().join(name), text).unwrap();
-    }
-    directory
 }
 
 #[tokio::test]

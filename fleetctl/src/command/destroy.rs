@@ -1,10 +1,11 @@
 //! `fleetctl destroy`
 
 use clap::Args;
+use clap_complete::ArgValueCompleter;
 
 use super::{Context, Outcome, no_units_found, no_units_given};
 use crate::{
-    output,
+    completion, output,
     units::Argument,
     watch::{self, Goal, Patience},
 };
@@ -14,10 +15,10 @@ use crate::{
 /// Stops units, takes them off their machines and has the cluster forget them. Returns when they are gone from
 /// their machines, so a unit's ExecStop has run.
 #[derive(Args, Debug)]
-#[command(after_help = "Example:\n    fleetctl destroy hello.service web@{1..3}")]
+#[command(after_help = "EXAMPLES:\n    fleetctl destroy hello.service web@{1..3}")]
 pub struct Destroy {
     /// Units to destroy
-    #[arg(value_name = "UNIT")]
+    #[arg(value_name = "UNIT", add = ArgValueCompleter::new(completion::units))]
     units: Vec<String>,
     #[command(flatten)]
     patience: Patience,

@@ -13,7 +13,7 @@ use crate::error::{Failure, os_message};
 ///
 /// This is what `fleetctl --tunnel HOST` runs on that host. Ends when either side does.
 #[derive(Args, Debug)]
-#[command(after_help = "Example:\n    ssh HOST fleetctl fd-forward /var/run/fleet.sock")]
+#[command(after_help = "EXAMPLES:\n    ssh HOST fleetctl fd-forward /var/run/fleet.sock")]
 pub struct FdForward {
     #[arg(value_name = "SOCKET")]
     socket: Vec<String>,

@@ -1,9 +1,11 @@
 //! `fleetctl journal`
 
 use clap::Args;
+use clap_complete::ArgValueCompleter;
 
 use super::{Context, Outcome};
 use crate::{
+    completion,
     error::Failure,
     remote,
     units::{self, Argument},
@@ -13,10 +15,10 @@ use crate::{
 ///
 /// Runs `journalctl --unit UNIT` on the machine of the unit: here, or over SSH.
 #[derive(Args, Debug)]
-#[command(after_help = "Example:\n    fleetctl journal --lines=100 --follow hello.service")]
+#[command(after_help = "EXAMPLES:\n    fleetctl journal --lines=100 --follow hello.service")]
 pub struct Journal {
     /// The unit
-    #[arg(value_name = "UNIT")]
+    #[arg(value_name = "UNIT", add = ArgValueCompleter::new(completion::units))]
     units: Vec<String>,
     /// How many of the last lines to show
     #[arg(short = 'n', long, value_name = "N", default_value_t = 10)]

@@ -1,9 +1,26 @@
-//! What the three lists have in common: flags, fields, and how their cells are written.
+//! What the three lists have in common: flags, fields, how they are written, and how they are watched.
+
+use std::{
+    collections::BTreeSet,
+    io::{IsTerminal, stdout},
+};
 
 use clap::Args;
 use fleet_core::model::short;
+use serde::Serialize;
 
-use crate::{error::Failure, table::Table};
+use super::{Context, Outcome};
+use crate::{
+    error::{ClientError, Failure},
+    format::{self, FormatArgs},
+    machines::legend,
+    output,
+    table::Table,
+    watch::Changes,
+};
+
+/// Clears a terminal and begins at its top.
+const CLEAR: &str = "\x1b[H\x1b[2J";
 
 /// The flags of every list but `--fields`, whose default differs.
 #[derive(Args, Debug)]
@@ -14,6 +31,19 @@ pub struct ListArgs {
     /// Leave out the line of column names
     #[arg(long)]
     pub no_legend: bool,
+    /// Print the list again whenever it changes, until interrupted
+    #[arg(long)]
+    pub watch: bool,
+    #[command(flatten)]
+    pub format: FormatArgs,
+}
+
+/// A line of a list. Its serialization is what `--output json` prints.
+pub trait Row: Serialize {
+    /// The unit that it is about.
+    fn unit(&self) -> Option<&str> {
+        None
+    }
 }
 
 /// A column of a list of `T`: its name, and what stands in it.
@@ -24,16 +54,74 @@ pub struct Column<T> {
     pub cell: fn(&T, bool) -> String,
 }
 
-/// Writes `rows` as the columns that `fields` names.
+/// Prints a list: once, or with `--watch` whenever it changes.
 ///
 /// # Errors
-/// Nobody reads on.
-pub fn print<T>(rows: &[T], columns: &[&Column<T>], args: &ListArgs) -> Result<(), Failure> {
+/// The list cannot be read; while it is watched, only what waiting cannot mend. Nobody reads on.
+pub async fn show<T: Row>(
+    context: &Context,
+    args: &ListArgs,
+    columns: &[&Column<T>],
+    read: impl AsyncFn() -> Result<Vec<T>, ClientError>,
+    failure: impl Fn(&ClientError) -> Failure,
+) -> Outcome {
+    let rows = read().await.map_err(|error| failure(&error))?;
+    let mut shown = render(&rows, columns, args);
+    if !args.watch {
+        output::verbatim(&shown)?;
+        return Ok(0);
+    }
+    let separator = separator(args);
+    // Before the first list, an empty line would separate nothing.
+    output::verbatim(&format!("{}{shown}", separator.trim()))?;
+    let mut troubled = false;
+    let mut changes = Changes::default();
+    changes.follow(&context.client, units(&rows));
+    loop {
+        changes.next().await;
+        match read().await {
+            Ok(rows) => {
+                troubled = false;
+                let text = render(&rows, columns, args);
+                if text != shown {
+                    output::verbatim(&format!("{separator}{text}"))?;
+                    shown = text;
+                }
+                changes.follow(&context.client, units(&rows));
+            }
+            Err(error) if !error.is_passing() => return Err(failure(&error)),
+            Err(error) => {
+                if !std::mem::replace(&mut troubled, true) {
+                    output::note(&format!("WARNING: {error}; trying again"));
+                }
+            }
+        }
+    }
+}
+
+fn units<T: Row>(rows: &[T]) -> BTreeSet<String> {
+    rows.iter().filter_map(Row::unit).map(Into::into).collect()
+}
+
+/// What sets a list apart from the one before: a terminal shows only the last, JSON has a line for each.
+fn separator(args: &ListArgs) -> &'static str {
+    match (args.format.is_json(), stdout().is_terminal()) {
+        (true, _) => "",
+        (false, true) => CLEAR,
+        (false, false) => "\n",
+    }
+}
+
+/// Writes `rows` as the columns that `--fields` names, or as JSON, which has them all.
+fn render<T: Row>(rows: &[T], columns: &[&Column<T>], args: &ListArgs) -> String {
+    if args.format.is_json() {
+        return if args.watch { format::line(&rows) } else { format::pretty(&rows) };
+    }
     let mut table = Table::new(columns.iter().map(|column| column.name), !args.no_legend);
     for row in rows {
         table.row(columns.iter().map(|column| (column.cell)(row, args.full)).collect());
     }
-    table.print()
+    table.render()
 }
 
 /// The columns that `fields`, names with commas between, asks for.
@@ -52,13 +140,18 @@ pub fn choose<'c, T>(fields: &str, columns: &'c [Column<T>]) -> Result<Vec<&'c C
 }
 
 /// A value, or `-` for none.
-pub fn or_dash(text: &str) -> String {
-    if text.is_empty() { "-".into() } else { text.into() }
+pub fn or_dash(text: Option<&str>) -> String {
+    text.unwrap_or("-").into()
 }
 
 /// A hash: all of it, or the 7 digits by which people tell versions apart.
-pub fn hash_cell(hash: &str, full: bool) -> String {
-    or_dash(if full { hash } else { hash.get(..7).unwrap_or(short(hash)) })
+pub fn hash_cell(hash: Option<&str>, full: bool) -> String {
+    or_dash(hash.map(|hash| if full { hash } else { hash.get(..7).unwrap_or(short(hash)) }))
+}
+
+/// A machine, by its ID and its address: `d097a72e.../10.82.0.13`, or `-` for none.
+pub fn machine_cell(id: Option<&str>, address: Option<&str>, full: bool) -> String {
+    legend(id.unwrap_or_default(), address.unwrap_or_default(), full)
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use crate::watch::{Goal, Patience};
 /// Creates units that do not exist yet, as `fleetctl submit` does, has a machine chosen for each, and puts its file
 /// there. A unit that is launched is stopped.
 #[derive(Args, Debug)]
-#[command(after_help = "Example:\n    fleetctl load hello.service")]
+#[command(after_help = "EXAMPLES:\n    fleetctl load hello.service")]
 pub struct Load {
     #[command(flatten)]
     files: FileArgs,

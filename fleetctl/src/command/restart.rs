@@ -1,12 +1,14 @@
 //! `fleetctl restart`
 
 use clap::Args;
+use clap_complete::ArgValueCompleter;
 
 use super::{
     Context, Outcome, no_units_given,
     submit::{self, Intent},
 };
 use crate::{
+    completion,
     error::{ClientError, Failure},
     golog, output,
     units::{self, Argument},
@@ -18,10 +20,10 @@ use crate::{
 /// Restarts units one after the other: the next only when systemd says that the last is active again, so that
 /// instances of one service never are away all at once. Units that are only loaded are started.
 #[derive(Args, Debug)]
-#[command(after_help = "Example:\n    fleetctl restart web@{1..3}")]
+#[command(after_help = "EXAMPLES:\n    fleetctl restart web@{1..3}")]
 pub struct Restart {
     /// Units to restart
-    #[arg(value_name = "UNIT")]
+    #[arg(value_name = "UNIT", add = ArgValueCompleter::new(completion::units))]
     units: Vec<String>,
     #[command(flatten)]
     patience: Patience,

@@ -1,9 +1,11 @@
 //! `fleetctl ssh`
 
 use clap::Args;
+use clap_complete::ArgValueCompleter;
 
 use super::{Context, Outcome};
 use crate::{
+    completion,
     error::{ClientError, Failure},
     machines::{Found, Roster, shown_id},
     remote,
@@ -15,19 +17,19 @@ use crate::{
 /// Machines go by their address, their host name, or the beginning of their ID. The exit code of the remote
 /// command is passed on.
 #[derive(Args, Debug)]
-#[command(after_help = "Examples:\n    fleetctl ssh d097 uptime\n    fleetctl ssh --unit hello.service")]
+#[command(after_help = "EXAMPLES:\n    fleetctl ssh d097 uptime\n    fleetctl ssh --unit hello.service")]
 pub struct SshArgs {
     /// A machine or a unit; with --machine or --unit, the first word of the command
-    #[arg(value_name = "MACHINE|UNIT")]
+    #[arg(value_name = "MACHINE|UNIT", add = ArgValueCompleter::new(completion::machines_and_units))]
     target: Option<String>,
     /// What to run there; a shell if nothing
     #[arg(value_name = "COMMAND", trailing_var_arg = true, allow_hyphen_values = true)]
     command: Vec<String>,
     /// Go to this machine
-    #[arg(long, value_name = "MACHINE")]
+    #[arg(long, value_name = "MACHINE", add = ArgValueCompleter::new(completion::machines))]
     machine: Option<String>,
     /// Go to the machine of this unit
-    #[arg(long, value_name = "UNIT")]
+    #[arg(long, value_name = "UNIT", add = ArgValueCompleter::new(completion::units))]
     unit: Option<String>,
     /// Let the machine use your ssh-agent
     #[arg(short = 'A', long, alias = "A")]

@@ -17,7 +17,7 @@ use crate::{
 /// it best. Returns when systemd there says that it is active, or as soon as it is known to have failed, with the
 /// end of its journal. While no machine can take a unit, says why.
 #[derive(Args, Debug)]
-#[command(after_help = "Examples:\n    fleetctl start hello.service\n    fleetctl start web@{1..3}")]
+#[command(after_help = "EXAMPLES:\n    fleetctl start hello.service\n    fleetctl start web@{1..3}")]
 pub struct Start {
     #[command(flatten)]
     files: FileArgs,

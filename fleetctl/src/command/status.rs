@@ -1,9 +1,11 @@
 //! `fleetctl status`
 
 use clap::Args;
+use clap_complete::ArgValueCompleter;
 
 use super::{Context, Outcome};
 use crate::{
+    completion,
     error::Failure,
     machines::Roster,
     output, remote,
@@ -14,10 +16,10 @@ use crate::{
 ///
 /// Runs `systemctl status -l UNIT` on the machine of each unit: here, or over SSH. Its exit code is passed on.
 #[derive(Args, Debug)]
-#[command(after_help = "Example:\n    fleetctl status hello.service")]
+#[command(after_help = "EXAMPLES:\n    fleetctl status hello.service")]
 pub struct Status {
     /// Units to show
-    #[arg(value_name = "UNIT")]
+    #[arg(value_name = "UNIT", add = ArgValueCompleter::new(completion::units))]
     units: Vec<String>,
     /// Port of the SSH server of the machines
     #[arg(long, value_name = "PORT")]

@@ -1,10 +1,12 @@
 //! `fleetctl stop`
 
 use clap::Args;
+use clap_complete::ArgValueCompleter;
 use fleet_core::model::api::Unit;
 
 use super::{Context, Outcome, no_units_found, no_units_given};
 use crate::{
+    completion,
     error::Failure,
     output,
     units::{self, Argument},
@@ -15,10 +17,10 @@ use crate::{
 ///
 /// Stops units and leaves them on their machines. Returns when systemd there says that they run no longer.
 #[derive(Args, Debug)]
-#[command(after_help = "Example:\n    fleetctl stop hello.service")]
+#[command(after_help = "EXAMPLES:\n    fleetctl stop hello.service")]
 pub struct Stop {
     /// Units to stop
-    #[arg(value_name = "UNIT")]
+    #[arg(value_name = "UNIT", add = ArgValueCompleter::new(completion::units))]
     units: Vec<String>,
     #[command(flatten)]
     patience: Patience,

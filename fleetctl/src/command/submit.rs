@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use clap::Args;
+use clap_complete::ArgValueCompleter;
 use fleet_core::{
     model::api::{Unit, options_of},
     unit::{UnitFile, UnitName},
@@ -10,6 +11,7 @@ use fleet_core::{
 
 use super::{Context, Outcome, no_units_given};
 use crate::{
+    completion,
     error::{ClientError, Failure},
     output,
     units::{self, Argument, Source, creating},
@@ -20,7 +22,7 @@ use crate::{
 /// Creates each unit that does not exist yet: from the file of that path; else, for `a@b.service`, from the
 /// template `a@.service` in the cluster; else from the template's file beside the given path.
 #[derive(Args, Debug)]
-#[command(after_help = "Example:\n    fleetctl submit units/hello.service units/web@.service")]
+#[command(after_help = "EXAMPLES:\n    fleetctl submit units/hello.service units/web@.service")]
 pub struct Submit {
     #[command(flatten)]
     pub files: FileArgs,
@@ -30,7 +32,7 @@ pub struct Submit {
 #[derive(Args, Debug)]
 pub struct FileArgs {
     /// Units, by name or by the path of their file
-    #[arg(value_name = "UNIT")]
+    #[arg(value_name = "UNIT", add = ArgValueCompleter::new(completion::units_and_files))]
     pub units: Vec<String>,
     /// Give units that exist the contents of the file, if it differs
     #[arg(long)]
@@ -77,10 +79,13 @@ impl FileArgs {
 }
 
 /// What is to be sent for a unit.
-struct Change {
-    name: String,
-    file: UnitFile,
-    desired: &'static str,
+pub struct Change {
+    /// Its name.
+    pub name: String,
+    /// Its contents.
+    pub file: UnitFile,
+    /// What is wanted of it.
+    pub desired: &'static str,
 }
 
 /// Creates what does not exist, replaces what may be replaced, and returns all units of the arguments in order.
@@ -126,7 +131,11 @@ pub async fn create(context: &Context, texts: &[String], intent: Intent) -> Resu
     Ok(created)
 }
 
-async fn send(context: &Context, changes: Vec<Change>) -> Result<(), Failure> {
+/// Sends contents, several units at a time.
+///
+/// # Errors
+/// The first that fleetd refuses; some others may have been taken.
+pub async fn send(context: &Context, changes: Vec<Change>) -> Result<(), Failure> {
     let sent = context.client.each(changes, |client, Change { name, file, desired }| async move {
         client.put(&name, options_of(&file), desired).await.map_err(|error| (name, error))
     });

@@ -1,11 +1,12 @@
 //! `fleetctl unload`
 
 use clap::Args;
+use clap_complete::ArgValueCompleter;
 use fleet_core::model::api::Unit;
 
 use super::{Context, Outcome, no_units_found, no_units_given};
 use crate::{
-    output,
+    completion, output,
     units::{self, Argument},
     watch::{self, Goal, Patience},
 };
@@ -14,10 +15,10 @@ use crate::{
 ///
 /// Stops units and takes them off their machines; the cluster still knows them. Returns when that is done.
 #[derive(Args, Debug)]
-#[command(after_help = "Example:\n    fleetctl unload hello.service")]
+#[command(after_help = "EXAMPLES:\n    fleetctl unload hello.service")]
 pub struct Unload {
     /// Units to unload
-    #[arg(value_name = "UNIT")]
+    #[arg(value_name = "UNIT", add = ArgValueCompleter::new(completion::units))]
     units: Vec<String>,
     #[command(flatten)]
     patience: Patience,

@@ -1,11 +1,15 @@
 //! `fleetctl why`
 
 use clap::Args;
+use clap_complete::ArgValueCompleter;
 use fleet_core::model::api::{MachineVerdict, Why as Answer};
+use serde::Serialize;
 
 use super::{Context, Outcome};
 use crate::{
+    completion,
     error::{ClientError, Failure, NOT_FOUND},
+    format::{self, FormatArgs, member},
     machines::legend,
     output,
     table::Table,
@@ -17,14 +21,63 @@ use crate::{
 /// Exits with 0 when the unit has a machine or could have one, with 3 when no machine can take it. With a MACHINE,
 /// the question is about that one only.
 #[derive(Args, Debug)]
-#[command(after_help = "Examples:\n    fleetctl why web@4\n    fleetctl why web@4 d097")]
+#[command(after_help = "\
+EXAMPLES:
+    fleetctl why web@4
+    fleetctl why web@4 d097
+
+JSON:
+    An object.
+    unit        string
+    summary     string: the whole answer in one sentence
+    machineID   string, or null: the machine it is scheduled to
+    machines    array of objects {machineID, primaryIP, fits, reason}, by machineID")]
 pub struct Why {
     /// The unit
-    #[arg(value_name = "UNIT")]
+    #[arg(value_name = "UNIT", add = ArgValueCompleter::new(completion::units))]
     unit: String,
     /// One machine: its address or the beginning of its ID
-    #[arg(value_name = "MACHINE")]
+    #[arg(value_name = "MACHINE", add = ArgValueCompleter::new(completion::machine_ids))]
     machine: Option<String>,
+    #[command(flatten)]
+    format: FormatArgs,
+}
+
+/// The answer with every member in its place.
+#[derive(Serialize)]
+struct Plain<'a> {
+    unit: &'a str,
+    summary: &'a str,
+    #[serde(rename = "machineID")]
+    machine_id: Option<String>,
+    machines: Vec<PlainVerdict<'a>>,
+}
+
+#[derive(Serialize)]
+struct PlainVerdict<'a> {
+    #[serde(rename = "machineID")]
+    machine_id: &'a str,
+    #[serde(rename = "primaryIP")]
+    primary_ip: Option<String>,
+    fits: bool,
+    reason: &'a str,
+}
+
+impl<'a> From<&'a Answer> for Plain<'a> {
+    fn from(answer: &'a Answer) -> Self {
+        let verdict = |verdict: &'a MachineVerdict| PlainVerdict {
+            machine_id: &verdict.id,
+            primary_ip: member(&verdict.primary_ip),
+            fits: verdict.fits,
+            reason: &verdict.reason,
+        };
+        Self {
+            unit: &answer.name,
+            summary: &answer.summary,
+            machine_id: member(&answer.machine_id),
+            machines: answer.machines.iter().map(verdict).collect(),
+        }
+    }
 }
 
 pub async fn run(context: &Context, args: &Why) -> Outcome {
@@ -44,9 +97,13 @@ pub async fn run(context: &Context, args: &Why) -> Outcome {
                 .hint("see the machines that are alive with `fleetctl list-machines`"));
         }
     }
-    output::result(&answer.summary)?;
-    if !answer.machines.is_empty() {
-        table(&answer).print()?;
+    if args.format.is_json() {
+        output::verbatim(&format::pretty(&Plain::from(&answer)))?;
+    } else {
+        output::result(&answer.summary)?;
+        if !answer.machines.is_empty() {
+            table(&answer).print()?;
+        }
     }
     let somewhere = answer.machines.iter().any(|verdict| verdict.fits || verdict.id == answer.machine_id);
     let placed = args.machine.is_none() && !answer.machine_id.is_empty();

@@ -1,7 +1,8 @@
 //! The statuses of some units, as they change, from fleetd's watch.
 //!
 //! One task follows one stream of up to [`STREAM`] units and begins anew, with backoff, when it breaks: fleetd may
-//! be restarted while a command waits. Only what goes wrong before the first stream stands ends the command.
+//! be restarted while a command waits. Only what goes wrong before the first stream stands ends the command, and a
+//! socket that nobody listens on only after [`RETURN`].
 //! CoreOS fleet's fleetd has no watch; its units are asked about every [`POLL`].
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -16,11 +17,13 @@ use crate::{
 };
 
 /// Units in one stream: with names of 256 bytes, the most that fits into a URI of 64 kB.
-const STREAM: usize = 200;
+pub const STREAM: usize = 200;
 /// Between two looks at an old fleetd.
 const POLL: Duration = Duration::from_millis(500);
 /// Before the first try to open a broken stream again. Doubles with each.
 const BACKOFF: Duration = Duration::from_millis(100);
+/// How long a fleetd that is being restarted may be away.
+const RETURN: Duration = Duration::from_secs(3);
 /// The longest wait between tries.
 const BACKOFF_MAX: Duration = Duration::from_secs(3);
 /// Statuses that may wait to be read; streams stand still beyond.
@@ -59,6 +62,7 @@ impl Feed {
 }
 
 async fn follow(client: Arc<Client>, names: Vec<String>, updates: mpsc::Sender<Update>) {
+    let began = time::Instant::now();
     let mut stood = false;
     let mut backoff = BACKOFF;
     loop {
@@ -70,6 +74,7 @@ async fn follow(client: Arc<Client>, names: Vec<String>, updates: mpsc::Sender<U
                 }
             }
             Ok(None) => return poll(&client, &names, &updates).await,
+            Err(error) if error.is_nobody_there() && began.elapsed() < RETURN => {}
             Err(error) if !stood || !error.is_passing() => {
                 let _ = updates.send(Err(error)).await;
                 return;
