@@ -24,7 +24,7 @@ use std::{
 pub use disk::{Disk, DiskError};
 use fleet_core::{
     agent::{Action, Active, Installed, Runtime, Step, Wanted, reconcile},
-    model::{MachineId, StateRecord, Target},
+    model::{Desired, MachineId, StateRecord, Target},
     unit::{UnitHash, UnitName},
 };
 use tokio::{
@@ -77,6 +77,8 @@ pub struct Agent<S, D> {
     retries: BTreeMap<UnitName, (Backoff, Instant)>,
     /// Units started as part of a batch, of which nothing has been seen yet.
     unconfirmed: BTreeMap<UnitName, Instant>,
+    /// Units that a batch left out: they are started by themselves.
+    alone: BTreeSet<UnitName>,
     batches: jobs::Batches,
     pacer: Pacer,
     resync: Instant,
@@ -115,13 +117,14 @@ impl<S: Store, D: Systemd> Agent<S, D> {
             problems: BTreeMap::new(),
             retries: BTreeMap::new(),
             unconfirmed: BTreeMap::new(),
+            alone: BTreeSet::new(),
             batches: jobs::Batches::new(),
             pacer: Pacer::new(LOOKS.0, LOOKS.1),
             resync: Instant::now(),
             silent: false,
         };
         for (unit, file) in left.unknown {
-            // Written just before a crash. Loaded is the careful guess: at worst a unit that runs is told to start.
+            // Written just before a crash, and most likely not started yet.
             let entry = Installed { hash: file.hash(), applied: Target::Loaded, generation: None };
             agent.installed.insert(unit, entry);
         }
@@ -153,7 +156,7 @@ impl<S: Store, D: Systemd> Agent<S, D> {
         }
     }
 
-    /// Stops and removes all of the agent's units: the host leaves the cluster. Runs until that is done.
+    /// Stops and removes all of the agent's units: the host leaves the cluster. Runs until nothing of them runs.
     pub async fn leave(&mut self) {
         info!(units = self.installed.len(), "leaving: stopping all units");
         self.wanted = Some(BTreeMap::new());
@@ -162,7 +165,9 @@ impl<S: Store, D: Systemd> Agent<S, D> {
         loop {
             self.pace().await;
             self.turn().await;
-            if self.installed.is_empty() {
+            // A file that cannot be removed is no reason to stay; the next fleetd tries again.
+            let is_down = |unit: &UnitName| self.runtime.get(unit).is_some_and(Runtime::is_down);
+            if self.installed.keys().all(|unit| is_down(unit) && self.retries.contains_key(unit)) {
                 return;
             }
             // Nobody comes after this: a signal that was lost must not keep the host for long.
@@ -189,13 +194,13 @@ impl<S: Store, D: Systemd> Agent<S, D> {
             self.think().await;
         }
         self.look().await;
+        self.doubt_starts();
         for _ in 0..PASSES {
             // No answer means that nothing is known, not that nothing is there.
             if self.silent || !self.act().await {
                 break;
             }
         }
-        self.confirm_starts().await;
         self.batches.clean_up(&self.systemd, &self.runtime).await;
         self.report();
     }
@@ -208,7 +213,7 @@ impl<S: Store, D: Systemd> Agent<S, D> {
             self.stale = false;
             return;
         }
-        match self.wishes.of(&cluster).await {
+        match self.wishes.of(&cluster, &self.installed).await {
             Ok(wanted) => {
                 self.stale = false;
                 // A unit that is wanted otherwise than before gets a new chance at once.
@@ -229,6 +234,7 @@ impl<S: Store, D: Systemd> Agent<S, D> {
         self.runtime.retain(|unit, _| watched.contains(unit));
         self.since.retain(|unit, _| watched.contains(unit));
         self.unconfirmed.retain(|unit, _| watched.contains(unit));
+        self.alone.retain(|unit| watched.contains(unit));
         self.systemd.dirty().watch(watched);
     }
 
@@ -381,15 +387,13 @@ impl<S: Store, D: Systemd> Agent<S, D> {
         let wanted = self.wanted.iter().flatten();
         let troubled =
             wanted.filter(|(unit, _)| !self.installed.contains_key(*unit) && self.problems.contains_key(*unit));
-        let troubled = troubled.map(|(unit, want)| (unit, want.hash, Target::Loaded, None));
-        let installed = self.installed.iter().map(|(unit, entry)| (unit, entry.hash, entry.applied, entry.generation));
-        let current: BTreeMap<&UnitName, StateRecord> = installed
-            .chain(troubled)
-            .map(|(unit, hash, applied, generation)| {
-                let runtime = self.runtime.get(unit).unwrap_or(&unknown);
-                (unit, self.state(unit, hash, applied, generation, runtime))
-            })
-            .collect();
+        let troubled =
+            troubled.map(|(unit, want)| (unit, self.state(unit, want.hash, Desired::Inactive, None, &unknown)));
+        let installed = self.installed.iter().map(|(unit, entry)| {
+            let runtime = self.runtime.get(unit).unwrap_or(&unknown);
+            (unit, self.state(unit, entry.hash, entry.applied.into(), entry.generation, runtime))
+        });
+        let current: BTreeMap<&UnitName, StateRecord> = installed.chain(troubled).collect();
         self.states.send_if_modified(|states| {
             let first = states.is_none();
             let states = states.get_or_insert_default();
@@ -410,7 +414,7 @@ impl<S: Store, D: Systemd> Agent<S, D> {
         &self,
         unit: &UnitName,
         hash: UnitHash,
-        current: Target,
+        current: Desired,
         generation: Option<u64>,
         runtime: &Runtime,
     ) -> StateRecord {

@@ -215,10 +215,14 @@ impl Config {
         if let Some(address) = &self.public_ip {
             return Ok(address.clone());
         }
-        let found = self.etcd_servers.iter().find_map(|url| towards(url).ok());
+        let routes = self.etcd_servers.iter().map(String::as_str).chain([ELSEWHERE]);
+        let found = routes.filter_map(|url| towards(url).ok()).find(|address| !address.is_loopback());
         found.map(|address| address.to_string()).context("cannot tell this host's address: set public_ip")
     }
 }
+
+/// Any address that is not this host's: an etcd on the host itself tells nothing of its address (RFC 5737).
+const ELSEWHERE: &str = "192.0.2.1:9";
 
 /// The local address of a route to `url`. Nothing is sent.
 fn towards(url: &str) -> std::io::Result<IpAddr> {

@@ -89,11 +89,7 @@ async fn member(
     let (dbus, drain) = Dbus::new();
     tasks.spawn(until_last(boxed(drain)));
     notify(&[NotifyState::Ready, NotifyState::Status("connecting to etcd")]);
-    let store = tokio::select! {
-        store = connect(endpoints) => store,
-        // Nothing has been done yet that would have to be undone.
-        end = signals.next(&dbus, || json!({})) => return Ok(end),
-    };
+    let store = Etcd::new(endpoints);
     let keys = Keys::new(&config.etcd_key_prefix);
     let metrics = Metrics::default();
     let view = View::new(store.clone(), keys.clone());
@@ -107,7 +103,10 @@ async fn member(
         store: store.clone(),
         keys: keys.clone(),
         id: id.clone(),
-        record: machine_record(config)?,
+        describe: {
+            let config = config.clone();
+            Box::new(move || machine_record(&config))
+        },
         ttl: config.agent_ttl,
         lease_file: config.units_directory.parent().unwrap_or(Path::new("/run")).join("lease"),
         registration,
@@ -141,11 +140,16 @@ async fn member(
         metrics: metrics.clone(),
     };
 
-    let joining = Arc::clone(&membership);
-    tasks.spawn(until_last(boxed(async move { joining.run().await })));
+    // Ends before the host leaves, or it would join again.
+    let (joining, joined) = (Arc::clone(&membership), shutdown.clone());
+    tasks.spawn(async move { joined.run_until_cancelled_owned(joining.run()).await.unwrap_or_default() });
     let own = own_ranges(&keys, id);
-    let (mirrored, mirrored_keys) = (store.clone(), keys.clone());
+    let (mirrored, mirrored_keys, mut member) = (store.clone(), keys.clone(), registered.clone());
     tasks.spawn(until_last(boxed(async move {
+        // What is scheduled to this machine ID is this host's only once the ID is: another may live under it.
+        if member.wait_for(Option::is_some).await.is_err() {
+            return;
+        }
         mirror::follow(&mirrored, &mirrored_keys, &own, &cluster_sender).await;
     })));
     tasks.spawn(until_last(boxed(publish::run(store, keys, id.clone(), states.clone(), registered.clone()))));
@@ -199,7 +203,6 @@ fn describe(
     let units: BTreeMap<&str, &StateRecord> = states.iter().map(|(unit, state)| (unit.as_str(), &**state)).collect();
     json!({
         "id": membership.id,
-        "machine": membership.record,
         "registered": registered.borrow().is_some(),
         "units": units,
     })
@@ -214,18 +217,6 @@ fn own_ranges(keys: &Keys, id: &MachineId) -> [(String, String); 3] {
     let metadata = keys.format(&fleet_core::model::Key::Metadata(id.clone()));
     let metadata = (metadata.clone(), format!("{metadata}\0"));
     [keys.under(&format!("sched/{id}/")), keys.under("global/"), metadata]
-}
-
-/// Connects; without a user that always succeeds at once, etcd need not be there yet.
-async fn connect(endpoints: Endpoints) -> Etcd {
-    let mut backoff = crate::backoff::Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
-    loop {
-        match Etcd::connect(endpoints.clone()).await {
-            Ok(store) => return store,
-            Err(error) => error!(error = %crate::chain(&error), "cannot connect to etcd, trying again"),
-        }
-        tokio::time::sleep(backoff.delay()).await;
-    }
 }
 
 fn endpoints(config: &Config) -> anyhow::Result<Endpoints> {
@@ -265,6 +256,7 @@ fn machine_id(path: &Path) -> anyhow::Result<MachineId> {
         .with_context(|| format!("{} is not usable: run systemd-machine-id-setup", path.display()))
 }
 
+/// What this host says of itself.
 fn machine_record(config: &Config) -> anyhow::Result<MachineRecord> {
     let boot_id = "/proc/sys/kernel/random/boot_id";
     let boot_id = fs::read_to_string(boot_id).with_context(|| format!("cannot read {boot_id}"))?;

@@ -23,11 +23,14 @@ use tracing::{debug, info, warn};
 use crate::{
     backoff::Backoff,
     metrics::Metrics,
-    registry::{LeaseId, Store, StoreError, Watch, files::Files, lease, view::View},
+    registry::{LeaseId, Store, StoreError, Stored, Watch, files::Files, lease, view::View},
 };
 
 /// Most daemons that campaign at a time: enough to survive what etcd survives.
 const CANDIDATES: usize = 5;
+
+/// How long candidates that stand at the same time take to see each other.
+const SETTLE: Duration = Duration::from_secs(2);
 
 /// A candidate, and the engine while it leads.
 pub struct Engine<S> {
@@ -77,6 +80,7 @@ impl<S: Store> Engine<S> {
             () = shutdown.cancelled() => Ok(()),
             () = lease::keep(&self.store, lease, self.ttl, &acknowledged) => Err(StoreError::LeaseGone),
             () = self.silent_too_long(last) => Ok(()),
+            () = self.is_surplus(lease) => Ok(()),
             outcome = self.campaign_and_lead(lease, since) => outcome,
         };
         self.metrics.leader.set(0);
@@ -112,6 +116,21 @@ impl<S: Store> Engine<S> {
                 changed = acknowledged.changed() => if changed.is_err() { return },
             }
         }
+    }
+
+    /// Returns when enough others stood before this candidate: those that found a free place at the same time.
+    async fn is_surplus(&self, lease: LeaseId) {
+        sleep(SETTLE).await;
+        let range = self.keys.under("election/engine/");
+        if let Ok(page) = self.store.list(&range, None, 1000).await {
+            let own = page.entries.iter().find(|stored| stored.lease == Some(lease));
+            let before =
+                |own: &Stored| page.entries.iter().filter(|other| other.create_revision < own.create_revision).count();
+            if own.is_some_and(|own| before(own) >= CANDIDATES) {
+                return;
+            }
+        }
+        std::future::pending::<()>().await;
     }
 
     /// Waits until fewer than [`CANDIDATES`] campaign.

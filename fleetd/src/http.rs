@@ -55,6 +55,8 @@ pub struct Api<S> {
 
 /// How an answer says that its contents are old.
 static AGE: HeaderName = HeaderName::from_static("fleet-age");
+/// How often a write is tried when others write the same at the same time.
+const TRIES: usize = 8;
 /// How long requests under way may take when fleetd ends.
 const GRACE: Duration = Duration::from_secs(2);
 
@@ -102,11 +104,21 @@ async fn around<S: Store>(State(api): Shared<S>, request: Request, next: Next) -
     let refusal = api.refusal.borrow().clone();
     let mut response = match refusal {
         Some(reason) => ApiError::unavailable(&reason).into_response(),
-        None => next.run(request).await,
+        None => as_json(next.run(request).await),
     };
     let server = concat!("fleetd/", env!("CARGO_PKG_VERSION"));
     response.headers_mut().insert(header::SERVER, HeaderValue::from_static(server));
     response
+}
+
+/// Errors that come from the framework, and not from a handler, in the shape of all others.
+fn as_json(response: Response) -> Response {
+    let status = response.status();
+    let is_json = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == "application/json");
+    if is_json || !(status.is_client_error() || status.is_server_error()) {
+        return response;
+    }
+    ApiError::new(status, status.canonical_reason().unwrap_or_default()).into_response()
 }
 
 /// A body, and its age when it is old.

@@ -45,6 +45,8 @@ enum JoinError {
     Duplicate { id: MachineId, theirs: Box<MachineRecord>, ours: Box<MachineRecord> },
     #[error("the entry changed while it was written")]
     Raced,
+    #[error("cannot tell what this host is")]
+    Unknown(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
 /// Why the API of this host cannot serve, if there is a reason that a person must mend.
@@ -58,8 +60,8 @@ pub struct Membership<S> {
     pub keys: Keys,
     /// This host.
     pub id: MachineId,
-    /// What its entry says.
-    pub record: MachineRecord,
+    /// Tells what its entry is to say; asked anew each time the host joins.
+    pub describe: Box<dyn Fn() -> anyhow::Result<MachineRecord> + Send + Sync>,
     /// How long the host may be silent before it counts as dead.
     pub ttl: Duration,
     /// Where the lease's ID is kept.
@@ -77,10 +79,10 @@ impl<S: Store> Membership<S> {
         let (acknowledged, _) = watch::channel(Instant::now());
         loop {
             match self.join().await {
-                Ok(registration) => {
+                Ok((record, registration)) => {
                     backoff.reset();
                     self.refusal.send_replace(None);
-                    info!(machine = %self.id, address = self.record.address, "registered");
+                    info!(machine = %self.id, address = record.address, "registered");
                     let lease = registration.lease;
                     self.registration.send_replace(Some(registration));
                     lease::keep(&self.store, lease, self.ttl, &acknowledged).await;
@@ -118,18 +120,19 @@ impl<S: Store> Membership<S> {
         Ok(())
     }
 
-    async fn join(&self) -> Result<Registration, JoinError> {
+    async fn join(&self) -> Result<(MachineRecord, Registration), JoinError> {
+        let record = (self.describe)().map_err(|error| JoinError::Unknown(error.into()))?;
         let key = self.keys.format(&Key::Machine(self.id.clone()));
         let current = self.store.get(std::slice::from_ref(&key)).await?.entries.pop();
-        if let Some(registration) = self.take_up(current.as_ref()).await? {
-            return Ok(registration);
+        if let Some(registration) = self.take_up(current.as_ref(), &record).await? {
+            return Ok((record, registration));
         }
         let mut guard = Guard::Unchanged(key.clone(), 0);
         let mut old_lease = None;
         if let Some(stored) = &current {
             let theirs = MachineRecord::decode(&stored.value).ok();
-            if let Some(theirs) = theirs.filter(|theirs| !self.is_us(theirs)) {
-                let ours = Box::new(self.record.clone());
+            if let Some(theirs) = theirs.filter(|theirs| !is_same_host(theirs, &record)) {
+                let ours = Box::new(record);
                 return Err(JoinError::Duplicate { id: self.id.clone(), theirs: Box::new(theirs), ours });
             }
             // This host's entry from before a boot, or before a loss of the lease's ID.
@@ -137,7 +140,7 @@ impl<S: Store> Membership<S> {
             old_lease = stored.lease;
         }
         let lease = self.store.grant(self.ttl).await?;
-        let put = Write::Put { key, value: self.record.encode(), lease: Some(lease) };
+        let put = Write::Put { key, value: record.encode(), lease: Some(lease) };
         let written = self.store.commit(Transaction { guards: vec![guard], writes: vec![put] }).await?;
         let Some(revision) = written else {
             self.store.revoke(lease).await?;
@@ -149,11 +152,15 @@ impl<S: Store> Membership<S> {
             self.store.revoke(old).await?;
         }
         let created = current.map_or(revision, |stored| stored.create_revision);
-        Ok(Registration { lease, revision: created })
+        Ok((record, Registration { lease, revision: created }))
     }
 
     /// Goes on with the lease of an earlier run of this boot, if it is alive and the entry is still ours.
-    async fn take_up(&self, current: Option<&Stored>) -> Result<Option<Registration>, StoreError> {
+    async fn take_up(
+        &self,
+        current: Option<&Stored>,
+        record: &MachineRecord,
+    ) -> Result<Option<Registration>, StoreError> {
         let Some(stored) = current else { return Ok(None) };
         let kept = recall(&self.lease_file);
         let Some(lease) = kept.filter(|kept| Some(*kept) == stored.lease) else { return Ok(None) };
@@ -162,23 +169,22 @@ impl<S: Store> Membership<S> {
             Err(StoreError::LeaseGone) => return Ok(None),
             Err(error) => return Err(error),
         }
-        if MachineRecord::decode(&stored.value).is_ok_and(|record| record == self.record) {
+        if MachineRecord::decode(&stored.value).is_ok_and(|there| there == *record) {
             info!("took up the lease of an earlier run");
             return Ok(Some(Registration { lease, revision: stored.create_revision }));
         }
         // Configured otherwise than before: the entry says so, the lease stays.
-        let put = Write::Put { key: stored.key.clone(), value: self.record.encode(), lease: Some(lease) };
+        let put = Write::Put { key: stored.key.clone(), value: record.encode(), lease: Some(lease) };
         let guards = vec![Guard::Unchanged(stored.key.clone(), stored.mod_revision)];
         let written = self.store.commit(Transaction { guards, writes: vec![put] }).await?;
         Ok(written.map(|_| Registration { lease, revision: stored.create_revision }))
     }
+}
 
-    /// Whether an entry is of this host: of this boot, or of an earlier one at the same address. Containers on one
-    /// kernel may share its boot ID, so that alone says nothing.
-    fn is_us(&self, theirs: &MachineRecord) -> bool {
-        let ours = &self.record;
-        theirs.hostname == ours.hostname && (theirs.boot_id == ours.boot_id || theirs.address == ours.address)
-    }
+/// Whether an entry is of this host: of this boot, or of an earlier one at the same address. Containers on one kernel
+/// may share its boot ID, so that alone says nothing.
+fn is_same_host(theirs: &MachineRecord, ours: &MachineRecord) -> bool {
+    theirs.hostname == ours.hostname && (theirs.boot_id == ours.boot_id || theirs.address == ours.address)
 }
 
 fn remember(path: &Path, lease: LeaseId) {

@@ -21,10 +21,20 @@ impl Pacer {
         Self { interval, burst, over: Instant::now() }
     }
 
-    /// Waits until the next round may begin. Nothing is lost when the wait is given up.
+    /// Waits until the next round may begin, and begins it. Nothing is lost when the wait is given up.
     pub async fn round(&mut self) {
-        let earliest = self.over.checked_sub(self.interval * (self.burst - 1)).unwrap_or(self.over);
-        sleep_until(earliest).await;
+        sleep_until(self.next_round()).await;
+        self.take();
+    }
+
+    /// When the next round may begin.
+    #[must_use]
+    pub fn next_round(&self) -> Instant {
+        self.over.checked_sub(self.interval * (self.burst - 1)).unwrap_or(self.over)
+    }
+
+    /// Begins a round.
+    pub fn take(&mut self) {
         self.over = self.over.max(Instant::now()) + self.interval;
     }
 }

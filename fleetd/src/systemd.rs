@@ -31,6 +31,15 @@ pub enum SystemdError {
     },
 }
 
+impl SystemdError {
+    /// Whether systemd says that it has no such unit, or no such unit file.
+    #[must_use]
+    pub fn is_no_such_unit(&self) -> bool {
+        let Self::Refused { source: zbus::Error::MethodError(name, ..), .. } = self else { return false };
+        name.as_str() == "org.freedesktop.systemd1.NoSuchUnit"
+    }
+}
+
 /// A job that systemd is asked to do with a unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verb {

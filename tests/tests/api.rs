@@ -144,6 +144,21 @@ fn bad_values_in_etcd_are_passed_over_and_stop_nobody() {
     cluster.write(&[("broken.service", "[Service]\nExecStart=/bin/sleep 10002\n")]);
     cluster.ok(&["start", "broken.service"]);
     cluster.active(&[("broken.service", "h1"), ("good.service", "h1")]);
+    // What a newer fleet wrote of a unit that runs leaves it as it is, and holds up no other.
+    let before = cluster.invocations("good.service");
+    let newer = "{\"v\":2,\"later\":true}";
+    let sched = format!("/fleet/sched/{}/broken.service", cluster.host("h1").machine_id());
+    for key in ["/fleet/unit/good.service", &sched] {
+        cluster.lab.etcdctl(&["put", key, newer]).unwrap();
+    }
+    cluster.write(&[("other.service", "[Service]\nExecStart=/bin/sleep 10003\n")]);
+    cluster.ok(&["start", "other.service"]);
+    cluster.host("h1").sh("systemctl restart fleet").unwrap();
+    cluster.ok(&["destroy", "other.service"]);
+    cluster.write(&[("more.service", "[Service]\nExecStart=/bin/sleep 10003\n")]);
+    cluster.ok(&["start", "more.service"]);
+    cluster.host("h1").sh("systemctl is-active broken.service").expect("it runs on");
+    assert_eq!(cluster.invocations("good.service"), before);
 }
 
 #[test]

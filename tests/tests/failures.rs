@@ -208,6 +208,13 @@ fn second_host_with_the_same_machine_id_is_refused_and_both_are_named() {
     })
     .unwrap();
     assert_eq!(cluster.ok(&["list-machines", "--no-legend"]).lines().count(), 1);
+    cluster.write(&[("web@.service", WEB), ("glob.service", GLOBAL)]);
+    cluster.ok(&["start", "web@1", "glob.service"]);
+    eventually(DEADLINE, "both units run on h1", || {
+        Ok(h1.sh("systemctl is-active web@1.service glob.service").is_ok())
+    })
+    .unwrap();
+    assert_eq!(h2.sh("ls /run/fleet/units").unwrap(), "", "the clone takes nothing that is its twin's");
 }
 
 #[test]

@@ -231,3 +231,45 @@ fn destroy_and_submit_of_one_name_in_quick_turns_ends_as_last_asked() {
     })
     .unwrap();
 }
+
+#[test]
+fn unit_that_another_refers_to_runs_its_new_contents_after_destroy_and_submit() {
+    let cluster = Cluster::new(1);
+    cluster.write(&[
+        ("app.service", "[Unit]\nWants=db.service\nAfter=db.service\n[Service]\nExecStart=/bin/sleep 10001\n"),
+        ("db.service", "[Service]\nExecStart=/bin/sleep 20001\n"),
+    ]);
+    cluster.ok(&["start", "db.service", "app.service"]);
+    let app = cluster.invocations("app.service");
+    cluster.ok(&["destroy", "db.service"]);
+    cluster.write(&[("db.service", "[Service]\nExecStart=/bin/sleep 20002\n")]);
+    cluster.ok(&["start", "db.service"]);
+    cluster.host("h1").sh("pgrep -f '^/bin/sleep 20002'").expect("the new command runs");
+    assert_eq!(cluster.invocations("app.service"), app);
+}
+
+#[test]
+fn unit_whose_removal_failed_once_is_removed_later_and_holds_up_no_host_that_leaves() {
+    let cluster = Cluster::new(1);
+    let host = cluster.host("h1");
+    cluster.write(&[("a.service", HELLO), ("b.service", HELLO)]);
+    cluster.ok(&["start", "a.service", "b.service"]);
+    // As fleetd sees it: the unit has a mount namespace of its own.
+    let in_fleetd =
+        |script: &str| host.sh(&format!("nsenter -m -t $(systemctl show -p MainPID --value fleet) sh -c '{script}'"));
+    let read_only = "mount --bind /run/fleet/units /run/fleet/units && mount -o remount,bind,ro /run/fleet/units";
+    in_fleetd(read_only).unwrap();
+    cluster.ok(&["destroy", "--no-block", "a.service"]);
+    eventually(DEADLINE, "the removal fails", || {
+        Ok(host.sh("journalctl -u fleet --no-pager")?.contains("cannot delete /run/fleet/units/a.service"))
+    })
+    .unwrap();
+    in_fleetd("umount /run/fleet/units").unwrap();
+    eventually(DEADLINE, "it is removed in the end", || {
+        Ok(cluster.ok(&["list-units"]).matches("a.service").count() == 0)
+    })
+    .unwrap();
+    in_fleetd(read_only).unwrap();
+    host.sh("timeout 60 systemctl stop fleet").expect("the host leaves all the same");
+    assert!(host.sh("systemctl is-active b.service").is_err(), "nothing runs on");
+}

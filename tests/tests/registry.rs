@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 async fn connect(etcd: &EtcdProcess) -> Etcd {
     let endpoints =
         Endpoints { urls: vec![etcd.url().into()], request_timeout: Duration::from_secs(2), ..Endpoints::default() };
-    Etcd::connect(endpoints).await.unwrap()
+    Etcd::new(endpoints)
 }
 
 fn keys() -> Keys {
@@ -73,7 +73,12 @@ async fn mirror_lists_in_pages_follows_changes_and_decides_nothing_before_it_is_
     let unreadable = Write::put(keys().format(&Key::Unit(name(7))), b"{\"v\":9}".to_vec());
     let revision = write(&store, vec![foreign, unreadable]).await;
     let last = until(&mut cluster, |cluster| cluster.revision >= revision).await;
-    assert_eq!(last.units.len(), 2498, "a value that cannot be read counts as absent, the others stay");
+    assert_eq!(last.units.len(), 2499, "a value that cannot be read takes nothing away");
+    assert_eq!(last.units[&name(7)].record.generation, 1, "what was known stays");
+    assert_eq!(last.unreadable.iter().collect::<Vec<_>>(), [&Key::Unit(name(7))]);
+    let revision = write(&store, vec![put(7, 2)]).await;
+    let mended = until(&mut cluster, |cluster| cluster.revision >= revision).await;
+    assert!(mended.unreadable.is_empty() && mended.units[&name(7)].record.generation == 2);
 }
 
 #[tokio::test]

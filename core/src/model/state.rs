@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::Desired;
 use crate::unit::UnitHash;
 
 /// How far an agent brought a unit: the target it last carried out.
@@ -23,6 +24,15 @@ impl Target {
         match self {
             Self::Loaded => "loaded",
             Self::Launched => "launched",
+        }
+    }
+}
+
+impl From<Target> for Desired {
+    fn from(target: Target) -> Self {
+        match target {
+            Target::Loaded => Self::Loaded,
+            Target::Launched => Self::Launched,
         }
     }
 }
@@ -47,8 +57,8 @@ pub struct StateRecord {
     pub active: String,
     /// Systemd's sub state, which depends on the unit's type: `running`, `dead`, `exited`, `listening`, ...
     pub sub: String,
-    /// How far the agent brought the unit.
-    pub current: Target,
+    /// How far the agent brought the unit; `inactive` while it could not even put the file in place.
+    pub current: Desired,
     /// The generation that the agent carried out.
     #[serde(default)]
     pub generation: u64,

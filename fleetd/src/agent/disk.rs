@@ -120,7 +120,7 @@ impl Disk {
 }
 
 fn replace(path: &Path, contents: &[u8]) -> Result<(), DiskError> {
-    // Neither a unit's name nor the manifest's begins with a dot.
+    // No unit's name ends in `.new`: what a crash leaves is not taken for a unit.
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let new = path.with_file_name(format!(".{name}.new"));
     fs::write(&new, contents).map_err(at("write", &new))?;

@@ -46,8 +46,8 @@ impl<S: Store, D: Systemd> Agent<S, D> {
                 continue;
             };
             match self.place(unit, file, &search).await {
-                Ok(was_there) => {
-                    if was_there {
+                Ok(may_be_held) => {
+                    if may_be_held {
                         replaced.push(unit.clone());
                     }
                     let batch = if file.has_section("Install") { &mut enable } else { &mut link };
@@ -72,7 +72,7 @@ impl<S: Store, D: Systemd> Agent<S, D> {
         self.save()
     }
 
-    /// Writes the file of one unit. Returns whether there was one before.
+    /// Writes the file of one unit. Returns whether systemd may still hold an older one.
     async fn place(&mut self, unit: &UnitName, file: &UnitFile, search: &[PathBuf]) -> Result<bool, String> {
         let was_there = self.installed.contains_key(unit);
         if !was_there && let Some(foreign) = self.foreign(unit, search) {
@@ -85,7 +85,30 @@ impl<S: Store, D: Systemd> Agent<S, D> {
             }
         }
         self.disk.write(unit, &file.canonical()).map_err(|error| crate::chain(&error))?;
-        Ok(was_there)
+        // One that another unit refers to stays loaded after it was removed.
+        Ok(was_there || self.runtime.get(unit).is_some_and(|runtime| runtime.load != "not-found"))
+    }
+
+    /// Takes units out of systemd's search path; when the batch is refused, unit by unit. Returns those that are out.
+    async fn make_unknown(&mut self, units: &[UnitName]) -> Vec<UnitName> {
+        match self.systemd.disable(units).await {
+            Ok(()) => return units.to_vec(),
+            Err(error @ SystemdError::Unavailable(_)) => {
+                units.iter().for_each(|unit| self.failed(unit, crate::chain(&error)));
+                return Vec::new();
+            }
+            Err(SystemdError::Refused { .. }) => {}
+        }
+        let mut unknown = Vec::new();
+        for unit in units {
+            match self.systemd.disable(std::slice::from_ref(unit)).await {
+                // Out already: an earlier try came so far.
+                Err(error) if error.is_no_such_unit() => unknown.push(unit.clone()),
+                Err(error) => self.failed(unit, crate::chain(&error)),
+                Ok(()) => unknown.push(unit.clone()),
+            }
+        }
+        unknown
     }
 
     /// Whether the host has a unit of this name that is not fleet's; then says which.
@@ -151,18 +174,7 @@ impl<S: Store, D: Systemd> Agent<S, D> {
         if units.is_empty() {
             return false;
         }
-        if let Err(error) = self.systemd.disable(units).await {
-            warn!(error = %crate::chain(&error), "units not disabled in one go, trying one by one");
-            for unit in units {
-                if let Err(error) = self.systemd.disable(std::slice::from_ref(unit)).await {
-                    self.failed(unit, crate::chain(&error));
-                }
-            }
-        }
-        for unit in units {
-            if self.retries.contains_key(unit) {
-                continue;
-            }
+        for unit in &self.make_unknown(units).await {
             if let Err(error) = self.disk.remove(unit) {
                 self.failed(unit, crate::chain(&error));
                 continue;

@@ -39,17 +39,17 @@ impl<S: Store, D: Systemd> Agent<S, D> {
             }
             window = window.saturating_sub(units.len());
         }
-        match &steps.start[..] {
-            [] => {}
-            [unit] => {
-                self.queue(Verb::Start, unit).await;
-                touched.push(unit.clone());
-            }
-            units => {
-                self.start_batch(units).await;
-                touched.extend_from_slice(units);
-            }
+        let (alone, together): (Vec<_>, Vec<_>) =
+            steps.start.iter().cloned().partition(|unit| self.alone.contains(unit));
+        if let [_, _, ..] = together[..] {
+            self.start_batch(&together).await;
         }
+        let single = together.first().filter(|_| together.len() == 1);
+        for unit in alone.iter().chain(single).take(window) {
+            self.alone.remove(unit);
+            self.queue(Verb::Start, unit).await;
+        }
+        touched.extend_from_slice(&steps.start);
         if touched.is_empty() {
             return false;
         }
@@ -104,18 +104,16 @@ impl<S: Store, D: Systemd> Agent<S, D> {
         }
     }
 
-    /// Starts the units of a batch by themselves that show no sign of it: systemd leaves a wanted unit out of a
-    /// transaction that it cannot be part of, and says nothing.
-    pub(super) async fn confirm_starts(&mut self) {
+    /// Units of a batch that show no sign of having been started are started again, each by itself: systemd leaves a
+    /// wanted unit out of a transaction that it cannot be part of, and says nothing.
+    pub(super) fn doubt_starts(&mut self) {
         let now = Instant::now();
-        let overdue: Vec<UnitName> =
-            self.unconfirmed.iter().filter(|(_, at)| **at <= now).map(|(unit, _)| unit.clone()).collect();
-        for unit in &overdue {
-            self.unconfirmed.remove(unit);
-            self.queue(Verb::Start, unit).await;
-        }
-        if !overdue.is_empty() {
-            self.refresh(&overdue).await;
+        let overdue = self.unconfirmed.extract_if(.., |_, at| *at <= now);
+        for (unit, _) in overdue {
+            if let Some(entry) = self.installed.get_mut(&unit) {
+                entry.applied = Target::Loaded;
+            }
+            self.alone.insert(unit);
         }
     }
 }
@@ -128,18 +126,12 @@ pub(super) struct Batches {
 }
 
 impl Batches {
-    /// No batches; deletes the targets that an earlier run left behind.
+    /// The batches that an earlier run left open; they are cleaned up like any other.
     pub(super) fn new() -> Self {
-        let left = fs::read_dir(RUNTIME_UNITS).into_iter().flatten().flatten().filter(|entry| {
-            let name = entry.file_name();
-            name.to_str().is_some_and(|name| name.starts_with(PREFIX) && name.ends_with(".target"))
-        });
-        for entry in left {
-            if let Err(error) = fs::remove_file(entry.path()) {
-                warn!(path = %entry.path().display(), %error, "target of an old batch not deleted");
-            }
-        }
-        Self::default()
+        let entries = fs::read_dir(RUNTIME_UNITS).into_iter().flatten().flatten();
+        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        let left = names.filter(|name| name.starts_with(PREFIX) && name.ends_with(".target"));
+        Self { count: 0, open: left.map(|name| (name, Vec::new())).collect() }
     }
 
     /// Writes the target that wants all of `units`. Returns its name.

@@ -36,12 +36,8 @@ pub type States = OrdMap<UnitName, Arc<StateRecord>>;
 const ROUNDS: (Duration, u32) = (Duration::from_millis(200), 10);
 /// Most states in one transaction.
 const BATCH: usize = 100;
-/// A unit may change this often in a window before it counts as flapping.
-const BURST: u32 = 10;
-/// The window.
-const WINDOW: Duration = Duration::from_secs(10);
-/// Shortest time between two writes of a flapping unit.
-const FLAPPING: Duration = Duration::from_secs(2);
+/// Writes of one unit: so many at once, then one each interval. One that needs more is flapping.
+const FLAPPING: (Duration, u32) = (Duration::from_secs(2), 10);
 
 /// Keeps the store equal to `states`. Runs until dropped.
 pub async fn run<S: Store>(
@@ -51,7 +47,7 @@ pub async fn run<S: Store>(
     mut states: watch::Receiver<Option<States>>,
     mut registration: watch::Receiver<Option<Registration>>,
 ) {
-    let mut publisher = Publisher { store, keys, machine, published: BTreeMap::new(), pace: HashMap::new() };
+    let mut publisher = Publisher { store, keys, machine, published: BTreeMap::new(), pacers: HashMap::new() };
     let mut known: Option<Registration> = None;
     let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
     let mut pacer = Pacer::new(ROUNDS.0, ROUNDS.1);
@@ -62,7 +58,8 @@ pub async fn run<S: Store>(
         let outcome = match (&current, &now) {
             (None, _) | (_, None) => Ok(None),
             (Some(registered), Some(now)) => {
-                let synced = if known.as_ref() == Some(registered) { Ok(()) } else { publisher.read_back().await };
+                let synced =
+                    if known.as_ref() == Some(registered) { Ok(()) } else { publisher.read_back(registered).await };
                 match synced {
                     Ok(()) => {
                         known.clone_from(&current);
@@ -101,24 +98,17 @@ struct Publisher<S> {
     keys: Keys,
     machine: MachineId,
     published: BTreeMap<UnitName, StateRecord>,
-    pace: HashMap<UnitName, Pace>,
-}
-
-/// How often a unit was written lately.
-struct Pace {
-    window: Instant,
-    count: u32,
-    last: Instant,
+    pacers: HashMap<UnitName, Pacer>,
 }
 
 impl<S: Store> Publisher<S> {
-    /// Reads what the store has of this machine.
-    async fn read_back(&mut self) -> Result<(), StoreError> {
+    /// Reads what the store has of this machine. What lives with another lease dies with it, and counts for nothing.
+    async fn read_back(&mut self, registered: &Registration) -> Result<(), StoreError> {
         self.published.clear();
         let mut range = self.keys.under(&format!("state/{}/", self.machine));
         loop {
             let page = self.store.list(&range, None, 1000).await?;
-            for stored in &page.entries {
+            for stored in page.entries.iter().filter(|stored| stored.lease == Some(registered.lease)) {
                 let Some(Key::State(_, unit)) = self.keys.parse(&stored.key) else { continue };
                 match StateRecord::decode(&stored.value) {
                     Ok(record) => drop(self.published.insert(unit, record)),
@@ -144,7 +134,7 @@ impl<S: Store> Publisher<S> {
             if self.published.get(unit).is_some_and(|published| same(published, state)) {
                 continue;
             }
-            match self.pace.get(unit).and_then(|pace| pace.earliest(now)).filter(|earliest| *earliest > now) {
+            match self.pacers.get(unit).map(Pacer::next_round).filter(|earliest| *earliest > now) {
                 Some(later) => due = Some(due.map_or(later, |due| due.min(later))),
                 None => changes.push((unit.clone(), Some(Arc::clone(state)))),
             }
@@ -168,35 +158,16 @@ impl<S: Store> Publisher<S> {
                 match state {
                     Some(state) => {
                         self.published.insert(unit.clone(), StateRecord::clone(state));
-                        self.pace.entry(unit.clone()).or_insert_with(|| Pace::new(now)).wrote(now);
+                        self.pacers.entry(unit.clone()).or_insert_with(|| Pacer::new(FLAPPING.0, FLAPPING.1)).take();
                     }
                     None => {
                         self.published.remove(unit);
-                        self.pace.remove(unit);
+                        self.pacers.remove(unit);
                     }
                 }
             }
         }
         Ok(due)
-    }
-}
-
-impl Pace {
-    fn new(now: Instant) -> Self {
-        Self { window: now, count: 0, last: now }
-    }
-
-    fn wrote(&mut self, now: Instant) {
-        if now - self.window > WINDOW {
-            (self.window, self.count) = (now, 0);
-        }
-        self.count += 1;
-        self.last = now;
-    }
-
-    /// When the unit may be written again; `None` for at once.
-    fn earliest(&self, now: Instant) -> Option<Instant> {
-        (self.count >= BURST && now - self.window <= WINDOW).then(|| self.last + FLAPPING)
     }
 }
 

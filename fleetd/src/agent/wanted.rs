@@ -6,8 +6,8 @@ use std::{
 };
 
 use fleet_core::{
-    agent::Wanted,
-    model::{Desired, MachineId, Target, UnitRecord},
+    agent::{Installed, Wanted},
+    model::{Desired, Key, MachineId, Target, UnitRecord},
     sched,
     unit::{Requirements, UnitHash, UnitName},
 };
@@ -29,11 +29,31 @@ impl<S: Store> Wishes<S> {
         Self { machine, configured, files, read: BTreeMap::new() }
     }
 
-    /// The units wanted here.
+    /// The units wanted here. One of which this fleet cannot read what is wanted stays as it is installed.
     ///
     /// # Errors
     /// When a file that decides about a global unit cannot be fetched now. Nothing must be concluded then.
-    pub async fn of(&mut self, cluster: &Cluster) -> Result<BTreeMap<UnitName, Wanted>, StoreError> {
+    pub async fn of(
+        &mut self,
+        cluster: &Cluster,
+        installed: &BTreeMap<UnitName, Installed>,
+    ) -> Result<BTreeMap<UnitName, Wanted>, StoreError> {
+        let mut here = self.readable(cluster).await?;
+        for key in &cluster.unreadable {
+            let unit = match key {
+                Key::Sched(machine, unit) if *machine == self.machine => unit,
+                Key::Global(unit) => unit,
+                _ => continue,
+            };
+            if let Some(entry) = installed.get(unit) {
+                let generation = entry.generation.unwrap_or_default();
+                here.entry(unit.clone()).or_insert(Wanted { hash: entry.hash, target: entry.applied, generation });
+            }
+        }
+        Ok(here)
+    }
+
+    async fn readable(&mut self, cluster: &Cluster) -> Result<BTreeMap<UnitName, Wanted>, StoreError> {
         let scheduled = cluster.scheduled.iter().filter(|((machine, _), _)| *machine == self.machine);
         let scheduled: Vec<(&UnitName, Wanted)> =
             scheduled.filter_map(|((_, unit), value)| Some((unit, wanted(&value.record)?))).collect();

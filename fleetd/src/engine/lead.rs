@@ -28,7 +28,7 @@ use super::{
     translate::{Batch, Order, translate},
 };
 use crate::pace::Pacer;
-use crate::registry::{Cluster, Guard, Leadership, Store, StoreError, Transaction, Versioned, Write};
+use crate::registry::{Cluster, Guard, Leadership, Revision, Store, StoreError, Transaction, Versioned, Write};
 
 /// Passes: a few at once, then one each interval, so that a burst of changes is planned as one.
 const PASSES: (Duration, u32) = (Duration::from_millis(50), 4);
@@ -126,6 +126,10 @@ impl<'e, S: Store> Leader<'e, S> {
         self.end_grace(&current);
         let mut orders = Vec::new();
         for Decision { unit, from, to, reason } in self.planner.plan() {
+            if current.unreadable.contains(&Key::Unit(unit.clone())) {
+                self.planner.refused(&unit);
+                continue;
+            }
             match &to {
                 Some(machine) => info!(%unit, %machine, %reason, "unit scheduled"),
                 None => info!(%unit, ?from, %reason, "unit unscheduled"),
@@ -134,7 +138,7 @@ impl<'e, S: Store> Leader<'e, S> {
             orders.push(Order { unit, from, to });
         }
         orders.extend(touched.into_iter().filter_map(|unit| self.outdated(unit, &current)));
-        self.write(translate(orders, &current, &self.engine.keys, self.leadership)).await?;
+        self.write(orders, &current).await?;
         self.collect_files(&current).await;
         let retry = (!self.unwritten.is_empty()).then(|| Instant::now() + RETRY);
         let times = [retry, self.grace, self.unused.values().min().copied()];
@@ -259,29 +263,37 @@ impl<'e, S: Store> Leader<'e, S> {
         differs.then_some(Order { unit, from: Vec::new(), to: Some(machine) })
     }
 
-    /// Writes, several transactions at a time. What was refused, or may not have happened, is decided again.
-    async fn write(&mut self, batches: Vec<Batch>) -> Result<(), StoreError> {
-        let store = &self.engine.store;
-        let commits = stream::iter(batches)
-            .map(|batch| async move { (batch.units, store.commit(batch.transaction).await) })
-            .buffer_unordered(IN_FLIGHT);
-        let outcomes: Vec<_> = commits.collect().await;
-        let mut refused = false;
-        for (units, outcome) in outcomes {
+    /// Writes, several transactions at a time. The orders of one that is refused are written each by itself, so that
+    /// one unit that has changed meanwhile holds up no other. What did not go through is decided again.
+    async fn write(&mut self, orders: Vec<Order>, current: &Cluster) -> Result<(), StoreError> {
+        let engine = self.engine;
+        let batches = translate(orders, current, &engine.keys, self.leadership);
+        let commit = |batch: Batch| async move { (batch.orders, engine.store.commit(batch.transaction).await) };
+        let mut outcomes: Vec<_> = stream::iter(batches).map(commit).buffer_unordered(IN_FLIGHT).collect().await;
+        if outcomes.iter().any(|(_, outcome)| matches!(outcome, Ok(None))) {
+            if !self.still_leads().await? {
+                return Err(StoreError::LeaseGone);
+            }
+            let refused = outcomes.extract_if(.., |(_, outcome)| matches!(outcome, Ok(None)));
+            let single = refused
+                .flat_map(|(orders, _)| orders)
+                .flat_map(|order| translate(vec![order], current, &engine.keys, self.leadership));
+            let again: Vec<Batch> = single.collect();
+            outcomes.extend(stream::iter(again).map(commit).buffer_unordered(IN_FLIGHT).collect::<Vec<_>>().await);
+        }
+        for (orders, outcome) in outcomes {
             match outcome {
                 Ok(Some(_)) => {
-                    self.engine.metrics.placements.inc_by(units.len() as u64);
+                    engine.metrics.placements.inc_by(orders.len() as u64);
                     continue;
                 }
-                Ok(None) => refused = true,
-                Err(StoreError::Unavailable(_)) => {}
+                Ok(None) | Err(StoreError::Unavailable(_)) => {}
                 Err(error) => return Err(error),
             }
-            units.iter().for_each(|unit| self.planner.refused(unit));
-            self.unwritten.extend(units);
-        }
-        if refused && !self.still_leads().await? {
-            return Err(StoreError::LeaseGone);
+            for order in orders {
+                self.planner.refused(&order.unit);
+                self.unwritten.insert(order.unit);
+            }
         }
         Ok(())
     }
@@ -306,17 +318,18 @@ impl<'e, S: Store> Leader<'e, S> {
         let records = current.units.values().chain(current.globals.values()).chain(current.scheduled.values());
         let used: HashSet<UnitHash> = records.map(|record| record.record.hash).collect();
         let unused: Vec<UnitHash> = due.into_iter().filter(|hash| !used.contains(hash)).collect();
-        if let Err(error) = self.delete_files(&unused).await {
+        if let Err(error) = self.delete_files(&unused, current.revision).await {
             debug!(error = %crate::chain(&error), "unused files not deleted, trying again");
             self.unused.extend(unused.into_iter().map(|hash| (hash, now + UNUSED)));
         }
         self.engine.files.retain(&used);
     }
 
-    /// Deletes files. One that is written again meanwhile, with a unit that uses it, fails the guard.
-    async fn delete_files(&self, hashes: &[UnitHash]) -> Result<(), StoreError> {
+    /// Deletes files that nothing used at a revision. One that was written after that came with a unit that uses it.
+    async fn delete_files(&self, hashes: &[UnitHash], unused_at: Revision) -> Result<(), StoreError> {
         let keys: Vec<String> = hashes.iter().map(|hash| self.engine.keys.format(&Key::File(*hash))).collect();
-        for stored in self.engine.store.get(&keys).await?.entries {
+        let stored = self.engine.store.get(&keys).await?.entries;
+        for stored in stored.into_iter().filter(|stored| stored.mod_revision <= unused_at) {
             let guards = vec![self.leadership.guard(), Guard::Unchanged(stored.key.clone(), stored.mod_revision)];
             let writes = vec![Write::Delete { key: stored.key }];
             self.engine.store.commit(Transaction { guards, writes }).await?;

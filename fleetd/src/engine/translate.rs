@@ -20,13 +20,13 @@ pub struct Order {
     pub to: Option<MachineId>,
 }
 
-/// A transaction, and the units that it is about.
+/// A transaction, and the orders that it carries out.
 #[derive(Clone, Debug)]
 pub struct Batch {
     /// The transaction.
     pub transaction: Transaction,
-    /// The units, for the case that it is refused.
-    pub units: Vec<UnitName>,
+    /// The orders, for the case that it is refused.
+    pub orders: Vec<Order>,
 }
 
 /// Most units in one transaction.
@@ -63,7 +63,7 @@ pub fn translate(orders: Vec<Order>, cluster: &Cluster, keys: &Keys, leadership:
         }
         open.batch.transaction.guards.push(guard);
         open.batch.transaction.writes.extend(writes);
-        open.batch.units.push(order.unit);
+        open.batch.orders.push(order);
     }
     batches.extend(open.close());
     batches
@@ -77,20 +77,20 @@ struct Open {
 impl Open {
     fn new(leadership: &Leadership) -> Self {
         let transaction = Transaction { guards: vec![leadership.guard()], writes: Vec::new() };
-        Self { batch: Batch { transaction, units: Vec::new() }, machines: BTreeSet::new() }
+        Self { batch: Batch { transaction, orders: Vec::new() }, machines: BTreeSet::new() }
     }
 
     /// Whether an order with this many writes, and up to two more guards, does not fit in any more.
     fn is_full(&self, writes: usize) -> bool {
         let transaction = &self.batch.transaction;
-        !self.batch.units.is_empty()
-            && (self.batch.units.len() >= UNITS
+        !self.batch.orders.is_empty()
+            && (self.batch.orders.len() >= UNITS
                 || transaction.guards.len() + 2 > MAX_OPERATIONS
                 || transaction.writes.len() + writes > MAX_OPERATIONS)
     }
 
     fn close(self) -> Option<Batch> {
-        (!self.batch.units.is_empty()).then_some(self.batch)
+        (!self.batch.orders.is_empty()).then_some(self.batch)
     }
 }
 
@@ -124,11 +124,11 @@ mod tests {
             .collect();
         let batches = translate(orders, &cluster, &keys, &leadership);
         let mut units = 0;
-        for Batch { transaction, units: names } in &batches {
+        for Batch { transaction, orders } in &batches {
             assert_eq!(transaction.guards[0], leadership.guard(), "every transaction is the leader's");
             assert!(transaction.guards.len() <= MAX_OPERATIONS && transaction.writes.len() <= MAX_OPERATIONS);
-            assert_eq!(transaction.writes.len(), 2 * names.len());
-            units += names.len();
+            assert_eq!(transaction.writes.len(), 2 * orders.len());
+            units += orders.len();
         }
         assert_eq!(units, 1000);
         assert!(translate(Vec::new(), &cluster, &keys, &leadership).is_empty());

@@ -30,13 +30,18 @@ macro_rules! statuses {
 }
 
 impl ApiError {
+    /// Any other status.
+    #[must_use]
+    pub fn new(status: StatusCode, message: &str) -> Self {
+        Self { status, message: message.into() }
+    }
+
     statuses! {
         bad_request BAD_REQUEST,
         not_found NOT_FOUND,
         method_not_allowed METHOD_NOT_ALLOWED,
         conflict CONFLICT,
         unsupported_media_type UNSUPPORTED_MEDIA_TYPE,
-        too_large PAYLOAD_TOO_LARGE,
         unavailable SERVICE_UNAVAILABLE,
         internal INTERNAL_SERVER_ERROR,
     }

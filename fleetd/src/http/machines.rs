@@ -16,7 +16,7 @@ use fleet_core::model::{
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Api, ApiError, Shared, aged, page::page};
+use super::{Api, ApiError, Shared, TRIES, aged, page::page};
 use crate::registry::{Guard, Store, Transaction, Write};
 
 #[derive(Deserialize)]
@@ -66,7 +66,7 @@ struct Operation {
     value: Option<String>,
 }
 
-/// Carries out all operations, in order, or none.
+/// Carries out all operations, in order; each machine's all or none.
 async fn edit<S: Store>(api: &Api<S>, body: &[u8]) -> Result<(), ApiError> {
     let mut by_machine: BTreeMap<MachineId, Vec<Operation>> = BTreeMap::new();
     for operation in parse(body)? {
@@ -74,7 +74,7 @@ async fn edit<S: Store>(api: &Api<S>, body: &[u8]) -> Result<(), ApiError> {
     }
     for (machine, operations) in by_machine {
         let key = api.keys.format(&Key::Metadata(machine));
-        loop {
+        for last in (0..TRIES).map(|attempt| attempt + 1 == TRIES) {
             let stored = api.store.get(std::slice::from_ref(&key)).await?.entries.pop();
             let revision = stored.as_ref().map_or(0, |stored| stored.mod_revision);
             let mut edits = stored.and_then(|stored| MetadataEdits::decode(&stored.value).ok()).unwrap_or_default();
@@ -86,6 +86,9 @@ async fn edit<S: Store>(api: &Api<S>, body: &[u8]) -> Result<(), ApiError> {
             if let Some(revision) = api.store.commit(Transaction { guards, writes }).await? {
                 api.view.seen(revision).await;
                 break;
+            }
+            if last {
+                return Err(ApiError::conflict("the metadata are being changed by others, try again"));
             }
         }
     }

@@ -16,13 +16,11 @@ use fleet_core::{
     unit::{Requirements, UnitFile, UnitHash, UnitName},
 };
 
-use super::{Api, ApiError, Shared, aged, machines::Paging, only, page::page, status::Index};
+use super::{Api, ApiError, Shared, TRIES, aged, machines::Paging, only, page::page, status::Index};
 use crate::registry::{Cluster, Guard, Revision, Store, Transaction, Write};
 
 /// Largest unit file taken, in bytes.
 const MAX_FILE: usize = 64 << 10;
-/// How often a write is tried when others write the same unit at the same time.
-const TRIES: usize = 8;
 
 /// `GET /units`
 pub(super) async fn collection<S: Store>(
@@ -100,15 +98,22 @@ struct Present {
     record: Option<(UnitRecord, bool)>,
     ordinary: Revision,
     global: Revision,
+    /// Whether the contents asked about are stored.
+    has_file: bool,
     /// The revision that it was read at.
     revision: Revision,
 }
 
-async fn present<S: Store>(api: &Api<S>, name: &UnitName) -> Result<Present, ApiError> {
-    let keys = [Key::Unit(name.clone()), Key::Global(name.clone())].map(|key| api.keys.format(&key));
+async fn present<S: Store>(api: &Api<S>, name: &UnitName, file: Option<UnitHash>) -> Result<Present, ApiError> {
+    let keys = [Key::Unit(name.clone()), Key::Global(name.clone())].into_iter().chain(file.map(Key::File));
+    let keys: Vec<String> = keys.map(|key| api.keys.format(&key)).collect();
     let page = api.store.get(&keys).await?;
-    let mut present = Present { record: None, ordinary: 0, global: 0, revision: page.revision };
+    let mut present = Present { record: None, ordinary: 0, global: 0, has_file: false, revision: page.revision };
     for stored in page.entries {
+        if keys.get(2) == Some(&stored.key) {
+            present.has_file = true;
+            continue;
+        }
         let is_global = stored.key == keys[1];
         *(if is_global { &mut present.global } else { &mut present.ordinary }) = stored.mod_revision;
         // One that cannot be read counts as absent, and is overwritten or deleted like any other.
@@ -177,9 +182,10 @@ async fn put<S: Store>(api: &Api<S>, name: &str, headers: &HeaderMap, body: &[u8
         Requirements::read(&file, &name).map_err(|error| ApiError::bad_request(&error.to_string()))?;
     let new = (!options.is_empty()).then(|| New { hash: UnitHash::of(&text), file, global: requirements.global });
     for _ in 0..TRIES {
-        let present = present(api, &name).await?;
+        let present = present(api, &name, new.as_ref().map(|new| new.hash)).await?;
         let (record, global, status) = next(&name, &present, new.as_ref(), desired)?;
-        if present.record.as_ref().is_some_and(|(now, is_global)| *now == record && *is_global == global) {
+        let same = present.record.as_ref().is_some_and(|(now, is_global)| *now == record && *is_global == global);
+        if same && (new.is_none() || present.has_file) {
             return Ok(StatusCode::NO_CONTENT);
         }
         let contents = new.as_ref().map(|new| &new.file);
@@ -230,7 +236,7 @@ fn next(
 async fn delete<S: Store>(api: &Api<S>, name: &str) -> Result<StatusCode, ApiError> {
     let name = UnitName::new(name).map_err(|_| missing())?;
     for _ in 0..TRIES {
-        let present = present(api, &name).await?;
+        let present = present(api, &name, None).await?;
         if (present.ordinary, present.global) == (0, 0) {
             return Err(missing());
         }
@@ -250,7 +256,7 @@ pub(super) async fn restart<S: Store>(
     only(&method, &[Method::POST], "POST")?;
     let name = UnitName::new(&name).map_err(|_| missing())?;
     for _ in 0..TRIES {
-        let present = present(&api, &name).await?;
+        let present = present(&api, &name, None).await?;
         let Some((record, global)) = &present.record else { return Err(missing()) };
         if record.desired != Desired::Launched {
             return Err(ApiError::conflict(&format!("unit is {}, only launched units restart", record.desired)));
@@ -295,11 +301,12 @@ mod tests {
     fn requests_become_records_as_clients_expect() {
         let name = UnitName::new("a.service").unwrap();
         let (old, other) = (new("[Unit]\nDescription=old\n"), new("[Unit]\nDescription=new\n"));
-        let absent = Present { record: None, ordinary: 0, global: 0, revision: 42 };
+        let absent = Present { record: None, ordinary: 0, global: 0, has_file: false, revision: 42 };
         let there = |desired| Present {
             record: Some((UnitRecord { hash: old.hash, desired, generation: 7 }, false)),
             ordinary: 40,
             global: 0,
+            has_file: true,
             revision: 42,
         };
         let outcome = |present: &Present, new: Option<&New>, desired| {

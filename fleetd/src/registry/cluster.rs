@@ -6,7 +6,7 @@ use fleet_core::{
     model::{DecodeError, Key, MachineId, MachineRecord, MetadataEdits, Record, StateRecord, UnitRecord},
     unit::UnitName,
 };
-use imbl::OrdMap;
+use imbl::{OrdMap, OrdSet};
 use tokio::time::Instant;
 
 use super::{Revision, Stored};
@@ -51,6 +51,9 @@ pub struct Cluster {
     pub metadata: OrdMap<MachineId, Versioned<MetadataEdits>>,
     /// `state/`
     pub states: OrdMap<(MachineId, UnitName), Versioned<StateRecord>>,
+    /// Keys whose values cannot be read, say because a newer fleet wrote them. What is known of them is what was read
+    /// last, if anything; nothing is to be done about them.
+    pub unreadable: OrdSet<Key>,
     /// The newest revision that is in here.
     pub revision: Revision,
     /// Whether every range has been read to its end. Before that, nobody may decide anything.
@@ -63,7 +66,7 @@ impl Cluster {
     /// Takes a key's new value.
     ///
     /// # Errors
-    /// The value cannot be read. It then counts as absent and touches nothing else.
+    /// The value cannot be read. What was known of the key stays.
     pub fn put(&mut self, key: &Key, stored: &Stored) -> Result<(), DecodeError> {
         let revision = stored.mod_revision;
         let outcome = match key.clone() {
@@ -78,11 +81,16 @@ impl Cluster {
             Key::File(_) => Ok(()),
         };
         self.revision = self.revision.max(revision);
-        outcome.inspect_err(|_| self.remove(key))
+        match &outcome {
+            Ok(()) => self.unreadable.remove(key),
+            Err(_) => self.unreadable.insert(key.clone()),
+        };
+        outcome
     }
 
     /// Forgets a key.
     pub fn remove(&mut self, key: &Key) {
+        self.unreadable.remove(key);
         match key.clone() {
             Key::Unit(name) => drop(self.units.remove(&name)),
             Key::Global(name) => drop(self.globals.remove(&name)),
@@ -102,7 +110,8 @@ impl Cluster {
         let machines = self.machines.keys().cloned().map(Key::Machine);
         let metadata = self.metadata.keys().cloned().map(Key::Metadata);
         let states = self.states.keys().cloned().map(|(machine, name)| Key::State(machine, name));
-        units.chain(globals).chain(scheduled).chain(machines).chain(metadata).chain(states)
+        let known = units.chain(globals).chain(scheduled).chain(machines).chain(metadata).chain(states);
+        known.chain(self.unreadable.iter().cloned())
     }
 }
 

@@ -10,6 +10,8 @@ use etcd_client::{
     LeaseKeepAliveStream, LeaseKeeper, PutOptions, TlsOptions, Txn, TxnOp, TxnOpResponse, WatchOptions, WatchStream,
 };
 
+use tokio::{sync::OnceCell, time::timeout};
+
 use super::{
     Guard, KeepAlive, Leadership, LeaseId, MAX_OPERATIONS, Page, Range, Revision, Store, StoreError, Stored,
     Transaction, Watch, WatchEvent, Write,
@@ -18,6 +20,9 @@ use super::{
 /// Largest answer accepted, in bytes. Catching up a watch can bring 11 MB in one message; the default of 4 MiB
 /// would end the stream for good.
 const MAX_MESSAGE: usize = 64 << 20;
+
+/// The gRPC code for a server that cannot be reached.
+const UNAVAILABLE: i32 = 14;
 
 /// How often, and for how long, the connection itself is probed.
 const PING: Duration = Duration::from_secs(3);
@@ -37,56 +42,63 @@ pub struct Endpoints {
     pub request_timeout: Duration,
 }
 
-/// Handle to etcd. Holds two connections: a large list on one cannot hold up a keepalive on the other.
+/// Handle to etcd. Cheap to clone.
 #[derive(Clone)]
 pub struct Etcd {
+    endpoints: Arc<Endpoints>,
+    clients: Arc<OnceCell<Clients>>,
+}
+
+/// Two connections: a large list on one cannot hold up a keepalive on the other.
+struct Clients {
     requests: Client,
     leases: Client,
-    endpoints: Arc<Endpoints>,
 }
 
 impl Etcd {
-    /// Prepares the connections. Without a user this succeeds though etcd may be down.
-    ///
-    /// # Errors
-    /// URLs or certificates that cannot be used; with a user, also when etcd does not let it in.
-    pub async fn connect(endpoints: Endpoints) -> Result<Self, StoreError> {
-        let options = connect_options(&endpoints);
-        let connect = |options| Client::connect(&endpoints.urls, Some(options));
-        let requests = connect(options.clone().with_timeout(endpoints.request_timeout)).await;
-        // No timeout for requests here: `campaign` is one that waits, for months if need be.
-        let leases = connect(options).await;
-        let what = "connect";
-        Ok(Self {
-            requests: requests.map_err(|error| classify(what, error))?,
-            leases: leases.map_err(|error| classify(what, error))?,
-            endpoints: Arc::new(endpoints),
-        })
+    /// A handle that connects when it is first used, and tries again each time it is while that fails.
+    #[must_use]
+    pub fn new(endpoints: Endpoints) -> Self {
+        Self { endpoints: Arc::new(endpoints), clients: Arc::default() }
     }
 
-    /// Runs an idempotent request, again at once while members refuse the connection: the balancer goes on
-    /// picking dead members as long as they are down.
+    async fn clients(&self) -> Result<&Clients, StoreError> {
+        let connect = || async {
+            let options = connect_options(&self.endpoints);
+            let connect = |options| Client::connect(&self.endpoints.urls, Some(options));
+            let requests = connect(options.clone().with_timeout(self.endpoints.request_timeout)).await?;
+            // No timeout for requests here: `campaign` is one that waits, for months if need be.
+            let leases = connect(options).await?;
+            Ok(Clients { requests, leases })
+        };
+        self.clients.get_or_try_init(connect).await.map_err(|error| classify("connect", error))
+    }
+
+    /// Runs an idempotent or guarded request, again at once while a member cannot be reached: the balancer goes on
+    /// picking dead members as long as they are down. One that took its time is not repeated.
     async fn request<T, F, O>(&self, what: &'static str, mut attempt: F) -> Result<T, StoreError>
     where
         F: FnMut(Client) -> O,
         O: Future<Output = Result<T, Error>>,
     {
+        let clients = self.clients().await?;
         let mut tries = self.endpoints.urls.len();
         loop {
-            match attempt(self.requests.clone()).await.map_err(|error| classify(what, error)) {
-                Err(StoreError::Unavailable(_)) if tries > 0 => tries -= 1,
-                result => return result,
+            match attempt(clients.requests.clone()).await {
+                Err(Error::GRpcStatus(status)) if status.code() as i32 == UNAVAILABLE && tries > 0 => tries -= 1,
+                result => return result.map_err(|error| classify(what, error)),
             }
         }
     }
 
-    /// Bounds a request on the lease connection, which has no timeout of its own.
-    async fn bounded<T>(
-        &self,
-        what: &'static str,
-        request: impl Future<Output = Result<T, Error>>,
-    ) -> Result<T, StoreError> {
-        match tokio::time::timeout(self.endpoints.request_timeout, request).await {
+    /// Runs a request on the lease connection, which has no timeout of its own.
+    async fn bounded<T, F, O>(&self, what: &'static str, request: F) -> Result<T, StoreError>
+    where
+        F: FnOnce(Client) -> O,
+        O: Future<Output = Result<T, Error>>,
+    {
+        let client = self.clients().await?.leases.clone();
+        match timeout(self.endpoints.request_timeout, request(client)).await {
             Ok(result) => result.map_err(|error| classify(what, error)),
             Err(elapsed) => Err(StoreError::Unavailable(Box::new(elapsed))),
         }
@@ -124,7 +136,7 @@ fn classify(what: &'static str, error: Error) -> StoreError {
         Error::GRpcStatus(status) => match status.code() as i32 {
             11 => StoreError::Compacted,
             5 => StoreError::LeaseGone,
-            1 | 2 | 4 | 10 | 13 | 14 => StoreError::Unavailable(Box::new(error)),
+            1 | 2 | 4 | 10 | 13 | UNAVAILABLE => StoreError::Unavailable(Box::new(error)),
             _ => StoreError::Refused { what, source: Box::new(error) },
         },
         Error::LeaseKeepAliveError(_) => StoreError::LeaseGone,
@@ -236,27 +248,27 @@ impl Store for Etcd {
     }
 
     async fn grant(&self, ttl: Duration) -> Result<LeaseId, StoreError> {
-        let mut client = self.leases.clone();
-        let answer = self.bounded("grant a lease", client.lease_grant(ttl.as_secs() as i64, None)).await?;
+        let ttl = ttl.as_secs() as i64;
+        let answer =
+            self.bounded("grant a lease", |mut client| async move { client.lease_grant(ttl, None).await }).await?;
         Ok(LeaseId(answer.id()))
     }
 
     async fn keep_alive(&self, lease: LeaseId) -> Result<EtcdKeepAlive, StoreError> {
-        let mut client = self.leases.clone();
-        let (keeper, stream) = self.bounded("keep a lease alive", client.lease_keep_alive(lease.0)).await?;
+        let opened = |mut client: Client| async move { client.lease_keep_alive(lease.0).await };
+        let (keeper, stream) = self.bounded("keep a lease alive", opened).await?;
         Ok(EtcdKeepAlive { keeper, stream })
     }
 
     async fn revoke(&self, lease: LeaseId) -> Result<(), StoreError> {
-        let mut client = self.leases.clone();
-        match self.bounded("revoke a lease", client.lease_revoke(lease.0)).await {
+        match self.bounded("revoke a lease", |mut client| async move { client.lease_revoke(lease.0).await }).await {
             Ok(_) | Err(StoreError::LeaseGone) => Ok(()),
             Err(error) => Err(error),
         }
     }
 
     async fn campaign(&self, election: &str, name: &str, lease: LeaseId) -> Result<Leadership, StoreError> {
-        let mut client = self.leases.clone();
+        let mut client = self.clients().await?.leases.clone();
         let answer = client.campaign(election, name, lease.0).await.map_err(|error| classify("campaign", error))?;
         let leader = answer.leader().ok_or_else(closed)?;
         Ok(Leadership { key: String::from_utf8_lossy(leader.key()).into_owned(), revision: leader.rev() })

@@ -44,8 +44,9 @@ impl<S: Store> Follower<'_, S> {
     async fn run(&self, listed: &tokio::sync::Semaphore) {
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
         let mut position: Option<Revision> = None;
+        let mut first = Some(listed);
         loop {
-            let error = match self.advance(&mut position, &mut backoff, listed).await {
+            let error = match self.advance(&mut position, &mut backoff, &mut first).await {
                 Err(StoreError::Compacted) => {
                     info!(range = self.range.0, "revision compacted, listing again");
                     position = None;
@@ -69,13 +70,15 @@ impl<S: Store> Follower<'_, S> {
         &self,
         position: &mut Option<Revision>,
         backoff: &mut Backoff,
-        listed: &tokio::sync::Semaphore,
+        first: &mut Option<&tokio::sync::Semaphore>,
     ) -> Result<std::convert::Infallible, StoreError> {
         let mut revision = match *position {
             Some(revision) => revision,
             None => {
                 let revision = self.list().await?;
-                listed.add_permits(1);
+                if let Some(listed) = first.take() {
+                    listed.add_permits(1);
+                }
                 revision
             }
         };
@@ -88,8 +91,7 @@ impl<S: Store> Follower<'_, S> {
                 WatchEvent::Changed { revision: seen, changes } => {
                     backoff.reset();
                     self.fresh();
-                    // A large transaction may come in several messages of one revision. All but the last then
-                    // repeat after a broken stream, which changes nothing.
+                    // All of a revision comes in one message, as long as fragments are not asked for.
                     revision = revision.max(seen);
                     *position = Some(revision);
                     if !changes.is_empty() {
@@ -151,7 +153,7 @@ impl<S: Store> Follower<'_, S> {
             return debug!(key = stored.key, "key is not of this schema, ignored");
         };
         if let Err(error) = cluster.put(&key, stored) {
-            warn!(key = stored.key, error = %crate::chain(&error), "value cannot be read, it counts as absent");
+            warn!(key = stored.key, error = %crate::chain(&error), "value cannot be read, what was known stays");
         }
     }
 

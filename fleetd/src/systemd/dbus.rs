@@ -14,6 +14,7 @@ use fleet_core::{
 use futures_util::StreamExt;
 use tokio::sync::Mutex;
 use tracing::{info, warn};
+use zbus::proxy::CacheProperties;
 use zbus::{Connection, MatchRule, MessageStream, connection, fdo::DBusProxy, message::Type, wire::OwnedObjectPath};
 
 use super::{Dirty, Systemd, SystemdError, Verb};
@@ -96,12 +97,12 @@ impl Dbus {
         let connection = manager.inner().connection().clone();
         let job = async {
             let path = manager.get_unit_by_pid(std::process::id()).await?;
-            let unit = UnitProxy::builder(&connection).path(path).build().await?;
+            let unit = UnitProxy::builder(&connection).path(path).cache_properties(CacheProperties::No).build().await?;
             let (number, path) = unit.job().await?;
             if number == 0 {
                 return Ok(None);
             }
-            let job = JobProxy::builder(&connection).path(path).build().await?;
+            let job = JobProxy::builder(&connection).path(path).cache_properties(CacheProperties::No).build().await?;
             job.job_type().await.map(Some)
         };
         job.await.map_err(|source| classify("tell the job of fleetd", source))
@@ -122,7 +123,7 @@ impl Dbus {
         };
         drop(calls);
         ManagerProxy::builder(&connection)
-            .cache_properties(zbus::proxy::CacheProperties::No)
+            .cache_properties(CacheProperties::No)
             .build()
             .await
             .map_err(SystemdError::Unavailable)
@@ -209,11 +210,7 @@ impl Systemd for Dbus {
         let connection = manager.inner().connection().clone();
         let asked = async {
             let path = manager.load_unit(unit.as_str()).await?;
-            let unit = UnitProxy::builder(&connection)
-                .path(path)
-                .cache_properties(zbus::proxy::CacheProperties::No)
-                .build()
-                .await?;
+            let unit = UnitProxy::builder(&connection).path(path).cache_properties(CacheProperties::No).build().await?;
             unit.need_daemon_reload().await
         };
         asked.await.map_err(|source| classify(format!("load {unit}"), source))
