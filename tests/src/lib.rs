@@ -4,6 +4,7 @@
 
 mod cluster;
 mod etcd;
+pub mod http;
 
 pub use cluster::{Cluster, DEADLINE, Row, Run};
 pub use etcd::EtcdProcess;
