@@ -34,8 +34,8 @@
 //!
 //! # Rules
 //!
-//! * **Choice**: the least loaded machine that fits; load is the number of units scheduled to it. Ties are broken by a
-//!   fixed hash of unit and machine.
+//! * **Choice**: the least loaded machine that fits; load is the number of units scheduled to it. Of equally
+//!   loaded ones it is the one with the least ID.
 //! * **Staying**: a unit stays where it fits. It leaves when its machine is gone, its `MachineID` or metadata do not
 //!   hold any more, a target of its `MachineOf` has left, a unit there replaces it, or it is in conflict with another.
 //!   Of two units in conflict on one machine the one that *changed* leaves (new requirements, or placed there by the
@@ -61,8 +61,8 @@ mod machines;
 mod pending;
 mod plan;
 mod planner;
+mod ranking;
 mod reason;
-mod ring;
 mod search;
 mod units;
 

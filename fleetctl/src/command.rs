@@ -87,7 +87,6 @@ pub enum Command {
     Stop(stop::Stop),
     Submit(submit::Submit),
     Unload(unload::Unload),
-    #[command(hide = true)]
     Verify(verify::Verify),
     Version(version::Version),
     Why(why::Why),

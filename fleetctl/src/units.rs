@@ -12,7 +12,7 @@ use fleet_core::{
 
 use crate::{
     error::{Failure, os_message},
-    golog,
+    golog, output,
 };
 
 /// Suffixes that an argument may have. To any other, `.service` is appended.
@@ -133,8 +133,10 @@ pub fn has_suffix(text: &str) -> bool {
 pub fn check_requirements(file: &UnitFile, name: &UnitName) -> Result<bool, Failure> {
     let (requirements, warnings) = Requirements::read(file, name).map_err(|error| creating(&error.to_string()))?;
     for warning in warnings {
-        let line = if warning.line > 0 { format!(" (line {})", warning.line) } else { String::new() };
-        golog::log("WARN", "fleetctl.go:674", &format!("Unit {name}: {}{line}", warning.message));
+        golog::log("WARN", "fleetctl.go:674", &format!("Unit {name}: {}", warning.message));
+        if let Some(hint) = warning.hint {
+            output::note(&format!("hint: {name}:{}: {hint}", warning.line));
+        }
     }
     Ok(requirements.global)
 }

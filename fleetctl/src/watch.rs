@@ -9,8 +9,9 @@ mod feed;
 mod progress;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, VecDeque},
     io::{IsTerminal, stderr},
+    iter::repeat_n,
     time::Duration,
 };
 
@@ -75,13 +76,14 @@ pub async fn wait_for(
     patience: Patience,
 ) -> Result<(), Failure> {
     if !patience.waits() {
-        return names.iter().try_for_each(|name| output::result(&format!("Triggered unit {name} {verb}")));
+        let lines = names.iter().flat_map(|name| repeat_n(name, times("start", verb)));
+        return lines.into_iter().try_for_each(|name| output::result(&format!("Triggered unit {name} {verb}")));
     }
     if names.is_empty() {
         return Ok(());
     }
     let mut feed = Feed::open(&context.client, names);
-    let mut waiter = Waiter::new(context, names, goal, patience.deadline());
+    let mut waiter = Waiter::new(context, names, goal, times("restart", verb), patience.deadline());
     while !waiter.pending.is_empty() {
         let wake = waiter.wakes_at();
         tokio::select! {
@@ -95,6 +97,12 @@ pub async fn wait_for(
     Ok(())
 }
 
+/// How often CoreOS fleet says a line: `start --no-block` and a `restart` that waits say it twice, and somebody may
+/// count.
+fn times(twice: &str, verb: &str) -> usize {
+    if verb == twice { 2 } else { 1 }
+}
+
 /// The units still on their way.
 struct Waiter<'c> {
     context: &'c Context,
@@ -103,6 +111,10 @@ struct Waiter<'c> {
     pending: BTreeMap<String, Pending>,
     roster: Roster,
     spinner: Spinner,
+    /// How often a unit's line is said.
+    times: usize,
+    /// Units that are to be destroyed and have not been spoken of, in the order of the arguments.
+    unsaid: VecDeque<String>,
     explain_at: Instant,
     /// The last explanation of each unit.
     explained: HashMap<String, String>,
@@ -117,7 +129,7 @@ struct Pending {
 }
 
 impl<'c> Waiter<'c> {
-    fn new(context: &'c Context, names: &[String], goal: Goal, deadline: Option<Instant>) -> Self {
+    fn new(context: &'c Context, names: &[String], goal: Goal, times: usize, deadline: Option<Instant>) -> Self {
         Self {
             context,
             goal,
@@ -125,6 +137,8 @@ impl<'c> Waiter<'c> {
             pending: names.iter().map(|name| (name.clone(), Pending::default())).collect(),
             roster: Roster::default(),
             spinner: Spinner::new(names.len(), goal),
+            times,
+            unsaid: names.iter().cloned().collect(),
             explain_at: Instant::now() + EXPLAIN_AFTER,
             explained: HashMap::new(),
         }
@@ -190,15 +204,26 @@ impl<'c> Waiter<'c> {
             return Ok(());
         }
         unit.announced = true;
+        if self.goal == Goal::Destroyed {
+            return self.say_destroyed();
+        }
         let machine = unit.status.machine_id.clone();
         let line = match self.goal {
-            Goal::Destroyed => format!("Destroyed {name}"),
             Goal::Unloaded => format!("Unit {name} inactive"),
-            Goal::Launched | Goal::Loaded | Goal::Stopped => {
-                format!("Unit {name} {} on {}", self.goal.state(), self.legend(&machine).await)
-            }
+            _ => format!("Unit {name} {} on {}", self.goal.state(), self.legend(&machine).await),
         };
-        self.spinner.aside(|| output::result(&line))
+        self.spinner.aside(|| (0..self.times).try_for_each(|_| output::result(&line)))
+    }
+
+    /// Says which units are gone, in the order of the arguments: one waits for those before it.
+    fn say_destroyed(&mut self) -> Result<(), Failure> {
+        let pending = &self.pending;
+        let is_gone = |name: &&String| pending.get(*name).is_none_or(|unit| unit.announced);
+        while let Some(name) = self.unsaid.front().filter(is_gone) {
+            self.spinner.aside(|| output::result(&format!("Destroyed {name}")))?;
+            self.unsaid.pop_front();
+        }
+        Ok(())
     }
 
     /// Says on stderr what keeps units from getting a machine, unless that has been said before.

@@ -14,7 +14,7 @@ use std::{collections::BTreeSet, fs, path::Path, process::Command};
 use cluster::{Cluster, HELLO, files, fleetctl};
 
 /// Commands that no list names.
-const HIDDEN: [&str; 2] = ["man", "verify"];
+const HIDDEN: [&str; 1] = ["man"];
 
 fn run(words: &[&str]) -> String {
     let mut command = Command::new(env!("CARGO_BIN_EXE_fleetctl"));

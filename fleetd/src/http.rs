@@ -4,6 +4,7 @@
 //! the cluster; while etcd is out of reach from what was seen last, with its age in a `Fleet-Age` header (seconds).
 //! Writes go to etcd at once, and fail with 503 without it. Answers have CoreOS fleet's statuses and words.
 
+mod body;
 mod discovery;
 mod error;
 mod listen;

@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     Cause,
-    ring::{Ring, Seat, merge, point},
+    ranking::{Ranking, Seat, merge, rank},
     units::UnitKey,
 };
 use crate::{
@@ -20,9 +20,6 @@ use crate::{
 pub(super) struct MachineKey(u32);
 
 impl MachineKey {
-    /// The lowest key, for the bounds of ranges.
-    pub const FIRST: Self = Self(0);
-
     pub fn from_index(index: usize) -> Self {
         Self(u32::try_from(index).expect("a cluster has fewer than 2^32 machines"))
     }
@@ -46,7 +43,7 @@ pub(super) struct Machine {
     pub metadata: BTreeMap<String, String>,
     /// What is scheduled to it, by name: every look at a machine goes in the same order.
     pub units: BTreeMap<UnitName, UnitKey>,
-    point: u64,
+    rank: u128,
 }
 
 impl Machine {
@@ -62,9 +59,9 @@ pub(super) struct Machines {
     slots: Vec<Machine>,
     keys: BTreeMap<MachineId, MachineKey>,
     /// Those that are up.
-    up: Ring,
+    up: Ranking,
     /// Those that are up, by metadata key and value.
-    by_metadata: BTreeMap<String, BTreeMap<String, Ring>>,
+    by_metadata: BTreeMap<String, BTreeMap<String, Ranking>>,
 }
 
 /// The machines that are worth a closer look for a unit, in order of preference.
@@ -84,7 +81,7 @@ impl Machines {
         let key = MachineKey::from_index(self.slots.len());
         self.keys.insert(id.clone(), key);
         self.slots.push(Machine {
-            point: point(id.as_str()),
+            rank: rank(&id),
             id,
             status: Status::Gone,
             metadata: BTreeMap::new(),
@@ -134,17 +131,17 @@ impl Machines {
         self.seat(key);
     }
 
-    /// The machine as a candidate for a unit at the point `from`.
-    pub fn seat_of(&self, key: MachineKey, from: u64) -> Seat {
+    /// The machine as a candidate.
+    pub fn seat_of(&self, key: MachineKey) -> Seat {
         let machine = &self[key];
-        Seat { load: machine.load(), distance: machine.point.wrapping_sub(from), machine: key }
+        Seat { load: machine.load(), rank: machine.rank, machine: key }
     }
 
-    /// The machines that could take units with these requirements, all together, for a unit at the point `from`:
+    /// The machines that could take units with these requirements, all together:
     /// narrowed down by `MachineID`, else by the metadata key that leaves the fewest. The rest is for the caller.
-    pub fn candidates<'m>(&'m self, wanted: &[&'m Requirements], from: u64) -> Candidates<'m> {
+    pub fn candidates<'m>(&'m self, wanted: &[&'m Requirements]) -> Candidates<'m> {
         if let Some(id) = wanted.iter().find_map(|wanted| wanted.machine_id.as_ref()) {
-            let mut seats: Vec<Seat> = self.named(id).map(|key| self.seat_of(key, from)).collect();
+            let mut seats: Vec<Seat> = self.named(id).map(|key| self.seat_of(key)).collect();
             seats.sort_unstable();
             let others = Some(Cause::MachineId { wanted: id.clone() });
             return Candidates { count: seats.len(), seats: Box::new(seats.into_iter()), others };
@@ -152,19 +149,19 @@ impl Machines {
         let narrow = wanted
             .iter()
             .flat_map(|wanted| &wanted.metadata)
-            .min_by_key(|(key, values)| self.rings(key, values).map(Ring::len).sum::<usize>());
+            .min_by_key(|(key, values)| self.rankings(key, values).map(Ranking::len).sum::<usize>());
         match narrow {
             Some((key, values)) => Candidates {
-                seats: Box::new(merge(self.rings(key, values), from)),
-                count: self.rings(key, values).map(Ring::len).sum(),
+                seats: Box::new(merge(self.rankings(key, values))),
+                count: self.rankings(key, values).map(Ranking::len).sum(),
                 others: Some(Cause::Metadata { key: key.clone(), wanted: values.clone(), has: None }),
             },
-            None => Candidates { seats: Box::new(self.up.seats(from)), count: self.up.len(), others: None },
+            None => Candidates { seats: Box::new(self.up.seats()), count: self.up.len(), others: None },
         }
     }
 
     /// The machines that are up and have one of `values` under `key`.
-    fn rings<'m>(&'m self, key: &str, values: &'m BTreeSet<String>) -> impl Iterator<Item = &'m Ring> {
+    fn rankings<'m>(&'m self, key: &str, values: &'m BTreeSet<String>) -> impl Iterator<Item = &'m Ranking> {
         let by_value = self.by_metadata.get(key);
         values.iter().filter_map(move |value| by_value?.get(value))
     }
@@ -178,30 +175,32 @@ impl Machines {
     }
 
     fn seat(&mut self, key: MachineKey) {
+        let seat = self.seat_of(key);
         let machine = &self.slots[key.0 as usize];
         if machine.status != Status::Up {
             return;
         }
-        self.up.insert(machine.load(), machine.point, key);
+        self.up.insert(seat);
         for (name, value) in &machine.metadata {
             // Looked up first because `entry` would copy both strings at each change of the load.
-            let ring = match self.by_metadata.get_mut(name).and_then(|values| values.get_mut(value)) {
-                Some(ring) => ring,
+            let ranking = match self.by_metadata.get_mut(name).and_then(|values| values.get_mut(value)) {
+                Some(ranking) => ranking,
                 None => self.by_metadata.entry(name.clone()).or_default().entry(value.clone()).or_default(),
             };
-            ring.insert(machine.load(), machine.point, key);
+            ranking.insert(seat);
         }
     }
 
     fn unseat(&mut self, key: MachineKey) {
+        let seat = self.seat_of(key);
         let machine = &self.slots[key.0 as usize];
         if machine.status != Status::Up {
             return;
         }
-        self.up.remove(machine.load(), machine.point, key);
+        self.up.remove(seat);
         for (name, value) in &machine.metadata {
-            if let Some(ring) = self.by_metadata.get_mut(name).and_then(|values| values.get_mut(value)) {
-                ring.remove(machine.load(), machine.point, key);
+            if let Some(ranking) = self.by_metadata.get_mut(name).and_then(|values| values.get_mut(value)) {
+                ranking.remove(seat);
             }
         }
     }

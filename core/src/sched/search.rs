@@ -8,7 +8,7 @@ use super::{
     fit::Newcomers,
     machines::MachineKey,
     planner::Scope,
-    ring::Seat,
+    ranking::Seat,
     units::{Unit, UnitKey},
 };
 use crate::unit::Requirements;
@@ -100,8 +100,6 @@ impl Planner {
 struct Search<'p> {
     planner: &'p Planner,
     newcomers: &'p Newcomers<'p>,
-    /// Whose hash breaks the ties: the point of the one whose name sorts first.
-    from: u64,
     tally: Tally,
     global: bool,
     /// The part of the tally that is due to the requirements alone.
@@ -115,7 +113,6 @@ impl<'p> Search<'p> {
         Self {
             planner,
             newcomers,
-            from: newcomers.0.first().map_or(0, |lead| lead.unit.point),
             tally: Tally::default(),
             global: false,
             by_requirements: Tally::default(),
@@ -165,7 +162,7 @@ impl<'p> Search<'p> {
             return self.first(self.seats(known.open.clone()), evicting, Choice::LeastLoaded { of, units: 0 });
         }
         let wanted: Vec<_> = self.newcomers.0.iter().map(|one| one.party.1).collect();
-        let candidates = self.planner.machines.candidates(&wanted, self.from);
+        let candidates = self.planner.machines.candidates(&wanted);
         if let Some(lack) = candidates.others {
             let others = self.planner.machines.count() - candidates.count;
             self.tally.add(others, lack.clone());
@@ -228,7 +225,7 @@ impl<'p> Search<'p> {
     }
 
     fn seats(&self, machines: BTreeSet<MachineKey>) -> Vec<Seat> {
-        let seats = machines.into_iter().map(|on| self.planner.machines.seat_of(on, self.from));
+        let seats = machines.into_iter().map(|on| self.planner.machines.seat_of(on));
         let mut seats: Vec<Seat> = seats.collect();
         seats.sort_unstable();
         seats

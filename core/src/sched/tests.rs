@@ -116,7 +116,7 @@ fn least_loaded_machine_is_first_and_nothing_moves_for_balance() {
 }
 
 #[test]
-fn ties_are_broken_by_a_hash_that_never_changes() {
+fn of_equally_loaded_machines_the_one_with_the_least_id_is_chosen() {
     let places = |machines: &[u32]| {
         let mut cluster = Cluster::default();
         machines.iter().for_each(|&n| cluster.machine(n, ""));
@@ -129,7 +129,7 @@ fn ties_are_broken_by_a_hash_that_never_changes() {
             at
         })
     };
-    assert_eq!(places(&[1, 2, 3]), [2, 1, 2, 1]);
+    assert_eq!(places(&[1, 2, 3]), [1, 1, 1, 1]);
     assert_eq!(places(&[3, 1, 2]), places(&[1, 2, 3]));
 }
 

@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{conflicts::Party, machines::MachineKey, ring::point};
+use super::{conflicts::Party, machines::MachineKey};
 use crate::unit::{Requirements, UnitName};
 
 /// A unit's place in the table. Its order has no meaning: no decision may rest on it.
@@ -34,8 +34,6 @@ pub(super) enum Role {
 pub(super) struct Unit {
     pub name: UnitName,
     pub role: Role,
-    /// Where it stands on the ring of ties.
-    pub point: u64,
     /// The units of its `MachineOf`, itself left out.
     pub targets: Vec<UnitKey>,
     /// The units in whose `MachineOf` it is.
@@ -119,7 +117,6 @@ impl Units {
         let unit = Unit {
             name: name.clone(),
             role: Role::Absent,
-            point: point(name.as_str()),
             targets: Vec::new(),
             followers: BTreeSet::new(),
             at: Vec::new(),

@@ -64,8 +64,10 @@ pub enum RequirementsError {
 pub struct Warning {
     /// The line of the file, from 1; 0 when unknown.
     pub line: u32,
-    /// What is passed over, and the mend where one is known.
+    /// What is passed over.
     pub message: String,
+    /// The mend, where one is known.
+    pub hint: Option<String>,
 }
 
 /// The options by the names they may have; the first is today's.
@@ -107,16 +109,15 @@ impl Requirements {
     }
 
     fn take(&mut self, option: &UnitOption, name: &UnitName, warnings: &mut Vec<Warning>) {
-        let mut warn = |message: String| warnings.push(Warning { line: option.line, message });
+        let mut hinted =
+            |message: String, hint: Option<String>| warnings.push(Warning { line: option.line, message, hint });
         let Some(key) = KEYS.iter().find(|(names, _)| names.contains(&&*option.name)).map(|(_, key)| *key) else {
             let hint = suggest(&option.name, KEYS.iter().flat_map(|(names, _)| names.iter().copied()))
-                .map(|known| format!(", did you mean \"{known}\"?"));
-            return warn(format!(
-                "unrecognized requirement in [{SECTION}] section: {:?}{}",
-                option.name,
-                hint.unwrap_or_default()
-            ));
+                .map(|known| format!("did you mean \"{known}\"?"));
+            let message = format!("unrecognized requirement in [{SECTION}] section: {:?}", option.name);
+            return hinted(message, hint);
         };
+        let mut warn = |message: String| hinted(message, None);
         let value = option.unfolded();
         let words: Vec<String> = words(&value).iter().map(|word| specifier::expand(word, name)).collect();
         if words.is_empty() {
@@ -280,14 +281,12 @@ mod tests {
         let (_, warnings) =
             read("a.service", "Bogus=1\nMachineMetdata=a=b\nMachineMetadata=a=b=c\nConflicts=[").unwrap();
         let said: Vec<_> = warnings.iter().map(|warning| (warning.line, &*warning.message)).collect();
+        assert_eq!(warnings[1].hint.as_deref(), Some("did you mean \"MachineMetadata\"?"));
         assert_eq!(
             said,
             [
                 (4, "unrecognized requirement in [X-Fleet] section: \"Bogus\""),
-                (
-                    5,
-                    "unrecognized requirement in [X-Fleet] section: \"MachineMetdata\", did you mean \"MachineMetadata\"?"
-                ),
+                (5, "unrecognized requirement in [X-Fleet] section: \"MachineMetdata\""),
                 (6, "MachineMetadata \"a=b=c\" is ignored: write \"key=value\""),
                 (7, "Conflicts is ignored: malformed pattern `[`"),
             ]

@@ -6,7 +6,9 @@ use crate::{error::USAGE, output};
 
 /// DEPRECATED - No longer works
 #[derive(Args, Debug)]
+#[command(after_help = "EXAMPLES:\n    fleetctl cat hello.service      # what the cluster has")]
 pub struct Verify {
+    /// Units, which are ignored
     #[arg(value_name = "UNIT")]
     _units: Vec<String>,
 }

@@ -16,7 +16,7 @@ use fleet_core::model::{
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Api, ApiError, Shared, TRIES, aged, page::page};
+use super::{Api, ApiError, Shared, TRIES, aged, body, page::page};
 use crate::registry::{Guard, Store, Transaction, Write};
 
 #[derive(Deserialize)]
@@ -97,7 +97,7 @@ async fn edit<S: Store>(api: &Api<S>, body: &[u8]) -> Result<(), ApiError> {
 
 /// Reads a patch; every operation is checked before any is done.
 fn parse(body: &[u8]) -> Result<Vec<Operation>, ApiError> {
-    let operations: Value = serde_json::from_slice(body).map_err(|error| ApiError::bad_request(&error.to_string()))?;
+    let operations: Value = body::decode(body).map_err(|error| ApiError::bad_request(&error))?;
     let Value::Array(operations) = operations else {
         return Err(ApiError::bad_request(&format!(
             "json: cannot unmarshal {} into Go value of type []api.machineMetadataOp",

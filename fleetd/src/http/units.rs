@@ -16,7 +16,7 @@ use fleet_core::{
     unit::{Requirements, UnitFile, UnitHash, UnitName},
 };
 
-use super::{Api, ApiError, Shared, TRIES, aged, machines::Paging, only, page::page, status::Index};
+use super::{Api, ApiError, Shared, TRIES, aged, body, machines::Paging, only, page::page, status::Index};
 use crate::registry::{Cluster, Guard, Revision, Store, Transaction, Write};
 
 /// Largest unit file taken, in bytes.
@@ -156,8 +156,8 @@ async fn write<S: Store>(
 
 async fn put<S: Store>(api: &Api<S>, name: &str, headers: &HeaderMap, body: &[u8]) -> Result<StatusCode, ApiError> {
     json_only(headers)?;
-    let unit: Unit = serde_json::from_slice(body)
-        .map_err(|error| ApiError::bad_request(&format!("unable to decode body: {error}")))?;
+    let unit: Unit =
+        body::decode(body).map_err(|error| ApiError::bad_request(&format!("unable to decode body: {error}")))?;
     if !unit.name.is_empty() && unit.name != name {
         return Err(ApiError::bad_request(&format!(
             "name in URL {name:?} differs from unit name in request body {:?}",
