@@ -101,7 +101,8 @@ impl Cluster {
     /// # Errors
     /// When it cannot be run at all.
     pub fn fleetctl_on(&self, host: &str, args: &[&str]) -> Result<Run> {
-        let script = ["sh", "-c", "cd /root && exec fleetctl \"$@\"", "fleetctl"];
+        // One that waits for ever is a failed test, not a test without end.
+        let script = ["sh", "-c", "cd /root && exec timeout 120 fleetctl \"$@\"", "fleetctl"];
         let output = self.host(host).exec(&[&script[..], args].concat())?;
         Ok(Run {
             code: output.status.code().context("fleetctl was killed")?,

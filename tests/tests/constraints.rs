@@ -67,7 +67,9 @@ fn conflicts_hold_both_ways_and_followers_follow() {
         ("side.service", &unit("MachineOf=db.service")),
     ]);
     cluster.ok(&["start", "side.service", "--no-block"]);
-    cluster.ok(&["start", "db.service", "quiet.service"]);
+    // In this order: quiet, had it come first, might have taken the one host that db can go to.
+    cluster.ok(&["start", "db.service"]);
+    cluster.ok(&["start", "quiet.service"]);
     cluster.active(&[("db.service", "h1"), ("side.service", "h1"), ("quiet.service", "h2")]);
     // The declaring unit was there first: now the other one has to keep away.
     cluster.ok(&["destroy", "db.service"]);
