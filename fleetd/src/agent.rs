@@ -39,7 +39,7 @@ use crate::{
     backoff::{Backoff, jitter},
     pace::Pacer,
     registry::{Cluster, Store, files::Files},
-    systemd::Systemd,
+    systemd::{Systemd, SystemdError},
 };
 
 /// Looks at systemd: a few at once, then one each interval. A start makes 13 signals; one look serves them all.
@@ -194,7 +194,9 @@ impl<S: Store, D: Systemd> Agent<S, D> {
             self.think().await;
         }
         self.look().await;
-        self.doubt_starts();
+        if !self.silent {
+            self.doubt_starts();
+        }
         for _ in 0..PASSES {
             // No answer means that nothing is known, not that nothing is there.
             if self.silent || !self.act().await {
@@ -253,7 +255,6 @@ impl<S: Store, D: Systemd> Agent<S, D> {
         }
         let units: Vec<UnitName> = dirty.keys().cloned().collect();
         if !self.refresh(&units).await {
-            // Not looked at is not forgotten.
             dirty.iter().for_each(|(unit, result)| self.systemd.dirty().mark(unit.as_str(), result.as_deref()));
             return;
         }
@@ -266,9 +267,14 @@ impl<S: Store, D: Systemd> Agent<S, D> {
 
     /// Reads the state of units from systemd. Returns whether it answered.
     async fn refresh(&mut self, units: &[UnitName]) -> bool {
-        let mut listed = match self.systemd.list(units).await {
+        if units.is_empty() {
+            return !self.silent;
+        }
+        let mut listed = match self.list(units).await {
             Ok(listed) => listed,
             Err(error) => {
+                // Not looked at is not forgotten.
+                units.iter().for_each(|unit| self.systemd.dirty().mark(unit.as_str(), None));
                 if !std::mem::replace(&mut self.silent, true) {
                     warn!(error = %crate::chain(&error), "cannot look at units, trying again");
                 }
@@ -292,6 +298,25 @@ impl<S: Store, D: Systemd> Agent<S, D> {
             self.runtime.insert(unit.clone(), runtime);
         }
         true
+    }
+
+    /// Lists units; when systemd refuses the list, one by one, so that no name spoils it for the others.
+    async fn list(&self, units: &[UnitName]) -> Result<BTreeMap<UnitName, Runtime>, SystemdError> {
+        match self.systemd.list(units).await {
+            Err(SystemdError::Refused { .. }) => {}
+            listed => return listed,
+        }
+        let mut listed = BTreeMap::new();
+        for unit in units {
+            match self.systemd.list(std::slice::from_ref(unit)).await {
+                Ok(one) => listed.extend(one),
+                Err(error @ SystemdError::Refused { .. }) => {
+                    warn!(%unit, error = %crate::chain(&error), "systemd does not tell of this unit");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(listed)
     }
 
     /// A job of a unit has ended, in systemd's words as `result`.

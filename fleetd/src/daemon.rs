@@ -11,7 +11,7 @@
 //! fleet`, a shutdown of the host, and Ctrl-C mean. SIGHUP is like keeping, but the next fleetd is this one with
 //! its configuration read again; its sockets stay open all the while.
 
-use std::{collections::BTreeMap, fs, path::Path, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fs, io::Write, path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use fleet_core::model::{Keys, MachineId, MachineRecord, StateRecord};
@@ -25,7 +25,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, error, info, warn};
 
 use crate::{
-    agent::{Agent, publish},
+    agent::{Agent, Disk, publish},
     config::{Config, Listen},
     engine::Engine,
     http::{self, Api, Listeners},
@@ -62,11 +62,18 @@ pub async fn run(mut config: Config, reload: impl Fn() -> anyhow::Result<Config>
         if end != End::Reload {
             return Ok(());
         }
-        match reload() {
+        match reload().and_then(|new| check(&new).map(|()| new)) {
             Ok(new) => config = new,
             Err(error) => error!("configuration not taken, the old one stays: {error:#}"),
         }
     }
+}
+
+/// Tries what could fail with a new configuration, before the old one is given up.
+fn check(config: &Config) -> anyhow::Result<()> {
+    endpoints(config)?;
+    Disk::open(&config.units_directory)?;
+    Ok(())
 }
 
 /// Is a member of the cluster until a signal ends that.
@@ -138,11 +145,15 @@ async fn member(
         token_limit: config.token_limit,
         refusal: refused,
         metrics: metrics.clone(),
+        ending: shutdown.clone(),
     };
+    let watched = api.view.clone();
 
-    // Ends before the host leaves, or it would join again.
-    let (joining, joined) = (Arc::clone(&membership), shutdown.clone());
-    tasks.spawn(async move { joined.run_until_cancelled_owned(joining.run()).await.unwrap_or_default() });
+    // A host that leaves is a member until its last unit is down, or they would be started elsewhere before; then this
+    // ends first, or it would join again.
+    let staying = CancellationToken::new();
+    let (joining, stays) = (Arc::clone(&membership), staying.clone());
+    let joined = tokio::spawn(async move { stays.run_until_cancelled_owned(joining.run()).await.unwrap_or_default() });
     let own = own_ranges(&keys, id);
     let (mirrored, mirrored_keys, mut member) = (store.clone(), keys.clone(), registered.clone());
     tasks.spawn(until_last(boxed(async move {
@@ -178,10 +189,15 @@ async fn member(
         NotifyState::Stopping
     }]);
     shutdown.cancel();
+    watched.close();
     let mut agent = agent.await.context("the agent broke")?;
     if end == End::Leave {
         notify(&[NotifyState::Status("leaving: stopping units")]);
         agent.leave().await;
+    }
+    staying.cancel();
+    joined.await.context("membership broke")?;
+    if end == End::Leave {
         match tokio::time::timeout(FAREWELL, membership.leave()).await {
             Ok(Ok(())) => info!("left the cluster"),
             _ => warn!("etcd does not answer: this machine's entry goes when its lease ends"),
@@ -296,7 +312,10 @@ impl Signals {
             tokio::select! {
                 _ = self.interrupt.recv() => return End::Leave,
                 _ = self.hangup.recv() => return End::Reload,
-                _ = self.user.recv() => println!("{}", describe()),
+                _ = self.user.recv() => {
+                    // Nobody may be reading; that ends nothing.
+                    let _ = writeln!(std::io::stdout(), "{}", describe());
+                }
                 _ = self.terminate.recv() => {
                     // Systemd sends the same signal for a stop and for a restart; only it knows which.
                     return match dbus.own_job().await {

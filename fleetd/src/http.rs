@@ -52,6 +52,8 @@ pub struct Api<S> {
     pub refusal: tokio::sync::watch::Receiver<Refusal>,
     /// Counters.
     pub metrics: Metrics,
+    /// Ends the answers that have no end of their own.
+    pub ending: CancellationToken,
 }
 
 /// How an answer says that its contents are old.
@@ -95,7 +97,7 @@ pub async fn serve(router: Router, listeners: Arc<Listeners>, shutdown: Cancella
     }
     tasks.close();
     shutdown.cancelled().await;
-    // Watches have no end of their own.
+    // A slow client ends nothing.
     let _ = tokio::time::timeout(GRACE, tasks.wait()).await;
 }
 

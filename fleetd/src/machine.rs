@@ -146,7 +146,7 @@ impl<S: Store> Membership<S> {
             self.store.revoke(lease).await?;
             return Err(JoinError::Raced);
         };
-        remember(&self.lease_file, lease);
+        remember(&self.lease_file, lease, self.ttl);
         if let Some(old) = old_lease {
             // With it go the states of before; the entry itself lives with the new lease now.
             self.store.revoke(old).await?;
@@ -162,7 +162,7 @@ impl<S: Store> Membership<S> {
         record: &MachineRecord,
     ) -> Result<Option<Registration>, StoreError> {
         let Some(stored) = current else { return Ok(None) };
-        let kept = recall(&self.lease_file);
+        let kept = recall(&self.lease_file, self.ttl);
         let Some(lease) = kept.filter(|kept| Some(*kept) == stored.lease) else { return Ok(None) };
         match self.store.keep_alive(lease).await {
             Ok(_) => {}
@@ -187,14 +187,19 @@ fn is_same_host(theirs: &MachineRecord, ours: &MachineRecord) -> bool {
     theirs.hostname == ours.hostname && (theirs.boot_id == ours.boot_id || theirs.address == ours.address)
 }
 
-fn remember(path: &Path, lease: LeaseId) {
-    if let Err(error) = fs::write(path, lease.0.to_string()) {
+/// Writes a lease's ID and TTL down.
+fn remember(path: &Path, lease: LeaseId, ttl: Duration) {
+    if let Err(error) = fs::write(path, format!("{} {}", lease.0, ttl.as_secs())) {
         warn!(path = %path.display(), %error, "lease not remembered: a restart will register anew");
     }
 }
 
-fn recall(path: &Path) -> Option<LeaseId> {
-    fs::read_to_string(path).ok()?.trim().parse().ok().map(LeaseId)
+/// The lease that was written down, if it lives as long as is wanted now: one that was granted for a shorter time
+/// would run out between two keepalives.
+fn recall(path: &Path, ttl: Duration) -> Option<LeaseId> {
+    let text = fs::read_to_string(path).ok()?;
+    let (lease, granted) = text.trim().split_once(' ')?;
+    (granted.parse() == Ok(ttl.as_secs())).then(|| lease.parse().ok().map(LeaseId))?
 }
 
 fn forget(path: &Path) {

@@ -144,6 +144,9 @@ fn bad_values_in_etcd_are_passed_over_and_stop_nobody() {
     cluster.write(&[("broken.service", "[Service]\nExecStart=/bin/sleep 10002\n")]);
     cluster.ok(&["start", "broken.service"]);
     cluster.active(&[("broken.service", "h1"), ("good.service", "h1")]);
+    // A template that is wanted everywhere runs nowhere, and is in nobody's way.
+    let template = r#"{"desiredState":"launched","options":[{"section":"Service","name":"ExecStart","value":"/bin/true"},{"section":"X-Fleet","name":"Global","value":"true"}]}"#;
+    assert_eq!(put(&cluster, "everywhere@.service", template).0, 201);
     // What a newer fleet wrote of a unit that runs leaves it as it is, and holds up no other.
     let before = cluster.invocations("good.service");
     let newer = "{\"v\":2,\"later\":true}";

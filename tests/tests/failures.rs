@@ -253,7 +253,21 @@ fn reload_reads_the_configuration_again_and_keeps_units_and_sockets() {
         Ok(h2.sh("journalctl -u fleet --no-pager")?.contains("option agent_ttl cannot be"))
     })
     .unwrap();
+    h2.sh("sed -i '/^agent_ttl=soon/d' /etc/fleet/fleet.conf; echo 'etcd_cafile=/nonexistent.pem' >> /etc/fleet/fleet.conf").unwrap();
+    h2.sh("systemctl reload fleet").unwrap();
+    eventually(DEADLINE, "this fault is told, too", || {
+        Ok(h2.sh("journalctl -u fleet --no-pager")?.contains("cannot read /nonexistent.pem"))
+    })
+    .unwrap();
     assert!(cluster.fleetctl_on("h2", &["list-machines"]).unwrap().stdout.contains(&place), "and it runs on");
+    assert_eq!(h2.sh(listening).unwrap(), socket);
+    // A longer time to live is a new lease: the old one would run out between two keepalives.
+    h2.sh("sed -i '/^etcd_cafile/d; s/^agent_ttl.*/agent_ttl=\"60s\"/' /etc/fleet/fleet.conf; systemctl reload fleet")
+        .unwrap();
+    let reloaded = std::time::Instant::now();
+    eventually(DEADLINE, "two old leases' time passes", || Ok(reloaded.elapsed() > Duration::from_secs(7))).unwrap();
+    assert_eq!(invocations(&cluster), before);
+    assert!(!h2.sh("journalctl -u fleet --no-pager").unwrap().contains("lease lost"));
     h2.sh("systemctl kill --kill-whom=main -s USR1 fleet").unwrap();
     eventually(DEADLINE, "its state is printed", || {
         Ok(h2.sh("journalctl -u fleet --no-pager -o cat")?.lines().any(|line| {
@@ -289,4 +303,25 @@ fn death_of_the_leading_host_costs_one_lease_and_not_two() {
     .unwrap();
     let took = killed.elapsed();
     assert!(took < ttl * 17 / 10, "{took:?}: the new leader waited for the dead host once more");
+}
+
+#[test]
+fn host_that_leaves_keeps_its_units_to_itself_until_they_are_down() {
+    let cluster = Cluster::with(Lab::builder().hosts(2).config("agent_ttl=\"3s\""));
+    cluster.write(&[("slow.service", "[Service]\nExecStart=/bin/sleep 10001\nExecStop=/bin/sleep 9\n")]);
+    cluster.ok(&["start", "slow.service"]);
+    let host = cluster.host(&cluster.host_of("slow.service").unwrap());
+    let other = cluster.host(if host.name() == "h1" { "h2" } else { "h1" });
+    host.sh("systemctl stop --no-block fleet").unwrap();
+    let is = |host: &fleet_lab::Host| host.sh("systemctl is-active slow.service || true").unwrap().trim().to_owned();
+    eventually(DEADLINE, "it is being stopped", || Ok(is(&host) == "deactivating")).unwrap();
+    // Three times the lease's time, looked at all the while.
+    eventually(DEADLINE, "it is down", || {
+        let elsewhere = is(&other);
+        let here = is(&host);
+        assert!(elsewhere != "active" || here != "deactivating", "two copies");
+        Ok(here == "inactive" || here == "failed")
+    })
+    .unwrap();
+    eventually(DEADLINE, "it runs on the other host", || Ok(is(&other) == "active")).unwrap();
 }

@@ -58,8 +58,10 @@ impl<S: Store> Wishes<S> {
         let scheduled: Vec<(&UnitName, Wanted)> =
             scheduled.filter_map(|((_, unit), value)| Some((unit, wanted(&value.record)?))).collect();
         let globals = cluster.globals.iter();
-        let globals: Vec<(&UnitName, Wanted)> =
-            globals.filter_map(|(unit, value)| Some((unit, wanted(&value.record)?))).collect();
+        let globals: Vec<(&UnitName, Wanted)> = globals
+            .filter(|(unit, _)| !unit.is_template())
+            .filter_map(|(unit, value)| Some((unit, wanted(&value.record)?)))
+            .collect();
         let mut here: BTreeMap<UnitName, Wanted> =
             scheduled.iter().map(|(unit, want)| ((*unit).clone(), *want)).collect();
         if globals.is_empty() {

@@ -59,8 +59,9 @@ pub(super) async fn lead<S: Store>(
                 changed = changes.changed() => if changed.is_err() { return Ok(()) },
                 () = async { match again { Some(at) => sleep_until(at).await, None => std::future::pending().await } } => break,
             }
-            // Most changes are states, which decide nothing.
-            if leader.is_concerned(&changes.borrow_and_update()) {
+            // Most changes are states, which decide nothing. After a stale picture any is welcome: a time to decide
+            // may have passed unused.
+            if !fresh || leader.is_concerned(&changes.borrow_and_update()) {
                 break;
             }
         }
@@ -107,7 +108,8 @@ impl<'e, S: Store> Leader<'e, S> {
             && seen.globals.ptr_eq(&current.globals)
             && seen.scheduled.ptr_eq(&current.scheduled)
             && seen.machines.ptr_eq(&current.machines)
-            && seen.metadata.ptr_eq(&current.metadata))
+            && seen.metadata.ptr_eq(&current.metadata)
+            && seen.unreadable == current.unreadable)
     }
 
     /// Feeds, plans and writes once. Returns when to do so again though nothing may have changed.
@@ -126,7 +128,7 @@ impl<'e, S: Store> Leader<'e, S> {
         self.end_grace(&current);
         let mut orders = Vec::new();
         for Decision { unit, from, to, reason } in self.planner.plan() {
-            if current.unreadable.contains(&Key::Unit(unit.clone())) {
+            if is_frozen(&unit, &current) {
                 self.planner.refused(&unit);
                 continue;
             }
@@ -182,6 +184,13 @@ impl<'e, S: Store> Leader<'e, S> {
         }
         if self.grace.is_some() {
             absent(current).for_each(|machine| self.planner.hold_machine(machine.clone()));
+        }
+        for key in &current.unreadable {
+            if let Key::Machine(id) = key
+                && !current.machines.contains_key(id)
+            {
+                self.planner.hold_machine(id.clone());
+            }
         }
     }
 
@@ -384,5 +393,13 @@ impl Changes {
 /// The machines that units are scheduled to and that are not there.
 fn absent(cluster: &Cluster) -> impl Iterator<Item = &MachineId> {
     let machines: BTreeSet<&MachineId> = cluster.scheduled.keys().map(|(machine, _)| machine).collect();
-    machines.into_iter().filter(|machine| !cluster.machines.contains_key(*machine))
+    let is_there = |machine: &MachineId| {
+        cluster.machines.contains_key(machine) || cluster.unreadable.contains(&Key::Machine(machine.clone()))
+    };
+    machines.into_iter().filter(move |machine| !is_there(machine))
+}
+
+/// Whether something of a unit cannot be read here, so that nothing is to be decided about it.
+fn is_frozen(unit: &UnitName, cluster: &Cluster) -> bool {
+    cluster.unreadable.iter().any(|key| matches!(key, Key::Unit(name) | Key::Sched(_, name) if name == unit))
 }

@@ -218,6 +218,9 @@ fn next(
             let record = UnitRecord { hash: new.hash, desired: desired.unwrap_or(Desired::Inactive), generation };
             Ok((record, new.global, StatusCode::CREATED))
         }
+        (Some(_), _) if name.is_template() && desired.is_some_and(|desired| desired != Desired::Inactive) => {
+            Err(ApiError::bad_request(&format!("cannot activate template \"{name}\"")))
+        }
         (Some((now, _)), Some(new)) if new.hash != now.hash => {
             let desired = desired.unwrap_or(Desired::Inactive);
             Ok((UnitRecord { hash: new.hash, desired, generation: now.generation }, new.global, StatusCode::CREATED))
@@ -225,9 +228,6 @@ fn next(
         (Some((now, global)), _) => {
             let desired =
                 desired.ok_or_else(|| ApiError::conflict("must provide DesiredState to update existing unit"))?;
-            if name.is_template() && desired != Desired::Inactive {
-                return Err(ApiError::bad_request(&format!("cannot activate template \"{name}\"")));
-            }
             Ok((UnitRecord { desired, ..now.clone() }, *global, StatusCode::NO_CONTENT))
         }
     }

@@ -35,11 +35,15 @@ pub(super) async fn watch<S: Store>(
     }
     api.view.read().await?;
     let (running, cluster) = api.view.open();
+    let ending = api.ending.clone();
     let watcher =
         Watcher { _running: running, cluster, units, shown: HashMap::new(), pending: VecDeque::new(), first: true };
-    let lines = stream::unfold(watcher, |mut watcher| async {
-        let line = watcher.next().await?;
-        Some((Ok::<_, std::convert::Infallible>(line), watcher))
+    let lines = stream::unfold(watcher, move |mut watcher| {
+        let ending = ending.clone();
+        async move {
+            let line = ending.run_until_cancelled_owned(watcher.next()).await??;
+            Some((Ok::<_, std::convert::Infallible>(line), watcher))
+        }
     });
     Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines)).into_response())
 }
@@ -54,7 +58,7 @@ struct Watcher {
 }
 
 impl Watcher {
-    /// The next line; `None` when fleetd ends.
+    /// The next line; `None` when the view is no more.
     async fn next(&mut self) -> Option<Bytes> {
         loop {
             if let Some(status) = self.pending.pop_front() {

@@ -114,6 +114,13 @@ impl<S: Store> View<S> {
         }
     }
 
+    /// Keeps the mirror running for nobody any more: the daemon ends.
+    pub fn close(&self) {
+        if let Some(linger) = self.linger.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            linger.abort();
+        }
+    }
+
     fn linger(&self, running: Arc<Running>) {
         let task = tokio::spawn(async move {
             tokio::time::sleep(LINGER).await;
