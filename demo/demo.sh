@@ -35,8 +35,11 @@ subnet=${SUBNET:-$(free_subnet)}
 lab() { "${root[@]}" "$bin/fleet-lab" --subnet "$subnet" "$@"; }
 
 begin=$SECONDS
+# A trap inherits the redirection of what it interrupts.
+exec 3>&1 4>&2
 clean_up() {
     local code=$?
+    exec >&3 2>&4
     trap '' INT TERM
     say "Cleaning up: hosts, etcd, network and files of the demo go"
     lab down || code=1
@@ -65,6 +68,7 @@ wait_for() {
         sleep 0.2
         took=$(((${EPOCHREALTIME//[!0-9]/} - start) / 100000))
     done
+    took=$(((${EPOCHREALTIME//[!0-9]/} - start) / 100000))
     printf '%s: after %d.%d s\n' "$what" $((took / 10)) $((took % 10))
 }
 
@@ -124,7 +128,7 @@ for host in h1 h2 h3; do [ "$host" = "$dead" ] || break; done
 
 say "Pulling the plug of $dead, which has ${moved[*]}"
 lab kill "$dead"
-echo "A host counts as dead after 10 s of silence; if it led the cluster, another one takes over first."
+echo "A host counts as dead at most 10 s after its last sign of life; if it led the cluster, another takes over first."
 # A oneshot service is active only while it runs: its timer tells.
 wait_for "its units run elsewhere" all_active "${moved[@]/cleanup.service/cleanup.timer}"
 show list-machines

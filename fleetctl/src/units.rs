@@ -1,7 +1,8 @@
 //! From arguments to units: names, files, templates, and what is to be done about each.
 
 use std::{
-    fs, io,
+    fs,
+    io::{self, Read},
     path::{Path, PathBuf},
 };
 
@@ -14,6 +15,9 @@ use crate::{
     error::{Failure, os_message},
     golog, output,
 };
+
+/// Largest unit file that fleetd takes, in bytes.
+const MAX_FILE: u64 = 64 << 10;
 
 /// Suffixes that an argument may have. To any other, `.service` is appended.
 const SUFFIXES: [&str; 7] = ["service", "socket", "timer", "path", "device", "mount", "automount"];
@@ -109,7 +113,7 @@ impl Argument {
     }
 
     fn read(&self, path: &Path, about: impl Fn(&str) -> String) -> Result<Option<UnitFile>, Failure> {
-        match fs::read(path) {
+        match read_unit(path) {
             Ok(bytes) => UnitFile::parse_bytes(&bytes).map(Some).map_err(|error| {
                 let failure = creating(&about(&error.to_string()));
                 error.render(&path.display().to_string()).lines().fold(failure, Failure::line)
@@ -118,6 +122,21 @@ impl Argument {
             Err(error) => Err(creating(&about(&format!("{}: {}", path.display(), os_message(&error))))),
         }
     }
+}
+
+/// Reads a file that is no larger than the cluster takes; a device or a pipe may never end.
+fn read_unit(path: &Path) -> io::Result<Vec<u8>> {
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("not a regular file"));
+    }
+    let mut bytes = Vec::new();
+    fs::File::open(path)?.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_FILE {
+        return Err(io::Error::other(format!(
+            "larger than {MAX_FILE} bytes, which is the most that the cluster takes"
+        )));
+    }
+    Ok(bytes)
 }
 
 /// Whether a name or path ends as those of units do.

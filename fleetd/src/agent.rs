@@ -44,6 +44,9 @@ use crate::{
 
 /// Looks at systemd: a few at once, then one each interval. A start makes 13 signals; one look serves them all.
 const LOOKS: (Duration, u32) = (Duration::from_millis(50), 8);
+/// How long a unit must have been active after its start to count as started: to systemd a simple service is active
+/// as soon as it is forked, also one whose program is missing.
+const SETTLE: Duration = Duration::from_millis(40);
 /// Between two looks while systemd does not answer.
 const SILENCE: Duration = Duration::from_secs(1);
 /// How often everything is looked at though nothing was heard.
@@ -77,6 +80,8 @@ pub struct Agent<S, D> {
     retries: BTreeMap<UnitName, (Backoff, Instant)>,
     /// Units started as part of a batch, of which nothing has been seen yet.
     unconfirmed: BTreeMap<UnitName, Instant>,
+    /// Units that were started and have not settled: since when they have been active, if they are.
+    starting: BTreeMap<UnitName, Option<Instant>>,
     /// Units that a batch left out: they are started by themselves.
     alone: BTreeSet<UnitName>,
     batches: jobs::Batches,
@@ -117,6 +122,7 @@ impl<S: Store, D: Systemd> Agent<S, D> {
             problems: BTreeMap::new(),
             retries: BTreeMap::new(),
             unconfirmed: BTreeMap::new(),
+            starting: BTreeMap::new(),
             alone: BTreeSet::new(),
             batches: jobs::Batches::new(),
             pacer: Pacer::new(LOOKS.0, LOOKS.1),
@@ -236,6 +242,7 @@ impl<S: Store, D: Systemd> Agent<S, D> {
         self.runtime.retain(|unit, _| watched.contains(unit));
         self.since.retain(|unit, _| watched.contains(unit));
         self.unconfirmed.retain(|unit, _| watched.contains(unit));
+        self.starting.retain(|unit, _| watched.contains(unit));
         self.alone.retain(|unit| watched.contains(unit));
         self.systemd.dirty().watch(watched);
     }
@@ -251,6 +258,11 @@ impl<S: Store, D: Systemd> Agent<S, D> {
             }
         }
         for unit in self.wanted.iter().flat_map(BTreeMap::keys).filter(|unit| !self.runtime.contains_key(*unit)) {
+            dirty.entry(unit.clone()).or_default();
+        }
+        let now = Instant::now();
+        let settled = |active: &Option<Instant>| active.is_some_and(|since| since + SETTLE <= now);
+        for (unit, _) in self.starting.iter().filter(|(_, active)| settled(active)) {
             dirty.entry(unit.clone()).or_default();
         }
         let units: Vec<UnitName> = dirty.keys().cloned().collect();
@@ -291,6 +303,14 @@ impl<S: Store, D: Systemd> Agent<S, D> {
             }
             if !runtime.is_down() {
                 self.unconfirmed.remove(unit);
+            }
+            if let Some(active) = self.starting.get_mut(unit) {
+                let is_active = runtime.active == Active::Active && runtime.job.is_none();
+                let since = is_active.then(|| *active.get_or_insert_with(Instant::now));
+                *active = since;
+                if runtime.is_down() || since.is_some_and(|since| since.elapsed() >= SETTLE) {
+                    self.starting.remove(unit);
+                }
             }
             if runtime.active == Active::Active && !self.retries.contains_key(unit) {
                 self.problems.remove(unit);
@@ -398,7 +418,8 @@ impl<S: Store, D: Systemd> Agent<S, D> {
     fn next_timer(&self) -> Instant {
         let retries = self.retries.values().map(|(_, at)| *at).filter(|at| *at > Instant::now());
         let soon = self.stale.then(|| Instant::now() + Duration::from_secs(1));
-        let times = retries.chain(self.unconfirmed.values().copied()).chain(soon);
+        let settled = self.starting.values().flatten().map(|since| *since + SETTLE);
+        let times = retries.chain(self.unconfirmed.values().copied()).chain(settled).chain(soon);
         times.chain([self.resync]).min().unwrap_or(self.resync)
     }
 
@@ -450,7 +471,7 @@ impl<S: Store, D: Systemd> Agent<S, D> {
             sub: runtime.sub.clone(),
             current,
             generation: generation.unwrap_or_default(),
-            job: runtime.job.is_some() || self.unconfirmed.contains_key(unit),
+            job: runtime.job.is_some() || self.unconfirmed.contains_key(unit) || self.starting.contains_key(unit),
             since: self.since.get(unit).map_or(0, |(_, _, since)| *since),
             problem: self.problems.get(unit).cloned(),
         }

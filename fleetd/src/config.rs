@@ -217,7 +217,10 @@ impl Config {
         }
         let routes = self.etcd_servers.iter().map(String::as_str).chain([ELSEWHERE]);
         let found = routes.filter_map(|url| towards(url).ok()).find(|address| !address.is_loopback());
-        found.map(|address| address.to_string()).context("cannot tell this host's address: set public_ip")
+        found.map(|address| address.to_string()).with_context(|| {
+            let servers = self.etcd_servers.join(", ");
+            format!("there is no route from this host to etcd at {servers}: set etcd_servers, or public_ip")
+        })
     }
 }
 

@@ -106,6 +106,7 @@ fn start_says_how_a_unit_failed_and_shows_its_journal() {
     cluster.write(&[
         ("bad.service", "[Service]\nType=oneshot\nExecStart=/bin/sh -c 'echo something broke; exit 7'\n"),
         ("missing.service", "[Service]\nExecStart=/nonexistent\n"),
+        ("brief.service", "[Service]\nExecStart=/bin/false\n"),
         ("once.service", "[Service]\nType=oneshot\nExecStart=/bin/true\n"),
         ("slow.service", "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/sleep 3\n"),
         (
@@ -119,7 +120,7 @@ fn start_says_how_a_unit_failed_and_shows_its_journal() {
     for words in ["Failed to find an active unit bad.service", "something broke", "failed"] {
         assert!(bad.stderr.contains(words), "{words}: {bad:?}");
     }
-    for unit in ["missing.service", "needy.service"] {
+    for unit in ["missing.service", "brief.service", "needy.service"] {
         let run = cluster.fleetctl(&["start", unit]).unwrap();
         assert_eq!(run.code, 1, "{run:?}");
     }

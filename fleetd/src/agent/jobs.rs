@@ -74,6 +74,7 @@ impl<S: Store, D: Systemd> Agent<S, D> {
     }
 
     fn launched(&mut self, unit: &UnitName) {
+        self.starting.insert(unit.clone(), None);
         let want = self.wanted.as_ref().and_then(|wanted| wanted.get(unit));
         if let (Some(want), Some(entry)) = (want, self.installed.get_mut(unit)) {
             entry.applied = Target::Launched;

@@ -55,11 +55,14 @@ impl<S: Store> Follower<'_, S> {
                 Err(error) => error,
                 Ok(never) => match never {},
             };
-            self.cluster.send_if_modified(|cluster| {
+            let lost = self.cluster.send_if_modified(|cluster| {
                 let first = cluster.stale_since.is_none();
                 cluster.stale_since.get_or_insert_with(Instant::now);
                 first
             });
+            if lost {
+                warn!("etcd is out of reach: units run on, what is known stays");
+            }
             debug!(range = self.range.0, error = %crate::chain(&error), "watch broke, opening it again");
             tokio::time::sleep(backoff.delay()).await;
         }
@@ -158,6 +161,8 @@ impl<S: Store> Follower<'_, S> {
     }
 
     fn fresh(&self) {
-        self.cluster.send_if_modified(|cluster| cluster.stale_since.take().is_some());
+        if self.cluster.send_if_modified(|cluster| cluster.stale_since.take().is_some()) {
+            info!("etcd is back");
+        }
     }
 }
