@@ -267,7 +267,10 @@ impl<S: Store, D: Systemd> Agent<S, D> {
         }
         let units: Vec<UnitName> = dirty.keys().cloned().collect();
         if !self.refresh(&units).await {
-            dirty.iter().for_each(|(unit, result)| self.systemd.dirty().mark(unit.as_str(), result.as_deref()));
+            // What was asked about stays marked; how jobs ended must be kept with it.
+            for (unit, result) in dirty.iter().filter(|(_, result)| result.is_some()) {
+                self.systemd.dirty().mark(unit.as_str(), result.as_deref());
+            }
             return;
         }
         for (unit, result) in &dirty {
@@ -375,7 +378,8 @@ impl<S: Store, D: Systemd> Agent<S, D> {
         let mut moved = self.settle(&by_step.settle);
         moved |= self.remove(&by_step.remove).await;
         moved |= self.install(&by_step.install).await;
-        moved |= self.jobs(&by_step).await;
+        // Whatever comes after a job waits for systemd, which will say so.
+        self.jobs(&by_step).await;
         moved
     }
 
@@ -387,15 +391,18 @@ impl<S: Store, D: Systemd> Agent<S, D> {
                 entry.generation = Some(want.generation);
             }
         }
-        !units.is_empty() && self.save()
+        if units.is_empty() {
+            return false;
+        }
+        self.save();
+        true
     }
 
     /// Writes the manifest. Without it a restarted agent would have to guess.
-    fn save(&self) -> bool {
+    fn save(&self) {
         if let Err(error) = self.disk.save(&self.installed) {
             warn!(error = %crate::chain(&error), "manifest not written");
         }
-        true
     }
 
     /// A step of this unit failed: say so, and try again later.

@@ -15,6 +15,17 @@ use crate::{
     systemd::{Systemd, SystemdError},
 };
 
+/// What systemd is told about unit files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Change {
+    /// They are there.
+    Link,
+    /// They are there, and their `[Install]` sections count.
+    Enable,
+    /// They are not there any more.
+    Disable,
+}
+
 impl<S: Store, D: Systemd> Agent<S, D> {
     /// Puts the files of a batch in place: all files are written, then made known in one call, then systemd reads
     /// its files anew if it holds an old version of one of them. Returns whether anything was done.
@@ -56,8 +67,8 @@ impl<S: Store, D: Systemd> Agent<S, D> {
                 Err(problem) => self.failed(unit, problem),
             }
         }
-        let mut placed = self.make_known(&link, false).await;
-        placed.extend(self.make_known(&enable, true).await);
+        let mut placed = self.change(Change::Link, &link).await;
+        placed.extend(self.change(Change::Enable, &enable).await);
         self.reload_for(&replaced).await;
         for unit in &placed {
             if let Some(want) = wanted(self, unit) {
@@ -69,7 +80,8 @@ impl<S: Store, D: Systemd> Agent<S, D> {
         }
         self.watch_units();
         self.refresh(&placed).await;
-        self.save()
+        self.save();
+        true
     }
 
     /// Writes the file of one unit. Returns whether systemd may still hold an older one.
@@ -89,9 +101,13 @@ impl<S: Store, D: Systemd> Agent<S, D> {
         Ok(was_there || self.runtime.get(unit).is_some_and(|runtime| runtime.load != "not-found"))
     }
 
-    /// Takes units out of systemd's search path; when the batch is refused, unit by unit. Returns those that are out.
-    async fn make_unknown(&mut self, units: &[UnitName]) -> Vec<UnitName> {
-        match self.systemd.disable(units).await {
+    /// Makes one change to systemd's view of a batch of files; when the batch is refused, unit by unit. Returns the
+    /// units that it worked for.
+    async fn change(&mut self, change: Change, units: &[UnitName]) -> Vec<UnitName> {
+        if units.is_empty() {
+            return Vec::new();
+        }
+        match self.ask(change, units).await {
             Ok(()) => return units.to_vec(),
             Err(error @ SystemdError::Unavailable(_)) => {
                 units.iter().for_each(|unit| self.failed(unit, crate::chain(&error)));
@@ -99,16 +115,25 @@ impl<S: Store, D: Systemd> Agent<S, D> {
             }
             Err(SystemdError::Refused { .. }) => {}
         }
-        let mut unknown = Vec::new();
+        let mut changed = Vec::new();
         for unit in units {
-            match self.systemd.disable(std::slice::from_ref(unit)).await {
+            match self.ask(change, std::slice::from_ref(unit)).await {
+                Ok(()) => changed.push(unit.clone()),
                 // Out already: an earlier try came so far.
-                Err(error) if error.is_no_such_unit() => unknown.push(unit.clone()),
+                Err(error) if change == Change::Disable && error.is_no_such_unit() => changed.push(unit.clone()),
                 Err(error) => self.failed(unit, crate::chain(&error)),
-                Ok(()) => unknown.push(unit.clone()),
             }
         }
-        unknown
+        changed
+    }
+
+    async fn ask(&self, change: Change, units: &[UnitName]) -> Result<(), SystemdError> {
+        let paths = || -> Vec<PathBuf> { units.iter().map(|unit| self.disk.path(unit)).collect() };
+        match change {
+            Change::Link => self.systemd.link(&paths()).await,
+            Change::Enable => self.systemd.enable(&paths()).await,
+            Change::Disable => self.systemd.disable(units).await,
+        }
     }
 
     /// Whether the host has a unit of this name that is not fleet's; then says which.
@@ -123,35 +148,6 @@ impl<S: Store, D: Systemd> Agent<S, D> {
         }
         let running = self.runtime.get(unit).is_some_and(|runtime| !runtime.is_down());
         running.then(|| "this host runs a unit of that name that is not fleet's; it is left alone".into())
-    }
-
-    /// Links, or enables, a batch; when the batch is refused, unit by unit. Returns those that it worked for.
-    async fn make_known(&mut self, units: &[UnitName], enable: bool) -> Vec<UnitName> {
-        if units.is_empty() {
-            return Vec::new();
-        }
-        let paths: Vec<PathBuf> = units.iter().map(|unit| self.disk.path(unit)).collect();
-        match self.know(&paths, enable).await {
-            Ok(()) => return units.to_vec(),
-            Err(SystemdError::Unavailable(source)) => {
-                let problem = crate::chain(&SystemdError::Unavailable(source));
-                units.iter().for_each(|unit| self.failed(unit, problem.clone()));
-                return Vec::new();
-            }
-            Err(SystemdError::Refused { .. }) => {}
-        }
-        let mut known = Vec::new();
-        for (unit, path) in units.iter().zip(paths) {
-            match self.know(&[path], enable).await {
-                Ok(()) => known.push(unit.clone()),
-                Err(error) => self.failed(unit, crate::chain(&error)),
-            }
-        }
-        known
-    }
-
-    async fn know(&self, paths: &[PathBuf], enable: bool) -> Result<(), SystemdError> {
-        if enable { self.systemd.enable(paths).await } else { self.systemd.link(paths).await }
     }
 
     /// Makes systemd read its files anew if it holds an old version of one of these; once for all of them.
@@ -174,7 +170,7 @@ impl<S: Store, D: Systemd> Agent<S, D> {
         if units.is_empty() {
             return false;
         }
-        for unit in &self.make_unknown(units).await {
+        for unit in &self.change(Change::Disable, units).await {
             if let Err(error) = self.disk.remove(unit) {
                 self.failed(unit, crate::chain(&error));
                 continue;
@@ -190,6 +186,7 @@ impl<S: Store, D: Systemd> Agent<S, D> {
             self.succeeded(unit);
         }
         self.watch_units();
-        self.save()
+        self.save();
+        true
     }
 }

@@ -27,8 +27,8 @@ const PREFIX: &str = "fleet-batch-";
 const CONFIRM: Duration = Duration::from_secs(2);
 
 impl<S: Store, D: Systemd> Agent<S, D> {
-    /// Queues jobs as far as the window allows. Returns whether anything was done.
-    pub(super) async fn jobs(&mut self, steps: &Steps) -> bool {
+    /// Queues jobs as far as the window allows.
+    pub(super) async fn jobs(&mut self, steps: &Steps) {
         let unfinished = self.runtime.values().filter(|runtime| runtime.job.is_some()).count();
         let mut window = WINDOW.saturating_sub(unfinished);
         let mut touched: Vec<UnitName> = Vec::new();
@@ -50,13 +50,10 @@ impl<S: Store, D: Systemd> Agent<S, D> {
             self.queue(Verb::Start, unit).await;
         }
         touched.extend_from_slice(&steps.start);
-        if touched.is_empty() {
-            return false;
+        if !touched.is_empty() {
+            self.refresh(&touched).await;
+            self.save();
         }
-        self.refresh(&touched).await;
-        self.save();
-        // Whatever comes next waits for systemd, which will say so.
-        false
     }
 
     /// Queues one job, and remembers what it brings the unit to.

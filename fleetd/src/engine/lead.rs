@@ -52,7 +52,7 @@ pub(super) async fn lead<S: Store>(
         pacer.round().await;
         let current = changes.borrow_and_update().clone();
         // A view that was not needed for a while begins with what it knew then: nothing to decide on.
-        let fresh = current.complete && current.stale_since.is_none();
+        let fresh = current.is_fresh();
         let again = if fresh { leader.pass(current).await? } else { None };
         loop {
             tokio::select! {

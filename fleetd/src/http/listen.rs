@@ -2,15 +2,15 @@
 
 use std::{
     fs, io,
-    net::SocketAddr,
-    os::unix::fs::PermissionsExt,
+    net::{SocketAddr, TcpListener},
+    os::unix::{
+        fs::PermissionsExt,
+        net::{UnixListener, UnixStream},
+    },
     path::{Path, PathBuf},
 };
 
 use anyhow::Context;
-use std::net::TcpListener;
-use std::os::unix::net::{UnixListener, UnixStream};
-
 use axum::{Router, serve::Listener};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};

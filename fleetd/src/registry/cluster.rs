@@ -102,6 +102,12 @@ impl Cluster {
         }
     }
 
+    /// Whether this is how things are now, and not how they were when the store was last in reach.
+    #[must_use]
+    pub fn is_fresh(&self) -> bool {
+        self.complete && self.stale_since.is_none()
+    }
+
     /// Every key that is in here.
     pub fn keys(&self) -> impl Iterator<Item = Key> + '_ {
         let units = self.units.keys().cloned().map(Key::Unit);

@@ -95,8 +95,7 @@ impl<S: Store> View<S> {
     pub async fn read(&self) -> Result<Reading, NothingKnown> {
         let (running, mut cluster) = self.open();
         self.linger(running);
-        let fresh = |cluster: &Cluster| cluster.complete && cluster.stale_since.is_none();
-        let _ = timeout(PATIENCE, cluster.wait_for(fresh)).await;
+        let _ = timeout(PATIENCE, cluster.wait_for(Cluster::is_fresh)).await;
         let cluster = cluster.borrow().clone();
         if !cluster.complete {
             return Err(NothingKnown);

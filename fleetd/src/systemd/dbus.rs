@@ -14,8 +14,10 @@ use fleet_core::{
 use futures_util::StreamExt;
 use tokio::sync::Mutex;
 use tracing::{info, warn};
-use zbus::proxy::CacheProperties;
-use zbus::{Connection, MatchRule, MessageStream, connection, fdo::DBusProxy, message::Type, wire::OwnedObjectPath};
+use zbus::{
+    Connection, MatchRule, MessageStream, connection, fdo::DBusProxy, message::Type, proxy::CacheProperties,
+    wire::OwnedObjectPath,
+};
 
 use super::{Dirty, Systemd, SystemdError, Verb};
 use crate::backoff::Backoff;
