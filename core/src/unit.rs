@@ -5,7 +5,9 @@ mod glob;
 mod hash;
 mod name;
 mod requirements;
+mod span;
 mod specifier;
+mod stop_bound;
 mod text;
 
 pub use file::{ParseError, ParseErrorKind, UnitFile, UnitOption};
@@ -13,5 +15,7 @@ pub use glob::{Glob, GlobError};
 pub use hash::{HashError, UnitHash};
 pub use name::{NameError, UnitName, UnitType};
 pub use requirements::{OnPartition, Requirements, RequirementsError, SECTION as X_FLEET, Warning};
+pub use span::{SpanError, parse as parse_span};
 pub use specifier::expand as expand_specifiers;
+pub use stop_bound::Unbounded;
 pub use text::suggest;

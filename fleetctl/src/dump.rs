@@ -207,7 +207,7 @@ fn unit(values: &Values, prefix: &str, name: &str) -> Result<DumpedUnit, Fault> 
     if file.options().is_empty() {
         return Err(Fault::NoOptions);
     }
-    Requirements::read(&file, &name)?;
+    Requirements::read_new(&file, &name)?;
     Ok(DumpedUnit { name, file, desired })
 }
 

@@ -150,7 +150,7 @@ pub fn has_suffix(text: &str) -> bool {
 /// # Errors
 /// Requirements that contradict each other.
 pub fn check_requirements(file: &UnitFile, name: &UnitName) -> Result<bool, Failure> {
-    let (requirements, warnings) = Requirements::read(file, name).map_err(|error| creating(&error.to_string()))?;
+    let (requirements, warnings) = Requirements::read_new(file, name).map_err(|error| creating(&error.to_string()))?;
     for warning in warnings {
         golog::log("WARN", "fleetctl.go:674", &format!("Unit {name}: {}", warning.message));
         if let Some(hint) = warning.hint {

@@ -481,6 +481,7 @@ impl<S: Store, D: Systemd> Agent<S, D> {
             job: runtime.job.is_some() || self.unconfirmed.contains_key(unit) || self.starting.contains_key(unit),
             since: self.since.get(unit).map_or(0, |(_, _, since)| *since),
             problem: self.problems.get(unit).cloned(),
+            released: None,
         }
     }
 }

@@ -96,11 +96,18 @@ pub struct MachineRecord {
     pub memory: u64,
 }
 
-/// Changes to a machine's metadata made through the API: the value of `metadata/<id>`. They outlive the machine.
+/// What is said of a machine through the API: the value of `metadata/<id>`. It outlives the machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MetadataEdits {
-    /// The value by key; `None` hides the key that the machine was configured with.
+    /// Changes to its metadata: the value by key; `None` hides the key that the machine was configured with.
+    #[serde(default)]
     pub edits: BTreeMap<String, Option<String>>,
+    /// It is to be emptied, and gets no new units.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub drain: bool,
+    /// It is gone for good: nothing that could be running there is to be waited for. Taken back when it is seen alive.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub evicted: bool,
 }
 
 /// The metadata that counts: what the machine was configured with, then the edits.
@@ -137,6 +144,7 @@ mod tests {
         let edits = MetadataEdits {
             edits: [("region".into(), Some("eu".into())), ("disk".into(), None), ("new".into(), Some("1".into()))]
                 .into(),
+            ..Default::default()
         };
         assert_eq!(apply_edits(configured.clone(), Some(&edits)), pairs(&[("new", "1"), ("region", "eu")]));
         assert_eq!(apply_edits(configured.clone(), None), configured);

@@ -70,4 +70,7 @@ pub struct StateRecord {
     /// What keeps the agent from doing what is wanted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
+    /// The unit is down and removed, as a schedule with `inactive` has told this machine: the revision of that key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub released: Option<i64>,
 }

@@ -1,11 +1,18 @@
 //! The `[X-Fleet]` section: where a unit may run.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::{Glob, UnitFile, UnitName, UnitOption, specifier, suggest};
+use super::{
+    Glob, UnitFile, UnitName, UnitOption, specifier,
+    stop_bound::{Unbounded, stop_bound},
+    suggest,
+};
 
 /// The section's name.
 pub const SECTION: &str = "X-Fleet";
@@ -27,6 +34,9 @@ pub struct Requirements {
     pub global: bool,
     /// What the agent does when its machine is cut off from the cluster.
     pub on_partition: OnPartition,
+    /// Of a unit with [`OnPartition::Stop`]: the time after which a stop has ended for certain. `None`: there is no
+    /// such time, so the unit is never taken for stopped on a machine that does not say so.
+    pub stop_bound: Option<Duration>,
 }
 
 /// What happens to a unit on a machine that is cut off from etcd.
@@ -57,6 +67,9 @@ pub enum RequirementsError {
         /// The pattern that it matches.
         glob: Glob,
     },
+    /// A unit that must be down by a certain time, and need not be.
+    #[error("OnPartition=stop cannot be kept: {0}")]
+    Unbounded(Unbounded),
 }
 
 /// Something in `[X-Fleet]` that is passed over, and probably was meant otherwise.
@@ -105,6 +118,21 @@ impl Requirements {
             read.take(option, name, &mut warnings);
         }
         read.check()?;
+        if read.on_partition == OnPartition::Stop {
+            read.stop_bound = stop_bound(file).ok();
+        }
+        Ok((read, warnings))
+    }
+
+    /// As [`Requirements::read`], of a file that the cluster does not have yet.
+    ///
+    /// # Errors
+    /// Also what could not be carried out: a unit that may never be down and has to be.
+    pub fn read_new(file: &UnitFile, name: &UnitName) -> Result<(Self, Vec<Warning>), RequirementsError> {
+        let (read, warnings) = Self::read(file, name)?;
+        if read.on_partition == OnPartition::Stop {
+            stop_bound(file).map_err(RequirementsError::Unbounded)?;
+        }
         Ok((read, warnings))
     }
 
@@ -151,10 +179,7 @@ impl Requirements {
             Key::Global => self.global = is_true(&words[words.len() - 1]),
             Key::OnPartition => match &*words[words.len() - 1].to_lowercase() {
                 "keep" => self.on_partition = OnPartition::Keep,
-                "stop" => {
-                    self.on_partition = OnPartition::Stop;
-                    warn("OnPartition \"stop\" is not carried out yet: a host that is cut off keeps the unit".into());
-                }
+                "stop" => self.on_partition = OnPartition::Stop,
                 other => warn(format!("OnPartition {other:?} is ignored: write \"keep\" or \"stop\"")),
             },
         }
@@ -266,7 +291,14 @@ mod tests {
             ),
             ("Global=no\nGlobal=Yes", Requirements { global: true, ..Default::default() }),
             ("Global=yes\nGlobal=maybe", Requirements::default()),
-            ("OnPartition=stop", Requirements { on_partition: OnPartition::Stop, ..Default::default() }),
+            (
+                "OnPartition=stop",
+                Requirements {
+                    on_partition: OnPartition::Stop,
+                    stop_bound: Some(Duration::from_secs(90)),
+                    ..Default::default()
+                },
+            ),
             (
                 "Conflicts=a.*\nConflicts=\nMachineOf=a.service",
                 Requirements { machine_of: set(["a.service".into()]), ..Default::default() },
@@ -291,6 +323,25 @@ mod tests {
                 (7, "Conflicts is ignored: malformed pattern `[`"),
             ]
         );
+    }
+
+    #[test]
+    fn unit_that_may_never_be_down_is_refused_when_new_and_has_no_bound_when_stored() {
+        let name = UnitName::new("a.service").unwrap();
+        let strict = |options: &str| {
+            let file = UnitFile::parse(&format!("[Service]\n{options}\n[X-Fleet]\nOnPartition=stop\n")).unwrap();
+            (Requirements::read(&file, &name).unwrap().0.stop_bound, Requirements::read_new(&file, &name))
+        };
+        let (bound, new) = strict("TimeoutStopSec=20");
+        assert_eq!((bound, new.unwrap().1), (Some(Duration::from_secs(20)), Vec::new()));
+        let (bound, new) = strict("TimeoutStopSec=infinity");
+        assert_eq!(bound, None);
+        assert_eq!(
+            new.unwrap_err().to_string(),
+            "OnPartition=stop cannot be kept: TimeoutStopSec=infinity lets a stop take for ever: give a finite time"
+        );
+        let file = UnitFile::parse("[Service]\nTimeoutStopSec=infinity\n").unwrap();
+        assert!(Requirements::read_new(&file, &name).is_ok(), "other units may take for ever");
     }
 
     #[test]

@@ -179,7 +179,7 @@ async fn put<S: Store>(api: &Api<S>, name: &str, headers: &HeaderMap, body: &[u8
         )));
     }
     let (requirements, _) =
-        Requirements::read(&file, &name).map_err(|error| ApiError::bad_request(&error.to_string()))?;
+        Requirements::read_new(&file, &name).map_err(|error| ApiError::bad_request(&error.to_string()))?;
     let new = (!options.is_empty()).then(|| New { hash: UnitHash::of(&text), file, global: requirements.global });
     for _ in 0..TRIES {
         let present = present(api, &name, new.as_ref().map(|new| new.hash)).await?;
