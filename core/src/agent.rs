@@ -31,8 +31,8 @@ pub struct Wanted {
     pub hash: UnitHash,
     /// How far to bring it.
     pub target: Target,
-    /// Grows when a restart is asked for.
-    pub generation: u64,
+    /// Grows when a restart is asked for; `None` is content with any.
+    pub generation: Option<u64>,
 }
 
 /// What the agent has put in place of a unit, as its manifest on disk remembers it.
@@ -44,6 +44,14 @@ pub struct Installed {
     pub applied: Target,
     /// The generation it carried out; `None` when that is not known any more, which counts as carried out.
     pub generation: Option<u64>,
+}
+
+impl Installed {
+    /// What is wanted when nothing is to change.
+    #[must_use]
+    pub fn as_wanted(&self) -> Wanted {
+        Wanted { hash: self.hash, target: self.applied, generation: self.generation }
+    }
 }
 
 /// What systemd says of a unit now.
@@ -164,14 +172,18 @@ pub fn next_step(
     if wanted.hash != installed.hash {
         return once_down(runtime, Step::Install, "its contents changed");
     }
-    let carried_out = installed.generation.is_none_or(|generation| generation == wanted.generation);
+    let carried_out = match (wanted.generation, installed.generation) {
+        (Some(wanted), Some(installed)) => wanted == installed,
+        _ => true,
+    };
+    let is_settled = wanted.generation.is_none() || installed.generation == wanted.generation;
     match (wanted.target, installed.applied) {
         // A stop that is still under way ends first: its ExecStop may need what a start would overwrite.
         (Target::Launched, Target::Loaded) if is_stopping(runtime) => None,
         (Target::Launched, Target::Loaded) => Some((Step::Start, "wanted launched")),
         (Target::Loaded, Target::Launched) => once_down(runtime, Step::Settle, "wanted loaded, not launched"),
         (Target::Launched, Target::Launched) if !carried_out => Some((Step::Restart, "restart asked for")),
-        _ if installed.generation != Some(wanted.generation) => Some((Step::Settle, "already as wanted")),
+        _ if !is_settled => Some((Step::Settle, "already as wanted")),
         _ => None,
     }
 }

@@ -4,7 +4,7 @@
 //! [`publish`]. Each turn of the loop does the same, whatever woke it: work out what is wanted, look at the units
 //! that something happened to, ask [`fleet_core::agent::reconcile`] for steps and take them, until there are none.
 //!
-//! While the store is away the last wanted set stands. Before the first list is whole, nothing is decided: units
+//! While the store is away the last wanted set stands, but for units with `OnPartition=stop`: see [`crate::fence`]. Before the first list is whole, nothing is decided: units
 //! that run, run on. Units that the agent did not install are never touched; what it installed is in a manifest, so
 //! a fleetd that was killed takes its units up again without a word to systemd.
 
@@ -21,7 +21,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-pub use disk::{Disk, DiskError};
+pub use disk::Disk;
 use fleet_core::{
     agent::{Action, Active, Installed, Runtime, Step, Wanted, reconcile},
     model::{Desired, MachineId, StateRecord, Target},
@@ -34,9 +34,14 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use self::{publish::States, wanted::Wishes};
+use self::{
+    publish::States,
+    wanted::{Wisher, Wishes, strict_of},
+};
 use crate::{
     backoff::{Backoff, jitter},
+    fence::Fence,
+    filesystem::{FileError, Filesystem},
     pace::Pacer,
     registry::{Cluster, Store, files::Files},
     systemd::{Systemd, SystemdError},
@@ -59,15 +64,20 @@ const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs
 const PASSES: usize = 8;
 
 /// The agent of one host.
-pub struct Agent<S, D> {
+pub struct Agent<S, D, F> {
     systemd: D,
     files: Files<S>,
-    disk: Disk,
-    wishes: Wishes<S>,
+    disk: Disk<F>,
+    wisher: Wisher<S>,
+    fence: Fence,
     cluster: watch::Receiver<Cluster>,
     states: watch::Sender<Option<States>>,
     /// `None` until the first complete list: then nothing is known of what is wanted.
+    wishes: Option<Wishes>,
+    /// What of it is to be carried out now; what the fence does not let run is not wanted launched.
     wanted: Option<BTreeMap<UnitName, Wanted>>,
+    /// Those of the units here that may run once in the cluster at most, as far as that is known.
+    strict: BTreeSet<UnitName>,
     /// What is wanted must be worked out again.
     stale: bool,
     installed: BTreeMap<UnitName, Installed>,
@@ -84,37 +94,43 @@ pub struct Agent<S, D> {
     starting: BTreeMap<UnitName, Option<Instant>>,
     /// Units that a batch left out: they are started by themselves.
     alone: BTreeSet<UnitName>,
-    batches: jobs::Batches,
+    batches: jobs::Batches<F>,
     pacer: Pacer,
     resync: Instant,
     /// Systemd did not answer when it was last asked.
     silent: bool,
 }
 
-impl<S: Store, D: Systemd> Agent<S, D> {
+impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
     /// An agent for `machine`, which keeps its unit files in `units`.
     ///
     /// # Errors
     /// When that directory cannot be used.
+    #[expect(clippy::too_many_arguments, reason = "each is another part of the host; they meet only here")]
     pub fn new(
         machine: MachineId,
         metadata: BTreeMap<String, String>,
         units: &Path,
+        filesystem: F,
         systemd: D,
         files: Files<S>,
+        fence: Fence,
         cluster: watch::Receiver<Cluster>,
         states: watch::Sender<Option<States>>,
-    ) -> Result<Self, DiskError> {
-        let disk = Disk::open(units)?;
+    ) -> Result<Self, FileError> {
+        let disk = Disk::open(filesystem.clone(), units)?;
         let left = disk.load()?;
         let mut agent = Self {
             systemd,
-            wishes: Wishes::new(machine, metadata, files.clone()),
+            wisher: Wisher::new(machine, metadata, files.clone()),
+            fence,
             files,
             disk,
             cluster,
             states,
+            wishes: None,
             wanted: None,
+            strict: strict_of(&left.files),
             stale: true,
             installed: left.installed,
             runtime: BTreeMap::new(),
@@ -124,15 +140,16 @@ impl<S: Store, D: Systemd> Agent<S, D> {
             unconfirmed: BTreeMap::new(),
             starting: BTreeMap::new(),
             alone: BTreeSet::new(),
-            batches: jobs::Batches::new(),
+            batches: jobs::Batches::new(filesystem),
             pacer: Pacer::new(LOOKS.0, LOOKS.1),
             resync: Instant::now(),
             silent: false,
         };
-        for (unit, file) in left.unknown {
+        for (unit, file) in left.files {
             // Written just before a crash, and most likely not started yet.
-            let entry = Installed { hash: file.hash(), applied: Target::Loaded, generation: None };
-            agent.installed.insert(unit, entry);
+            let unknown = Installed { hash: file.hash(), applied: Target::Loaded, generation: None };
+            agent.installed.entry(unit).or_insert(unknown);
+            agent.files.insert(file);
         }
         if !agent.installed.is_empty() {
             info!(units = agent.installed.len(), "took up the units of an earlier run");
@@ -144,6 +161,7 @@ impl<S: Store, D: Systemd> Agent<S, D> {
     pub async fn run(&mut self, shutdown: &CancellationToken) {
         loop {
             tokio::select! {
+                biased;
                 () = shutdown.cancelled() => return,
                 () = self.pace() => {}
             }
@@ -151,7 +169,9 @@ impl<S: Store, D: Systemd> Agent<S, D> {
             let timer = self.next_timer();
             // Each arm only tells that there is something to look at; what it is stays where it is until looked at.
             tokio::select! {
+                biased;
                 () = shutdown.cancelled() => return,
+                () = self.fence.turning(), if !self.strict.is_empty() => {}
                 changed = self.cluster.changed() => match changed {
                     Ok(()) => self.stale = true,
                     Err(_) => return,
@@ -165,7 +185,9 @@ impl<S: Store, D: Systemd> Agent<S, D> {
     /// Stops and removes all of the agent's units: the host leaves the cluster. Runs until nothing of them runs.
     pub async fn leave(&mut self) {
         info!(units = self.installed.len(), "leaving: stopping all units");
+        self.wishes = None;
         self.wanted = Some(BTreeMap::new());
+        self.strict.clear();
         self.stale = false;
         self.retries.clear();
         loop {
@@ -180,6 +202,7 @@ impl<S: Store, D: Systemd> Agent<S, D> {
             self.resync = self.resync.min(Instant::now() + LEAVING_RESYNC);
             let timer = self.next_timer();
             tokio::select! {
+                biased;
                 () = self.systemd.dirty().marked() => {}
                 () = sleep_until(timer) => {}
             }
@@ -199,6 +222,7 @@ impl<S: Store, D: Systemd> Agent<S, D> {
         if self.stale {
             self.think().await;
         }
+        self.heed_fence();
         self.look().await;
         if !self.silent {
             self.doubt_starts();
@@ -221,17 +245,55 @@ impl<S: Store, D: Systemd> Agent<S, D> {
             self.stale = false;
             return;
         }
-        match self.wishes.of(&cluster, &self.installed).await {
-            Ok(wanted) => {
+        match self.wisher.of(&cluster, &self.installed).await {
+            Ok(wishes) => {
                 self.stale = false;
                 // A unit that is wanted otherwise than before gets a new chance at once.
-                let before = self.wanted.take().unwrap_or_default();
-                self.retries.retain(|unit, _| before.get(unit) == wanted.get(unit));
-                self.problems.retain(|unit, _| wanted.contains_key(unit) || self.installed.contains_key(unit));
-                self.wanted = Some(wanted);
+                let before = self.wishes.take().unwrap_or_default().units;
+                self.retries.retain(|unit, _| before.get(unit) == wishes.units.get(unit));
+                self.problems.retain(|unit, _| wishes.units.contains_key(unit) || self.installed.contains_key(unit));
+                // One that is no longer wanted is strict until it is gone.
+                self.strict.retain(|unit| self.installed.contains_key(unit) && !wishes.units.contains_key(unit));
+                self.strict.extend(wishes.strict.iter().cloned());
+                self.wanted = Some(wishes.units.clone());
+                self.wishes = Some(wishes);
                 self.watch_units();
             }
             Err(error) => debug!(error = %crate::chain(&error), "what is wanted cannot be worked out now"),
+        }
+    }
+
+    /// Makes what is carried out heed the fence, whatever else is known: units that may run once at most are wanted
+    /// launched only while it is open.
+    fn heed_fence(&mut self) {
+        if self.strict.is_empty() {
+            return;
+        }
+        let before = self.fence.is_open();
+        let open = self.fence.update(&self.cluster.borrow());
+        if before != open {
+            let message = if open { "fence is open" } else { "lease may run out: fence is closed" };
+            warn!(units = ?self.strict, "{message}");
+        }
+        let mut wanted = match &self.wishes {
+            Some(wishes) => wishes.units.clone(),
+            None if open => return,
+            // Nothing is known of what is wanted, but this much: not here, not now.
+            None => self.installed.iter().map(|(unit, entry)| (unit.clone(), entry.as_wanted())).collect(),
+        };
+        if !open {
+            for unit in &self.strict {
+                match (wanted.get_mut(unit), self.installed.get(unit)) {
+                    // Its file stays as it is: a new one is read anew when the fence opens.
+                    (Some(want), Some(entry)) => *want = Wanted { target: Target::Loaded, ..entry.as_wanted() },
+                    (Some(_), None) => drop(wanted.remove(unit)),
+                    (None, _) => {}
+                }
+            }
+        }
+        if self.wanted.as_ref() != Some(&wanted) {
+            self.wanted = Some(wanted);
+            self.watch_units();
         }
     }
 
@@ -388,7 +450,7 @@ impl<S: Store, D: Systemd> Agent<S, D> {
             let want = self.wanted.as_ref().and_then(|wanted| wanted.get(unit));
             if let (Some(want), Some(entry)) = (want, self.installed.get_mut(unit)) {
                 entry.applied = want.target;
-                entry.generation = Some(want.generation);
+                entry.generation = want.generation.or(entry.generation);
             }
         }
         if units.is_empty() {
@@ -446,7 +508,15 @@ impl<S: Store, D: Systemd> Agent<S, D> {
             let runtime = self.runtime.get(unit).unwrap_or(&unknown);
             (unit, self.state(unit, entry.hash, entry.applied.into(), entry.generation, runtime))
         });
-        let current: BTreeMap<&UnitName, StateRecord> = installed.chain(troubled).collect();
+        let mut current: BTreeMap<&UnitName, StateRecord> = installed.chain(troubled).collect();
+        for (unit, (hash, revision)) in self.wishes.iter().flat_map(|wishes| &wishes.recalled) {
+            // What is down and not wanted is not started again: the engine may have it.
+            let runtime = self.runtime.get(unit).unwrap_or(&unknown);
+            if !self.installed.contains_key(unit) || runtime.is_down() {
+                let state = self.state(unit, *hash, Desired::Inactive, None, runtime);
+                current.insert(unit, StateRecord { released: Some(*revision), ..state });
+            }
+        }
         self.states.send_if_modified(|states| {
             let first = states.is_none();
             let states = states.get_or_insert_default();

@@ -1,9 +1,6 @@
 //! Waiting longer after every failure.
 
-use std::{
-    hash::{BuildHasher, RandomState},
-    time::Duration,
-};
+use std::time::Duration;
 
 /// Delays that double from a first one up to a last one, each shortened by up to half at random, so that hosts
 /// which failed together do not come back together.
@@ -37,9 +34,7 @@ impl Backoff {
 /// Between half of `delay` and all of it.
 #[must_use]
 pub fn jitter(delay: Duration) -> Duration {
-    // The standard library seeds each state at random: randomness enough for this.
-    let fraction = RandomState::new().hash_one(()) as u32;
-    delay.mul_f64(0.5 + f64::from(fraction) / f64::from(u32::MAX) / 2.0)
+    delay.mul_f64(0.5 + fastrand::f64() / 2.0)
 }
 
 #[cfg(test)]

@@ -55,6 +55,8 @@ pub struct Config {
     pub agent_ttl: Duration,
     /// `units_directory`: where unit files are put.
     pub units_directory: PathBuf,
+    /// `state_directory`: where is kept what was last wanted here, for a boot without etcd.
+    pub state_directory: PathBuf,
     /// `listen`: where the API listens, beside the sockets that systemd hands over.
     pub listen: Vec<Listen>,
     /// `token_limit`: most entities on a page of the API.
@@ -78,6 +80,7 @@ impl Default for Config {
             metadata: BTreeMap::new(),
             agent_ttl: Duration::from_secs(10),
             units_directory: "/run/fleet/units".into(),
+            state_directory: "/var/lib/fleet".into(),
             listen: vec![Listen::Unix("/run/fleet.sock".into())],
             token_limit: 100,
             disable_engine: false,
@@ -86,7 +89,7 @@ impl Default for Config {
 }
 
 /// The options that mean something.
-const OPTIONS: [&str; 18] = [
+const OPTIONS: [&str; 19] = [
     "verbosity",
     "log_format",
     "etcd_servers",
@@ -101,6 +104,7 @@ const OPTIONS: [&str; 18] = [
     "metadata",
     "agent_ttl",
     "units_directory",
+    "state_directory",
     "listen",
     "token_limit",
     "disable_engine",
@@ -188,6 +192,7 @@ impl Config {
                 ensure!(self.agent_ttl >= Duration::from_secs(2), "expect at least 2s, etcd's shortest lease");
             }
             "units_directory" => self.units_directory = text_of(value)?.into(),
+            "state_directory" => self.state_directory = text_of(value)?.into(),
             "listen" => self.listen = list(value)?.iter().map(|text| listen(text)).collect::<Result<_, _>>()?,
             "token_limit" => {
                 let limit = number(value)?;

@@ -1,10 +1,4 @@
-//! The daemon as a whole: which parts there are, how they are joined, and how they end.
-//!
-//! ```text
-//!  membership ──registration──▶ publisher ◀──states── agent ◀──cluster── mirror of this host's keys
-//!      │                                                │
-//!      └──refusal──▶ api ◀──▶ view ◀──▶ engine          └── systemd
-//! ```
+//! The daemon as a whole: a [`Member`] of the cluster and the HTTP API, the signals, and how they end.
 //!
 //! There are two ways to end. *Keeping*: fleetd goes, its units stay, and the next fleetd takes them up. *Leaving*:
 //! the host leaves the cluster, so its units are stopped and its entry goes at once; that is what `systemctl stop
@@ -21,22 +15,24 @@ use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::watch,
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::{
+    sync::CancellationToken,
+    task::{AbortOnDropHandle, TaskTracker},
+};
 use tracing::{debug, error, info, warn};
 
 use crate::{
-    agent::{Agent, Disk, publish},
+    agent::{Disk, publish},
+    clock::Clock,
     config::{Config, Listen},
-    engine::Engine,
+    filesystem::Real,
     http::{self, Api, Listeners},
-    machine::{Membership, Registration},
+    machine::Registration,
+    member::{self, Host, Member},
     metrics::Metrics,
-    registry::{Cluster, Etcd, etcd::Endpoints, files::Files, mirror, view::View},
+    registry::{Etcd, etcd::Endpoints, files::Files, view::View},
     systemd::Dbus,
 };
-
-/// How long leaving waits for etcd to take the machine's entry away, which otherwise goes with its lease.
-const FAREWELL: Duration = Duration::from_secs(3);
 
 /// How a run ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,7 +68,7 @@ pub async fn run(mut config: Config, reload: impl Fn() -> anyhow::Result<Config>
 /// Tries what could fail with a new configuration, before the old one is given up.
 fn check(config: &Config) -> anyhow::Result<()> {
     endpoints(config)?;
-    Disk::open(&config.units_directory)?;
+    Disk::open(Real, &config.units_directory)?;
     Ok(())
 }
 
@@ -87,123 +83,63 @@ async fn member(
     let tasks = TaskTracker::new();
     let shutdown = CancellationToken::new();
     spawn_watchdog(&tasks, &shutdown);
-    // The parts that only follow end with a token of their own: leaving needs them to its last moment.
-    let last = CancellationToken::new();
-    let until_last = |task| {
-        let last = last.clone();
-        async move { last.run_until_cancelled_owned(task).await.unwrap_or_default() }
-    };
     let (dbus, drain) = Dbus::new();
-    tasks.spawn(until_last(boxed(drain)));
+    let drain = AbortOnDropHandle::new(tokio::spawn(drain));
     notify(&[NotifyState::Ready, NotifyState::Status("connecting to etcd")]);
     let store = Etcd::new(endpoints);
     let keys = Keys::new(&config.etcd_key_prefix);
     let metrics = Metrics::default();
     let view = View::new(store.clone(), keys.clone());
     let files = Files::new(store.clone(), keys.clone());
-    let (registration, registered) = watch::channel(None);
-    let (refusal, refused) = watch::channel(None);
-    let (cluster_sender, cluster) = watch::channel(Cluster::default());
-    let (states_sender, states) = watch::channel(None);
-
-    let membership = Arc::new(Membership {
-        store: store.clone(),
-        keys: keys.clone(),
+    let described = config.clone();
+    let member = Member::start(Host {
         id: id.clone(),
-        describe: {
-            let config = config.clone();
-            Box::new(move || machine_record(&config))
-        },
+        metadata: config.metadata.clone(),
+        describe: Box::new(move || machine_record(&described)),
         ttl: config.agent_ttl,
-        lease_file: config.units_directory.parent().unwrap_or(Path::new("/run")).join("lease"),
-        registration,
-        refusal,
-    });
-    let mut agent = Agent::new(
-        id.clone(),
-        config.metadata.clone(),
-        &config.units_directory,
-        dbus.clone(),
-        files.clone(),
-        cluster,
-        states_sender,
-    )?;
-    let engine = Engine {
+        candidate: !config.disable_engine,
         store: store.clone(),
         keys: keys.clone(),
         view: view.clone(),
         files: files.clone(),
-        machine: id.clone(),
-        ttl: config.agent_ttl,
+        systemd: dbus.clone(),
+        filesystem: Real,
+        clock: Clock::Boottime,
+        units: config.units_directory.clone(),
+        state: config.state_directory.clone(),
         metrics: metrics.clone(),
-    };
+    })?;
+    let (registered, states) = (member.registered(), member.states());
+    let telling = tell_status(registered.clone(), states.clone(), metrics.clone());
+    let telling = AbortOnDropHandle::new(tokio::spawn(telling));
     let api = Api {
-        store: store.clone(),
-        keys: keys.clone(),
+        store,
+        keys,
         view,
         files,
         token_limit: config.token_limit,
-        refusal: refused,
-        metrics: metrics.clone(),
+        refusal: member.refused(),
+        metrics,
         ending: shutdown.clone(),
     };
-    let watched = api.view.clone();
-
-    // A host that leaves is a member until its last unit is down, or they would be started elsewhere before; then this
-    // ends first, or it would join again.
-    let staying = CancellationToken::new();
-    let (joining, stays) = (Arc::clone(&membership), staying.clone());
-    let joined = tokio::spawn(async move { stays.run_until_cancelled_owned(joining.run()).await.unwrap_or_default() });
-    let own = own_ranges(&keys, id);
-    let (mirrored, mirrored_keys, mut member) = (store.clone(), keys.clone(), registered.clone());
-    tasks.spawn(until_last(boxed(async move {
-        // What is scheduled to this machine ID is this host's only once the ID is: another may live under it.
-        if member.wait_for(Option::is_some).await.is_err() {
-            return;
-        }
-        mirror::follow(&mirrored, &mirrored_keys, &own, &cluster_sender).await;
-    })));
-    tasks.spawn(until_last(boxed(publish::run(store, keys, id.clone(), states.clone(), registered.clone()))));
-    tasks.spawn(until_last(boxed(tell_status(registered.clone(), states.clone(), metrics))));
     tasks.spawn(http::serve(http::router(Arc::new(api)), listeners, shutdown.clone()));
-    if !config.disable_engine {
-        let stop = shutdown.clone();
-        tasks.spawn(async move { engine.run(&stop).await });
-    }
-    let stop = shutdown.clone();
-    let agent = tokio::spawn(async move {
-        agent.run(&stop).await;
-        agent
-    });
     info!(machine = %id, version = env!("CARGO_PKG_VERSION"), "fleetd runs");
 
-    let end = signals.next(&dbus, || describe(&membership, &registered, &states)).await;
-    match end {
-        End::Keep => info!("fleetd ends, its units stay"),
-        End::Leave => info!("fleetd ends, and this host leaves the cluster"),
-        End::Reload => info!("reading the configuration again"),
+    let end = signals.next(&dbus, || describe(id, &registered, &states)).await;
+    let (status, ending) = match end {
+        End::Keep => ("keeping units", member::End::Keep),
+        End::Leave => ("leaving: stopping units", member::End::Leave),
+        End::Reload => ("reading the configuration", member::End::Keep),
+    };
+    info!(status, "ending");
+    notify(&[NotifyState::Status(status)]);
+    if end != End::Reload {
+        notify(&[NotifyState::Stopping]);
     }
-    notify(&[if end == End::Reload {
-        NotifyState::Status("reading the configuration")
-    } else {
-        NotifyState::Stopping
-    }]);
     shutdown.cancel();
-    watched.close();
-    let mut agent = agent.await.context("the agent broke")?;
-    if end == End::Leave {
-        notify(&[NotifyState::Status("leaving: stopping units")]);
-        agent.leave().await;
-    }
-    staying.cancel();
-    joined.await.context("membership broke")?;
-    if end == End::Leave {
-        match tokio::time::timeout(FAREWELL, membership.leave()).await {
-            Ok(Ok(())) => info!("left the cluster"),
-            _ => warn!("etcd does not answer: this machine's entry goes when its lease ends"),
-        }
-    }
-    last.cancel();
+    drop(telling);
+    member.end(ending).await?;
+    drop(drain);
     tasks.close();
     tasks.wait().await;
     Ok(end)
@@ -211,28 +147,17 @@ async fn member(
 
 /// What fleetd knows of its host, for SIGUSR1.
 fn describe(
-    membership: &Membership<Etcd>,
+    id: &MachineId,
     registered: &watch::Receiver<Option<Registration>>,
     states: &watch::Receiver<Option<publish::States>>,
 ) -> serde_json::Value {
     let states = states.borrow().clone().unwrap_or_default();
     let units: BTreeMap<&str, &StateRecord> = states.iter().map(|(unit, state)| (unit.as_str(), &**state)).collect();
     json!({
-        "id": membership.id,
+        "id": id,
         "registered": registered.borrow().is_some(),
         "units": units,
     })
-}
-
-fn boxed<F: Future<Output = ()> + Send + 'static>(task: F) -> futures_util::future::BoxFuture<'static, ()> {
-    Box::pin(task)
-}
-
-/// The keys that this host's agent follows.
-fn own_ranges(keys: &Keys, id: &MachineId) -> [(String, String); 3] {
-    let metadata = keys.format(&fleet_core::model::Key::Metadata(id.clone()));
-    let metadata = (metadata.clone(), format!("{metadata}\0"));
-    [keys.under(&format!("sched/{id}/")), keys.under("global/"), metadata]
 }
 
 fn endpoints(config: &Config) -> anyhow::Result<Endpoints> {

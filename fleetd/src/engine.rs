@@ -78,7 +78,7 @@ impl<S: Store> Engine<S> {
         let (acknowledged, last) = watch::channel(Instant::now());
         let outcome = tokio::select! {
             () = shutdown.cancelled() => Ok(()),
-            () = lease::keep(&self.store, lease, self.ttl, &acknowledged) => Err(StoreError::LeaseGone),
+            () = lease::keep(&self.store, lease, self.ttl, Instant::now, &acknowledged) => Err(StoreError::LeaseGone),
             () = self.silent_too_long(last) => Ok(()),
             () = self.is_surplus(lease) => Ok(()),
             outcome = self.campaign_and_lead(lease, since) => outcome,

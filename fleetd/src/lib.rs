@@ -13,11 +13,16 @@
 
 pub mod agent;
 pub mod backoff;
+pub mod clock;
 pub mod config;
 pub mod daemon;
 pub mod engine;
+pub mod fence;
+pub mod filesystem;
 pub mod http;
+pub mod last_good;
 pub mod machine;
+pub mod member;
 pub mod metrics;
 pub mod pace;
 pub mod registry;

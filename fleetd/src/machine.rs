@@ -4,22 +4,18 @@
 //! own lease and changes nothing in the store. The entry is only ever created: when another host lives under the
 //! same machine ID, registration is refused, and both are named.
 
-use std::{
-    fs, io,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{path::PathBuf, time::Duration};
 
 use fleet_core::model::{Key, Keys, MachineId, MachineRecord, Record};
 use thiserror::Error;
-use tokio::{
-    sync::watch,
-    time::{Instant, sleep},
-};
+use tokio::{sync::watch, time::sleep};
 use tracing::{error, info, warn};
 
 use crate::{
     backoff::Backoff,
+    clock::Clock,
+    fence::{Proof, proof},
+    filesystem::Filesystem,
     registry::{Guard, LeaseId, Revision, Store, StoreError, Stored, Transaction, Write, lease},
 };
 
@@ -53,7 +49,7 @@ enum JoinError {
 pub type Refusal = Option<String>;
 
 /// Keeps this host registered.
-pub struct Membership<S> {
+pub struct Membership<S, F> {
     /// The registry.
     pub store: S,
     /// The keys in it.
@@ -64,19 +60,24 @@ pub struct Membership<S> {
     pub describe: Box<dyn Fn() -> anyhow::Result<MachineRecord> + Send + Sync>,
     /// How long the host may be silent before it counts as dead.
     pub ttl: Duration,
+    /// The clock that the lease is judged by.
+    pub clock: Clock,
+    /// The host's files.
+    pub filesystem: F,
     /// Where the lease's ID is kept.
     pub lease_file: PathBuf,
+    /// Tells the others how long the lease is proven to live.
+    pub proof: watch::Sender<Proof>,
     /// Tells the others of the registration.
     pub registration: watch::Sender<Option<Registration>>,
     /// Tells the API when a person must act.
     pub refusal: watch::Sender<Refusal>,
 }
 
-impl<S: Store> Membership<S> {
+impl<S: Store, F: Filesystem> Membership<S, F> {
     /// Joins, and joins again whenever the lease is lost. Runs until dropped.
     pub async fn run(&self) {
         let mut backoff = Backoff::new(Duration::from_millis(500), self.ttl);
-        let (acknowledged, _) = watch::channel(Instant::now());
         loop {
             match self.join().await {
                 Ok((record, registration)) => {
@@ -85,7 +86,9 @@ impl<S: Store> Membership<S> {
                     info!(machine = %self.id, address = record.address, "registered");
                     let lease = registration.lease;
                     self.registration.send_replace(Some(registration));
-                    lease::keep(&self.store, lease, self.ttl, &acknowledged).await;
+                    let proof = || proof(self.clock, self.ttl);
+                    lease::keep(&self.store, lease, self.ttl, proof, &self.proof).await;
+                    self.proof.send_replace(None);
                     warn!(machine = %self.id, "lease lost, registering again");
                     self.registration.send_replace(None);
                     continue;
@@ -116,7 +119,7 @@ impl<S: Store> Membership<S> {
         if let Some(registered) = registered {
             self.store.revoke(registered.lease).await?;
         }
-        forget(&self.lease_file);
+        self.forget();
         Ok(())
     }
 
@@ -146,7 +149,7 @@ impl<S: Store> Membership<S> {
             self.store.revoke(lease).await?;
             return Err(JoinError::Raced);
         };
-        remember(&self.lease_file, lease, self.ttl);
+        self.remember(lease);
         if let Some(old) = old_lease {
             // With it go the states of before; the entry itself lives with the new lease now.
             self.store.revoke(old).await?;
@@ -162,7 +165,7 @@ impl<S: Store> Membership<S> {
         record: &MachineRecord,
     ) -> Result<Option<Registration>, StoreError> {
         let Some(stored) = current else { return Ok(None) };
-        let kept = recall(&self.lease_file, self.ttl);
+        let kept = self.recall();
         let Some(lease) = kept.filter(|kept| Some(*kept) == stored.lease) else { return Ok(None) };
         match self.store.keep_alive(lease).await {
             Ok(_) => {}
@@ -179,34 +182,32 @@ impl<S: Store> Membership<S> {
         let written = self.store.commit(Transaction { guards, writes: vec![put] }).await?;
         Ok(written.map(|_| Registration { lease, revision: stored.create_revision }))
     }
+
+    /// Writes a lease's ID and TTL down.
+    fn remember(&self, lease: LeaseId) {
+        let text = format!("{} {}", lease.0, self.ttl.as_secs());
+        if let Err(error) = self.filesystem.replace(&self.lease_file, text.as_bytes()) {
+            warn!(error = %crate::chain(&error), "lease not remembered: a restart will register anew");
+        }
+    }
+
+    /// The lease that was written down, if it lives as long as is wanted now: one that was granted for a shorter time
+    /// would run out between two keepalives.
+    fn recall(&self) -> Option<LeaseId> {
+        let text = String::from_utf8(self.filesystem.read(&self.lease_file).ok()??).ok()?;
+        let (lease, granted) = text.trim().split_once(' ')?;
+        (granted.parse() == Ok(self.ttl.as_secs())).then(|| lease.parse().ok().map(LeaseId))?
+    }
+
+    fn forget(&self) {
+        if let Err(error) = self.filesystem.remove(&self.lease_file) {
+            warn!(error = %crate::chain(&error), "lease not forgotten");
+        }
+    }
 }
 
 /// Whether an entry is of this host: of this boot, or of an earlier one at the same address. Containers on one kernel
 /// may share its boot ID, so that alone says nothing.
 fn is_same_host(theirs: &MachineRecord, ours: &MachineRecord) -> bool {
     theirs.hostname == ours.hostname && (theirs.boot_id == ours.boot_id || theirs.address == ours.address)
-}
-
-/// Writes a lease's ID and TTL down.
-fn remember(path: &Path, lease: LeaseId, ttl: Duration) {
-    if let Err(error) = fs::write(path, format!("{} {}", lease.0, ttl.as_secs())) {
-        warn!(path = %path.display(), %error, "lease not remembered: a restart will register anew");
-    }
-}
-
-/// The lease that was written down, if it lives as long as is wanted now: one that was granted for a shorter time
-/// would run out between two keepalives.
-fn recall(path: &Path, ttl: Duration) -> Option<LeaseId> {
-    let text = fs::read_to_string(path).ok()?;
-    let (lease, granted) = text.trim().split_once(' ')?;
-    (granted.parse() == Ok(ttl.as_secs())).then(|| lease.parse().ok().map(LeaseId))?
-}
-
-fn forget(path: &Path) {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            warn!(path = %path.display(), %error, "lease not forgotten");
-        }
-        _ => {}
-    }
 }

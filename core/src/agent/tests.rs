@@ -7,7 +7,7 @@ fn hash(n: u8) -> UnitHash {
 }
 
 fn wanted(n: u8, target: Target, generation: u64) -> Wanted {
-    Wanted { hash: hash(n), target, generation }
+    Wanted { hash: hash(n), target, generation: Some(generation) }
 }
 
 fn installed(n: u8, applied: Target, generation: u64) -> Installed {
@@ -154,14 +154,13 @@ impl Host {
             Step::Install => {
                 assert!(self.runtime.get(&unit).is_none_or(Runtime::is_down), "file replaced under a running unit");
                 let wanted = wanted.unwrap();
-                let entry =
-                    Installed { hash: wanted.hash, applied: Target::Loaded, generation: Some(wanted.generation) };
+                let entry = Installed { hash: wanted.hash, applied: Target::Loaded, generation: wanted.generation };
                 self.installed.insert(unit, entry);
             }
             Step::Start | Step::Restart => {
                 *self.starts.entry(unit.clone()).or_default() += 1;
                 let entry = self.installed.get_mut(&unit).unwrap();
-                (entry.applied, entry.generation) = (Target::Launched, Some(wanted.unwrap().generation));
+                (entry.applied, entry.generation) = (Target::Launched, wanted.unwrap().generation);
                 self.runtime.insert(unit, runtime("active", None));
             }
             Step::Stop => {
@@ -171,7 +170,7 @@ impl Host {
             Step::Settle => {
                 let entry = self.installed.get_mut(&unit).unwrap();
                 let wanted = wanted.unwrap();
-                (entry.applied, entry.generation) = (wanted.target, Some(wanted.generation));
+                (entry.applied, entry.generation) = (wanted.target, wanted.generation);
             }
             Step::Remove => {
                 self.installed.remove(&unit);
@@ -199,7 +198,7 @@ proptest! {
             prop_assert_eq!(host.installed.len(), wanted.len());
             for (unit, want) in &wanted {
                 let entry = host.installed[unit];
-                prop_assert_eq!((entry.hash, entry.applied, entry.generation), (want.hash, want.target, Some(want.generation)));
+                prop_assert_eq!((entry.hash, entry.applied, entry.generation), (want.hash, want.target, want.generation));
                 let active = host.runtime.get(unit).is_some_and(|runtime| runtime.active == Active::Active);
                 prop_assert_eq!(active, want.target == Target::Launched);
                 let unchanged = before.get(unit) == Some(want);

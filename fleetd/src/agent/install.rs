@@ -1,6 +1,6 @@
 //! Putting unit files in place and taking them away.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use fleet_core::{
     agent::{Active, Installed},
@@ -11,6 +11,7 @@ use tracing::{info, warn};
 
 use super::Agent;
 use crate::{
+    filesystem::Filesystem,
     registry::Store,
     systemd::{Systemd, SystemdError},
 };
@@ -26,7 +27,7 @@ enum Change {
     Disable,
 }
 
-impl<S: Store, D: Systemd> Agent<S, D> {
+impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
     /// Puts the files of a batch in place: all files are written, then made known in one call, then systemd reads
     /// its files anew if it holds an old version of one of them. Returns whether anything was done.
     pub(super) async fn install(&mut self, units: &[UnitName]) -> bool {
@@ -72,7 +73,7 @@ impl<S: Store, D: Systemd> Agent<S, D> {
         self.reload_for(&replaced).await;
         for unit in &placed {
             if let Some(want) = wanted(self, unit) {
-                let entry = Installed { hash: want.hash, applied: Target::Loaded, generation: Some(want.generation) };
+                let entry = Installed { hash: want.hash, applied: Target::Loaded, generation: want.generation };
                 info!(%unit, hash = %want.hash, "unit installed");
                 self.installed.insert(unit.clone(), entry);
                 self.succeeded(unit);
@@ -138,8 +139,8 @@ impl<S: Store, D: Systemd> Agent<S, D> {
 
     /// Whether the host has a unit of this name that is not fleet's; then says which.
     fn foreign(&self, unit: &UnitName, search: &[PathBuf]) -> Option<String> {
-        let elsewhere = |path: &Path| path.symlink_metadata().is_ok() && !self.disk.owns(path);
-        let found = search.iter().map(|directory| directory.join(unit.as_str())).find(|path| elsewhere(path));
+        let found =
+            search.iter().map(|directory| directory.join(unit.as_str())).find(|path| self.disk.is_foreign(path));
         if let Some(path) = found {
             return Some(format!(
                 "this host has a unit of that name that is not fleet's: {}; it is left alone",

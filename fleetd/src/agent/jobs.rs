@@ -4,7 +4,11 @@
 //! faster than starting each, and to the bus it is one job. Other jobs are queued one by one, with few unfinished
 //! at a time. How a unit fared is always read from the unit itself.
 
-use std::{collections::BTreeMap, fs, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use fleet_core::{agent::Runtime, model::Target, unit::UnitName};
 use tokio::time::Instant;
@@ -12,6 +16,7 @@ use tracing::{info, warn};
 
 use super::{Agent, Steps};
 use crate::{
+    filesystem::{FileError, Filesystem},
     registry::Store,
     systemd::{Systemd, Verb},
 };
@@ -26,7 +31,7 @@ const PREFIX: &str = "fleet-batch-";
 /// How long after its batch was started a unit may show nothing of it.
 const CONFIRM: Duration = Duration::from_secs(2);
 
-impl<S: Store, D: Systemd> Agent<S, D> {
+impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
     /// Queues jobs as far as the window allows.
     pub(super) async fn jobs(&mut self, steps: &Steps) {
         let unfinished = self.runtime.values().filter(|runtime| runtime.job.is_some()).count();
@@ -75,7 +80,7 @@ impl<S: Store, D: Systemd> Agent<S, D> {
         let want = self.wanted.as_ref().and_then(|wanted| wanted.get(unit));
         if let (Some(want), Some(entry)) = (want, self.installed.get_mut(unit)) {
             entry.applied = Target::Launched;
-            entry.generation = Some(want.generation);
+            entry.generation = want.generation.or(entry.generation);
         }
     }
 
@@ -83,7 +88,7 @@ impl<S: Store, D: Systemd> Agent<S, D> {
         let target = match self.batches.write(units) {
             Ok(target) => target,
             Err(error) => {
-                warn!(%error, "cannot write the target of a batch, starting units one by one");
+                warn!(error = %crate::chain(&error), "cannot write the target of a batch, starting units one by one");
                 for unit in units.iter().take(WINDOW) {
                     self.queue(Verb::Start, unit).await;
                 }
@@ -117,23 +122,24 @@ impl<S: Store, D: Systemd> Agent<S, D> {
 }
 
 /// The targets of batches whose units still have jobs.
-#[derive(Debug, Default)]
-pub(super) struct Batches {
+#[derive(Debug)]
+pub(super) struct Batches<F> {
+    filesystem: F,
     count: u64,
     open: BTreeMap<String, Vec<UnitName>>,
 }
 
-impl Batches {
+impl<F: Filesystem> Batches<F> {
     /// The batches that an earlier run left open; they are cleaned up like any other.
-    pub(super) fn new() -> Self {
-        let entries = fs::read_dir(RUNTIME_UNITS).into_iter().flatten().flatten();
-        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    pub(super) fn new(filesystem: F) -> Self {
+        let names = filesystem.names(Path::new(RUNTIME_UNITS)).unwrap_or_default().into_iter();
         let left = names.filter(|name| name.starts_with(PREFIX) && name.ends_with(".target"));
-        Self { count: 0, open: left.map(|name| (name, Vec::new())).collect() }
+        let open = left.map(|name| (name, Vec::new())).collect();
+        Self { filesystem, count: 0, open }
     }
 
     /// Writes the target that wants all of `units`. Returns its name.
-    fn write(&mut self, units: &[UnitName]) -> std::io::Result<String> {
+    fn write(&mut self, units: &[UnitName]) -> Result<String, FileError> {
         self.count += 1;
         let name = format!("{PREFIX}{}-{}.target", std::process::id(), self.count);
         // Without default dependencies the target neither waits for its units nor orders itself among others.
@@ -144,8 +150,7 @@ impl Batches {
             text.push_str(unit.as_str());
             text.push('\n');
         }
-        fs::create_dir_all(RUNTIME_UNITS)?;
-        fs::write(path(&name), text)?;
+        self.filesystem.replace(&path(&name), text.as_bytes())?;
         self.open.insert(name.clone(), units.to_vec());
         Ok(name)
     }
@@ -157,8 +162,8 @@ impl Batches {
             self.open.iter().filter(|(_, units)| !units.iter().any(busy)).map(|(name, _)| name.clone()).collect();
         for name in done {
             self.open.remove(&name);
-            if let Err(error) = fs::remove_file(path(&name)) {
-                warn!(target = name, %error, "target of a batch not deleted");
+            if let Err(error) = self.filesystem.remove(&path(&name)) {
+                warn!(target = name, error = %crate::chain(&error), "target of a batch not deleted");
             }
             if let Err(error) = systemd.queue(Verb::Stop, &name).await {
                 warn!(target = name, error = %crate::chain(&error), "target of a batch not stopped");
@@ -168,5 +173,5 @@ impl Batches {
 }
 
 fn path(target: &str) -> PathBuf {
-    PathBuf::from(RUNTIME_UNITS).join(target)
+    Path::new(RUNTIME_UNITS).join(target)
 }

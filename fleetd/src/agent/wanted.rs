@@ -1,7 +1,7 @@
 //! Which units this host should have: what the engine scheduled to it, and the global units that fit.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
@@ -9,36 +9,53 @@ use fleet_core::{
     agent::{Installed, Wanted},
     model::{Desired, Key, MachineId, Target, UnitRecord},
     sched,
-    unit::{Requirements, UnitHash, UnitName},
+    unit::{OnPartition, Requirements, UnitFile, UnitHash, UnitName},
 };
 use tracing::warn;
 
-use crate::registry::{Cluster, Store, StoreError, files::Files};
+use crate::registry::{Cluster, Revision, Store, StoreError, files::Files};
+
+/// What is wanted of this host.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wishes {
+    /// The units wanted here.
+    pub units: BTreeMap<UnitName, Wanted>,
+    /// Those of them that may run once in the cluster at most.
+    pub strict: BTreeSet<UnitName>,
+    /// Units that may run elsewhere once this host says that it has them no more, and the revision that asks for it.
+    pub recalled: BTreeMap<UnitName, (UnitHash, Revision)>,
+}
 
 /// Works out the wanted units. Keeps the requirements it has read.
-pub struct Wishes<S> {
+pub struct Wisher<S> {
     machine: MachineId,
     configured: BTreeMap<String, String>,
     files: Files<S>,
     read: BTreeMap<UnitName, (UnitHash, Arc<Requirements>)>,
 }
 
-impl<S: Store> Wishes<S> {
+impl<S: Store> Wisher<S> {
     /// For this machine, with the metadata that it is configured with.
     pub fn new(machine: MachineId, configured: BTreeMap<String, String>, files: Files<S>) -> Self {
         Self { machine, configured, files, read: BTreeMap::new() }
     }
 
-    /// The units wanted here. One of which this fleet cannot read what is wanted stays as it is installed.
+    /// What is wanted here. A unit of which this fleet cannot read what is wanted stays as it is installed; so do all
+    /// that are installed as long as what is known comes from the disk, which may be behind them.
     ///
     /// # Errors
-    /// When a file that decides about a global unit cannot be fetched now. Nothing must be concluded then.
+    /// When a file that this takes cannot be fetched now. Nothing must be concluded then.
     pub async fn of(
         &mut self,
         cluster: &Cluster,
         installed: &BTreeMap<UnitName, Installed>,
-    ) -> Result<BTreeMap<UnitName, Wanted>, StoreError> {
-        let mut here = self.readable(cluster).await?;
+    ) -> Result<Wishes, StoreError> {
+        let mut wishes = self.readable(cluster).await?;
+        let from_disk = cluster.listed == 0;
+        if from_disk {
+            wishes.units.retain(|unit, _| !wishes.strict.contains(unit));
+            wishes.units.extend(installed.iter().map(|(unit, entry)| (unit.clone(), entry.as_wanted())));
+        }
         for key in &cluster.unreadable {
             let unit = match key {
                 Key::Sched(machine, unit) if *machine == self.machine => unit,
@@ -46,47 +63,48 @@ impl<S: Store> Wishes<S> {
                 _ => continue,
             };
             if let Some(entry) = installed.get(unit) {
-                let generation = entry.generation.unwrap_or_default();
-                here.entry(unit.clone()).or_insert(Wanted { hash: entry.hash, target: entry.applied, generation });
+                wishes.units.entry(unit.clone()).or_insert(entry.as_wanted());
             }
         }
-        Ok(here)
+        Ok(wishes)
     }
 
-    async fn readable(&mut self, cluster: &Cluster) -> Result<BTreeMap<UnitName, Wanted>, StoreError> {
-        let scheduled = cluster.scheduled.iter().filter(|((machine, _), _)| *machine == self.machine);
-        let scheduled: Vec<(&UnitName, Wanted)> =
-            scheduled.filter_map(|((_, unit), value)| Some((unit, wanted(&value.record)?))).collect();
-        let globals = cluster.globals.iter();
-        let globals: Vec<(&UnitName, Wanted)> = globals
-            .filter(|(unit, _)| !unit.is_template())
-            .filter_map(|(unit, value)| Some((unit, wanted(&value.record)?)))
-            .collect();
-        let mut here: BTreeMap<UnitName, Wanted> =
-            scheduled.iter().map(|(unit, want)| ((*unit).clone(), *want)).collect();
-        if globals.is_empty() {
-            self.read.clear();
-            return Ok(here);
-        }
-        self.read_requirements(scheduled.iter().chain(&globals)).await?;
-        let with_requirements = |units: &[(&'_ UnitName, Wanted)]| -> Vec<(UnitName, Arc<Requirements>)> {
-            let read =
-                units.iter().filter_map(|(unit, _)| Some(((*unit).clone(), Arc::clone(&self.read.get(*unit)?.1))));
-            read.collect()
-        };
-        let (candidates, scheduled) = (with_requirements(&globals), with_requirements(&scheduled));
-        let fitting = sched::globals_for(
-            &self.machine,
-            &self.metadata(cluster),
-            candidates.iter().map(|(unit, requirements)| (unit, &**requirements)),
-            scheduled.iter().map(|(unit, requirements)| (unit, &**requirements)),
-        );
-        for (unit, want) in globals {
-            if fitting.get(unit).is_some_and(|verdict| verdict.fits) {
-                here.entry(unit.clone()).or_insert(want);
+    async fn readable(&mut self, cluster: &Cluster) -> Result<Wishes, StoreError> {
+        let mut wishes = Wishes::default();
+        let mut scheduled: Vec<(&UnitName, Wanted)> = Vec::new();
+        for ((_, unit), value) in cluster.scheduled.iter().filter(|((machine, _), _)| *machine == self.machine) {
+            match wanted(&value.record) {
+                Some(want) => scheduled.push((unit, want)),
+                None => drop(wishes.recalled.insert(unit.clone(), (value.record.hash, value.revision))),
             }
         }
-        Ok(here)
+        let globals = cluster.globals.iter().filter(|(unit, _)| !unit.is_template());
+        let globals: Vec<(&UnitName, Wanted)> =
+            globals.filter_map(|(unit, value)| Some((unit, wanted(&value.record)?))).collect();
+        self.read_requirements(scheduled.iter().chain(&globals)).await?;
+        wishes.units = scheduled.iter().map(|(unit, want)| ((*unit).clone(), *want)).collect();
+        if !globals.is_empty() {
+            let (candidates, scheduled) = (self.with_requirements(&globals), self.with_requirements(&scheduled));
+            let fitting = sched::globals_for(
+                &self.machine,
+                &self.metadata(cluster),
+                candidates.iter().map(|(unit, requirements)| (unit, &**requirements)),
+                scheduled.iter().map(|(unit, requirements)| (unit, &**requirements)),
+            );
+            for (unit, want) in globals {
+                if fitting.get(unit).is_some_and(|verdict| verdict.fits) {
+                    wishes.units.entry(unit.clone()).or_insert(want);
+                }
+            }
+        }
+        let is_strict = |unit: &UnitName| self.read.get(unit).is_some_and(|(_, read)| is_strict(read));
+        wishes.strict = wishes.units.keys().filter(|unit| is_strict(unit)).cloned().collect();
+        Ok(wishes)
+    }
+
+    fn with_requirements(&self, units: &[(&UnitName, Wanted)]) -> Vec<(UnitName, Arc<Requirements>)> {
+        let read = units.iter().filter_map(|(unit, _)| Some(((*unit).clone(), Arc::clone(&self.read.get(*unit)?.1))));
+        read.collect()
     }
 
     /// The metadata that counts for this machine now.
@@ -100,7 +118,7 @@ impl<S: Store> Wishes<S> {
         units: impl Iterator<Item = &'a (&'a UnitName, Wanted)>,
     ) -> Result<(), StoreError> {
         let units: Vec<(&UnitName, UnitHash)> = units.map(|(unit, want)| (*unit, want.hash)).collect();
-        let present: HashSet<&UnitName> = units.iter().map(|(unit, _)| *unit).collect();
+        let present: BTreeSet<&UnitName> = units.iter().map(|(unit, _)| *unit).collect();
         self.read.retain(|unit, _| present.contains(unit));
         let stale: Vec<_> =
             units.into_iter().filter(|(unit, hash)| self.read.get(*unit).is_none_or(|read| read.0 != *hash)).collect();
@@ -129,5 +147,16 @@ fn wanted(record: &UnitRecord) -> Option<Wanted> {
         Desired::Loaded => Target::Loaded,
         Desired::Launched => Target::Launched,
     };
-    Some(Wanted { hash: record.hash, target, generation: record.generation })
+    Some(Wanted { hash: record.hash, target, generation: Some(record.generation) })
+}
+
+/// Whether a unit with these requirements may run once in the cluster at most.
+fn is_strict(requirements: &Requirements) -> bool {
+    requirements.on_partition == OnPartition::Stop
+}
+
+/// Those of the units in these files that may run once in the cluster at most.
+pub fn strict_of(files: &BTreeMap<UnitName, UnitFile>) -> BTreeSet<UnitName> {
+    let requirements = files.iter().filter_map(|(unit, file)| Some((unit, Requirements::read(file, unit).ok()?.0)));
+    requirements.filter(|(_, requirements)| is_strict(requirements)).map(|(unit, _)| unit.clone()).collect()
 }

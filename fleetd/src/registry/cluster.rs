@@ -56,6 +56,8 @@ pub struct Cluster {
     pub unreadable: OrdSet<Key>,
     /// The newest revision that is in here.
     pub revision: Revision,
+    /// The revision at which the range that was listed first was listed; 0: all of this comes from the host's disk.
+    pub listed: Revision,
     /// Whether every range has been read to its end. Before that, nobody may decide anything.
     pub complete: bool,
     /// Since when the store has been out of reach.

@@ -1,7 +1,7 @@
 //! Unit files by their hash.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -18,7 +18,7 @@ use super::{Store, StoreError};
 pub struct Files<S> {
     store: S,
     keys: Keys,
-    cache: Arc<Mutex<HashMap<UnitHash, Arc<UnitFile>>>>,
+    cache: Arc<Mutex<BTreeMap<UnitHash, Arc<UnitFile>>>>,
 }
 
 impl<S: Store> Files<S> {
@@ -35,9 +35,9 @@ impl<S: Store> Files<S> {
     pub async fn get(
         &self,
         hashes: impl IntoIterator<Item = UnitHash>,
-    ) -> Result<HashMap<UnitHash, Arc<UnitFile>>, StoreError> {
-        let mut found = HashMap::new();
-        let mut missing = HashSet::new();
+    ) -> Result<BTreeMap<UnitHash, Arc<UnitFile>>, StoreError> {
+        let mut found = BTreeMap::new();
+        let mut missing = BTreeSet::new();
         {
             let cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
             for hash in hashes {
@@ -76,6 +76,11 @@ impl<S: Store> Files<S> {
     /// When the store does not answer.
     pub async fn one(&self, hash: UnitHash) -> Result<Option<Arc<UnitFile>>, StoreError> {
         Ok(self.get([hash]).await?.remove(&hash))
+    }
+
+    /// Takes a file that was come by otherwise.
+    pub fn insert(&self, file: UnitFile) {
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner).insert(file.hash(), Arc::new(file));
     }
 
     /// Forgets the files that nothing uses, so that memory follows what the cluster holds now.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::{
     sync::watch,
-    time::{Instant, sleep, timeout},
+    time::{sleep, timeout},
 };
 use tracing::debug;
 
@@ -13,13 +13,19 @@ use crate::backoff::Backoff;
 
 /// Keeps `lease` alive until etcd says that it is gone, however long etcd is away in between.
 ///
-/// `acknowledged` gets the time at which the last keepalive that etcd has answered was *sent*: until that time plus
-/// the TTL the lease cannot have run out, whatever the network did with the answer.
-pub async fn keep<S: Store>(store: &S, lease: LeaseId, ttl: Duration, acknowledged: &watch::Sender<Instant>) {
+/// `acknowledged` gets the time, by `now`, at which the last keepalive that etcd has answered was *sent*: until that
+/// time plus the TTL the lease cannot have run out, whatever the network did with the answer.
+pub async fn keep<S: Store, T>(
+    store: &S,
+    lease: LeaseId,
+    ttl: Duration,
+    now: impl Fn() -> T,
+    acknowledged: &watch::Sender<T>,
+) {
     let interval = ttl / 3;
     let mut backoff = Backoff::new(Duration::from_millis(100), interval.min(Duration::from_secs(2)));
     loop {
-        let error = match beats(store, lease, interval, acknowledged, &mut backoff).await {
+        let error = match beats(store, lease, interval, &now, acknowledged, &mut backoff).await {
             Err(StoreError::LeaseGone) => return,
             Err(error) => error,
             Ok(never) => match never {},
@@ -29,20 +35,21 @@ pub async fn keep<S: Store>(store: &S, lease: LeaseId, ttl: Duration, acknowledg
     }
 }
 
-async fn beats<S: Store>(
+async fn beats<S: Store, T>(
     store: &S,
     lease: LeaseId,
     interval: Duration,
-    acknowledged: &watch::Sender<Instant>,
+    now: &impl Fn() -> T,
+    acknowledged: &watch::Sender<T>,
     backoff: &mut Backoff,
 ) -> Result<std::convert::Infallible, StoreError> {
-    let sent = Instant::now();
+    let sent = now();
     let mut stream = store.keep_alive(lease).await?;
     acknowledged.send_replace(sent);
     loop {
         backoff.reset();
         sleep(interval).await;
-        let sent = Instant::now();
+        let sent = now();
         match timeout(interval, stream.beat()).await {
             Ok(answer) => answer?,
             Err(elapsed) => return Err(StoreError::Unavailable(Box::new(elapsed))),

@@ -7,11 +7,14 @@
 //! opened again from the last revision seen; when etcd has compacted that revision, the range is listed again and
 //! what is gone is removed. While etcd cannot be reached the picture stays as it is, and says since when.
 
-use std::{collections::HashSet, time::Duration};
+use std::{collections::BTreeSet, time::Duration};
 
 use fleet_core::model::{Key, Keys};
 use futures_util::future::join_all;
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
 use tracing::{debug, info, warn};
 
 use super::{Cluster, Range, Revision, Store, StoreError, Stored, Watch, WatchEvent};
@@ -20,14 +23,20 @@ use crate::backoff::Backoff;
 /// Keys in one page of a list: large enough to be few, small enough for etcd's 4 MiB at 4 kB each.
 const PAGE: usize = 1000;
 
-/// Follows `ranges` and publishes what they hold. Runs until dropped.
+/// Follows `ranges` and publishes what they hold; what was published before is brought up to date. Runs until
+/// dropped.
 pub async fn follow<S: Store>(store: &S, keys: &Keys, ranges: &[Range], cluster: &watch::Sender<Cluster>) {
     let followers: Vec<Follower<'_, S>> = ranges.iter().map(|range| Follower { store, keys, range, cluster }).collect();
-    let listed = tokio::sync::Semaphore::new(0);
+    let (listed, mut lists) = mpsc::channel(ranges.len().max(1));
     let all_listed = async {
-        let count = u32::try_from(ranges.len()).expect("a handful of ranges");
-        listed.acquire_many(count).await.expect("never closed").forget();
-        cluster.send_modify(|cluster| cluster.complete = true);
+        let mut first = Revision::MAX;
+        for _ in ranges {
+            first = first.min(lists.recv().await.expect("every follower lists once before it ends"));
+        }
+        cluster.send_modify(|cluster| {
+            cluster.complete = true;
+            cluster.listed = first;
+        });
     };
     let follow = join_all(followers.iter().map(|follower| follower.run(&listed)));
     tokio::join!(all_listed, follow);
@@ -41,7 +50,7 @@ struct Follower<'a, S> {
 }
 
 impl<S: Store> Follower<'_, S> {
-    async fn run(&self, listed: &tokio::sync::Semaphore) {
+    async fn run(&self, listed: &mpsc::Sender<Revision>) {
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
         let mut position: Option<Revision> = None;
         let mut first = Some(listed);
@@ -73,14 +82,15 @@ impl<S: Store> Follower<'_, S> {
         &self,
         position: &mut Option<Revision>,
         backoff: &mut Backoff,
-        first: &mut Option<&tokio::sync::Semaphore>,
+        first: &mut Option<&mpsc::Sender<Revision>>,
     ) -> Result<std::convert::Infallible, StoreError> {
         let mut revision = match *position {
             Some(revision) => revision,
             None => {
                 let revision = self.list().await?;
                 if let Some(listed) = first.take() {
-                    listed.add_permits(1);
+                    // There is room for one of each follower, and the receiver outlives them.
+                    let _ = listed.try_send(revision);
                 }
                 revision
             }
@@ -123,7 +133,7 @@ impl<S: Store> Follower<'_, S> {
                 None => break page.revision,
             }
         };
-        let present: HashSet<&str> = entries.iter().map(|stored| &*stored.key).collect();
+        let present: BTreeSet<&str> = entries.iter().map(|stored| &*stored.key).collect();
         self.cluster.send_modify(|cluster| {
             let gone: Vec<Key> = cluster
                 .keys()

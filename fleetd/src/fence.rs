@@ -1,0 +1,177 @@
+//! The fence around units that may run once in the cluster at most (`OnPartition=stop`).
+//!
+//! A keepalive that etcd has answered proves that the host's lease lives for its TTL from the moment at which the
+//! keepalive was *sent*. Until a little before that moment is over the fence is open. Then it closes, and the agent
+//! stops these units: the engine moves them only once the lease has run out and they have had their time to stop. It
+//! opens again when the host is registered and has read anew, after it was registered, what is scheduled to it: what
+//! was moved meanwhile is not among that any more, and what has not been moved then cannot be moved from a host that
+//! is there.
+//!
+//! The moment is kept in a file until the next boot, so a fleetd that was killed stops them in time, too.
+
+use std::{path::Path, time::Duration};
+
+use tokio::sync::watch;
+use tracing::warn;
+
+use crate::{clock::Clock, filesystem::Filesystem, machine::Registration, registry::Cluster};
+
+/// How long a lease is proven to live: a moment of [`Clock`], less what stopping takes to begin. `None` while
+/// nothing is proven.
+pub type Proof = Option<Duration>;
+
+/// What a keepalive proves that is sent now.
+#[must_use]
+pub fn proof(clock: Clock, ttl: Duration) -> Proof {
+    Some(clock.now() + ttl - ttl / 10)
+}
+
+/// Whether units with `OnPartition=stop` may run here.
+#[derive(Debug)]
+pub struct Fence {
+    clock: Clock,
+    proof: watch::Receiver<Proof>,
+    registration: watch::Receiver<Option<Registration>>,
+    open: bool,
+}
+
+impl Fence {
+    /// A fence that is open as long as what is proven already.
+    #[must_use]
+    pub fn new(
+        clock: Clock,
+        proof: watch::Receiver<Proof>,
+        registration: watch::Receiver<Option<Registration>>,
+    ) -> Self {
+        let mut fence = Self { clock, proof, registration, open: false };
+        fence.open = fence.is_proven();
+        fence
+    }
+
+    /// Whether it was open when it was last looked at.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.open
+    }
+
+    /// Closes or opens it, whichever it is time for. `cluster` is what the host has read. Returns whether it is open.
+    pub fn update(&mut self, cluster: &Cluster) -> bool {
+        let is_current = |registration: &Registration| cluster.listed >= registration.revision;
+        let may_open = || self.registration.borrow().as_ref().is_some_and(is_current);
+        self.open = self.is_proven() && (self.open || may_open());
+        self.open
+    }
+
+    fn is_proven(&self) -> bool {
+        self.proof.borrow().is_some_and(|until| self.clock.now() < until)
+    }
+
+    /// Waits until it may be time to close or to open it.
+    pub async fn turning(&mut self) {
+        if !self.open {
+            // Both keep what they have not shown yet.
+            let ended = tokio::select! {
+                biased;
+                changed = self.proof.changed() => changed.is_err(),
+                changed = self.registration.changed() => changed.is_err(),
+            };
+            if ended {
+                std::future::pending::<()>().await;
+            }
+            return;
+        }
+        // Keepalives go on as long as all is well: only when they cease there is something to do.
+        loop {
+            let Some(until) = *self.proof.borrow() else { return };
+            if until <= self.clock.now() {
+                return;
+            }
+            let clock = self.clock;
+            tokio::select! {
+                biased;
+                () = clock.sleep_until(until) => {}
+                () = revoked(&mut self.proof) => return,
+            }
+        }
+    }
+}
+
+/// Waits until nothing is proven any more.
+async fn revoked(proof: &mut watch::Receiver<Proof>) {
+    if proof.wait_for(Option::is_none).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Keeps what is proven in a file, for a fleetd that comes after this one. Runs until dropped.
+pub async fn remember<F: Filesystem>(filesystem: F, path: &Path, mut proof: watch::Receiver<Proof>) {
+    let mut told = false;
+    while proof.changed().await.is_ok() {
+        let until = *proof.borrow_and_update();
+        let text = until.map(|until| until.as_millis().to_string()).unwrap_or_default();
+        if let Err(error) = filesystem.replace(path, text.as_bytes())
+            && !std::mem::replace(&mut told, true)
+        {
+            warn!(error = %crate::chain(&error), "if fleetd is killed now, the next one stops units with OnPartition=stop");
+        }
+    }
+}
+
+/// What an earlier fleetd of this boot has proven.
+pub fn recall<F: Filesystem>(filesystem: &F, path: &Path) -> Proof {
+    let text = String::from_utf8(filesystem.read(path).ok()??).ok()?;
+    text.parse().ok().map(Duration::from_millis)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::{Instant, advance, timeout};
+
+    use super::*;
+    use crate::registry::LeaseId;
+
+    const TTL: Duration = Duration::from_secs(10);
+
+    #[tokio::test(start_paused = true)]
+    async fn fence_closes_in_time_and_opens_only_for_what_was_read_after_the_registration() {
+        let clock = Clock::Simulated(Instant::now());
+        let (proofs, proof_receiver) = watch::channel(None);
+        let (registrations, registration) = watch::channel(None);
+        let mut fence = Fence::new(clock, proof_receiver, registration);
+        let read = |listed| Cluster { complete: true, listed, ..Cluster::default() };
+        assert!(!fence.update(&read(5)));
+        registrations.send_replace(Some(Registration { lease: LeaseId(1), revision: 7 }));
+        proofs.send_replace(proof(clock, TTL));
+        timeout(TTL, fence.turning()).await.unwrap();
+        assert!(!fence.update(&read(6)), "read before the registration");
+        assert!(fence.update(&read(7)));
+        // Keepalives hold it open without waking anybody.
+        advance(Duration::from_secs(5)).await;
+        proofs.send_replace(proof(clock, TTL));
+        assert!(timeout(Duration::from_secs(8), fence.turning()).await.is_err());
+        assert!(fence.update(&read(7)));
+        // Without them it closes before the lease can run out.
+        let since = Instant::now();
+        fence.turning().await;
+        assert!(since.elapsed() <= Duration::from_secs(1), "{:?}", since.elapsed());
+        assert!(!fence.update(&read(7)));
+        // The lease is lost for certain: at once.
+        proofs.send_replace(proof(clock, TTL));
+        assert!(fence.update(&read(7)));
+        proofs.send_replace(None);
+        timeout(Duration::from_millis(1), fence.turning()).await.unwrap();
+        assert!(!fence.update(&read(7)));
+    }
+
+    #[tokio::test]
+    async fn proof_outlives_the_fleetd_that_had_it() {
+        let filesystem = crate::filesystem::memory::Memory::default();
+        let path = Path::new("/run/fleet/proof");
+        assert_eq!(recall(&filesystem, path), None);
+        let (proofs, receiver) = watch::channel(None);
+        let remembering = remember(filesystem.clone(), path, receiver);
+        proofs.send_replace(Some(Duration::from_secs(77)));
+        let _ = timeout(Duration::from_millis(10), remembering).await;
+        assert_eq!(recall(&filesystem, path), Some(Duration::from_secs(77)));
+    }
+}

@@ -1,0 +1,195 @@
+//! The host's files, as far as fleetd reads and writes them.
+//!
+//! [`Filesystem`] is all that it asks for; [`Real`] is the host's own. Every write replaces a whole file at once, so
+//! a crash leaves the old contents or the new, never half of them.
+
+#[cfg(any(test, feature = "twins"))]
+pub mod memory;
+
+use std::{
+    fs,
+    future::Future,
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+use thiserror::Error;
+
+/// A file could not be read or written.
+#[derive(Debug, Error)]
+#[error("cannot {what} {}", path.display())]
+pub struct FileError {
+    what: &'static str,
+    path: PathBuf,
+    /// What the system says of it.
+    #[source]
+    pub source: io::Error,
+}
+
+/// What fleetd asks of a file system. Handles are cheap to clone.
+pub trait Filesystem: Clone + Send + Sync + 'static {
+    /// The contents of a file; `None` when there is none.
+    ///
+    /// # Errors
+    /// When it is there and cannot be read.
+    fn read(&self, path: &Path) -> Result<Option<Vec<u8>>, FileError>;
+
+    /// Gives a file new contents, or makes it; its directory is made when missing.
+    ///
+    /// # Errors
+    /// When it cannot be written. The old contents then stay.
+    fn replace(&self, path: &Path, contents: &[u8]) -> Result<(), FileError>;
+
+    /// As `replace`, and returns once that would outlive a loss of power.
+    fn replace_durably(&self, path: &Path, contents: Vec<u8>) -> impl Future<Output = Result<(), FileError>> + Send;
+
+    /// Deletes a file, if there is one.
+    ///
+    /// # Errors
+    /// When it is there and cannot be deleted.
+    fn remove(&self, path: &Path) -> Result<(), FileError>;
+
+    /// The names of the files in a directory, those that are text; none when there is no directory.
+    ///
+    /// # Errors
+    /// When it is there and cannot be read.
+    fn names(&self, directory: &Path) -> Result<Vec<String>, FileError>;
+
+    /// Makes a directory and those above it, where they are missing.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    fn make_directory(&self, directory: &Path) -> Result<(), FileError>;
+
+    /// What is at a path.
+    fn look(&self, path: &Path) -> Entry;
+}
+
+/// What is at a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// Nothing.
+    Missing,
+    /// A symbolic link to this.
+    Link(PathBuf),
+    /// Something else.
+    Other,
+}
+
+/// The host's own file system.
+#[derive(Clone, Copy, Debug)]
+pub struct Real;
+
+/// Turns an IO error into one that names its file.
+fn at<'p>(what: &'static str, path: &'p Path) -> impl FnOnce(io::Error) -> FileError + 'p {
+    move |source| FileError { what, path: path.into(), source }
+}
+
+/// Turns "there is none" into a value.
+fn unless_missing<T>(outcome: io::Result<T>) -> io::Result<Option<T>> {
+    match outcome {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+impl Filesystem for Real {
+    fn read(&self, path: &Path) -> Result<Option<Vec<u8>>, FileError> {
+        unless_missing(fs::read(path)).map_err(at("read", path))
+    }
+
+    fn replace(&self, path: &Path, contents: &[u8]) -> Result<(), FileError> {
+        replace(path, contents, false)
+    }
+
+    async fn replace_durably(&self, path: &Path, contents: Vec<u8>) -> Result<(), FileError> {
+        let owned = path.to_owned();
+        // A disk may take seconds to say that it has written.
+        let written = tokio::task::spawn_blocking(move || replace(&owned, &contents, true));
+        written.await.unwrap_or_else(|broken| Err(at("write", path)(io::Error::other(broken))))
+    }
+
+    fn remove(&self, path: &Path) -> Result<(), FileError> {
+        unless_missing(fs::remove_file(path)).map(drop).map_err(at("delete", path))
+    }
+
+    fn names(&self, directory: &Path) -> Result<Vec<String>, FileError> {
+        let Some(entries) = unless_missing(fs::read_dir(directory)).map_err(at("read", directory))? else {
+            return Ok(Vec::new());
+        };
+        let mut names = Vec::new();
+        for entry in entries {
+            names.extend(entry.map_err(at("read", directory))?.file_name().into_string());
+        }
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    fn make_directory(&self, directory: &Path) -> Result<(), FileError> {
+        fs::create_dir_all(directory).map_err(at("create", directory))
+    }
+
+    fn look(&self, path: &Path) -> Entry {
+        match (path.symlink_metadata(), fs::read_link(path)) {
+            (Err(_), _) => Entry::Missing,
+            (Ok(_), Ok(target)) => Entry::Link(target),
+            (Ok(_), Err(_)) => Entry::Other,
+        }
+    }
+}
+
+fn replace(path: &Path, contents: &[u8], durably: bool) -> Result<(), FileError> {
+    // No unit's name ends in `.new`: what a crash leaves is not taken for a unit.
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let new = path.with_file_name(format!(".{name}.new"));
+    let create = || fs::File::create(&new);
+    let mut file = match create() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let directory = path.parent().unwrap_or(Path::new("/"));
+            fs::create_dir_all(directory).map_err(at("create", directory))?;
+            create()
+        }
+        created => created,
+    }
+    .map_err(at("write", &new))?;
+    let write = || {
+        file.write_all(contents)?;
+        if durably { file.sync_all() } else { Ok(()) }
+    };
+    let written = { write }().map_err(at("write", &new));
+    if written.is_err() {
+        // On a full disk half a file would take the room that is missing.
+        let _ = fs::remove_file(&new);
+    }
+    written?;
+    fs::rename(&new, path).map_err(at("replace", path))?;
+    if durably && let Some(directory) = path.parent() {
+        // The new name is durable once its directory is.
+        fs::File::open(directory).and_then(|directory| directory.sync_all()).map_err(at("write", directory))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn files_are_replaced_whole_and_what_is_missing_is_no_error() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("deep/er/file");
+        assert_eq!(Real.read(&path).unwrap(), None);
+        assert_eq!(Real.names(&directory.path().join("deep")).unwrap(), [""; 0]);
+        Real.replace(&path, b"one").unwrap();
+        Real.replace_durably(&path, b"two".into()).await.unwrap();
+        assert_eq!(Real.read(&path).unwrap().unwrap(), b"two");
+        assert_eq!(Real.names(path.parent().unwrap()).unwrap(), ["file"], "nothing else is left");
+        let blocked = Real.replace(&path.join("below"), b"").unwrap_err();
+        assert!(blocked.to_string().contains("below"), "{blocked}");
+        assert_eq!(Real.look(&path), Entry::Other);
+        Real.remove(&path).unwrap();
+        Real.remove(&path).unwrap();
+        assert_eq!(Real.look(&path), Entry::Missing);
+    }
+}

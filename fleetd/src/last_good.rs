@@ -1,0 +1,340 @@
+//! What was wanted of this host when etcd was last in reach, kept on its disk.
+//!
+//! In: the mirror of this host's keys. Out: a file with what they hold, and the unit files by hash beside it, under
+//! `/var/lib/fleet`. A host that boots while etcd is away waits a little and then takes this for the mirror's
+//! picture; so it runs again what it ran before. Each file is replaced whole and carries the hash of its contents,
+//! so one that was damaged is noticed and costs only itself.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use fleet_core::{
+    model::{MachineId, MetadataEdits, UnitRecord},
+    unit::{UnitFile, UnitHash, UnitName},
+};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, timeout},
+};
+use tracing::{debug, info, warn};
+
+use crate::{
+    filesystem::{FileError, Filesystem},
+    pace::Pacer,
+    registry::{Cluster, Store, StoreError, Versioned, files::Files},
+};
+
+/// How long a host that boots waits for etcd before it goes by what is on its disk.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Writes: a few at once, then one each interval. A disk that is written to death helps nobody.
+const WRITES: (Duration, u32) = (Duration::from_secs(2), 3);
+/// Before a write that failed is tried again.
+const RETRY: Duration = Duration::from_secs(10);
+
+/// The place on the disk.
+#[derive(Clone, Debug)]
+pub struct LastGood<F> {
+    filesystem: F,
+    directory: PathBuf,
+    machine: MachineId,
+}
+
+/// The contents of the file: what the keys of this host held.
+#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Picture {
+    v: u32,
+    machine: String,
+    scheduled: BTreeMap<UnitName, UnitRecord>,
+    globals: BTreeMap<UnitName, UnitRecord>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    metadata: Option<MetadataEdits>,
+}
+
+impl Picture {
+    /// The unit files that it refers to.
+    fn hashes(&self) -> BTreeSet<UnitHash> {
+        self.scheduled.values().chain(self.globals.values()).map(|record| record.hash).collect()
+    }
+}
+
+/// Why there is nothing to go by.
+#[derive(Debug, Error)]
+enum LoadError {
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error("it does not have the contents that it was written with")]
+    Damaged,
+    #[error("it is of version {0}, written by a newer fleet")]
+    Newer(u32),
+    #[error("it is of another machine, {0}")]
+    OtherMachine(String),
+}
+
+#[derive(Debug, Error)]
+enum SaveError {
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl<F: Filesystem> LastGood<F> {
+    /// Under `directory`, for this machine.
+    #[must_use]
+    pub fn new(filesystem: F, directory: &Path, machine: MachineId) -> Self {
+        Self { filesystem, directory: directory.into(), machine }
+    }
+
+    /// Keeps the disk equal to what the mirror shows. Runs until dropped.
+    pub async fn keep<S: Store>(self, mut cluster: watch::Receiver<Cluster>, files: Files<S>) {
+        let mut pacer = Pacer::new(WRITES.0, WRITES.1);
+        let mut saved: Option<(Picture, BTreeSet<UnitHash>)> = None;
+        loop {
+            pacer.round().await;
+            let current = cluster.borrow_and_update().clone();
+            // What comes from the disk need not go there.
+            let picture = (current.complete && current.listed > 0).then(|| self.picture(&current));
+            let mut again = None;
+            if let Some(picture) = picture.filter(|new| saved.as_ref().is_none_or(|(saved, _)| saved != new)) {
+                let before = saved.take().map(|(_, hashes)| hashes);
+                match self.save(&picture, before, &files).await {
+                    Ok(hashes) => saved = Some((picture, hashes)),
+                    Err(error) => {
+                        warn!(error = %crate::chain(&error), "what is wanted here is not on the disk, trying again");
+                        again = Some(RETRY);
+                    }
+                }
+            }
+            tokio::select! {
+                biased;
+                changed = cluster.changed() => if changed.is_err() { return },
+                () = async { match again { Some(delay) => sleep(delay).await, None => std::future::pending().await } } => {}
+            }
+        }
+    }
+
+    /// Shows what is on the disk as the mirror's picture, when the mirror has none after a short wait.
+    pub async fn stand_in<S: Store>(&self, cluster: &watch::Sender<Cluster>, files: &Files<S>) {
+        let mut seen = cluster.subscribe();
+        if timeout(PATIENCE, seen.wait_for(|cluster| cluster.complete)).await.is_ok() {
+            return;
+        }
+        let (picture, texts) = match self.load() {
+            Ok(Some(loaded)) => loaded,
+            Ok(None) => return info!("etcd is out of reach, and nothing is known of what is wanted here"),
+            Err(error) => {
+                return warn!(
+                    path = %self.path().display(), error = %crate::chain(&error),
+                    "etcd is out of reach, and what was last wanted here cannot be read"
+                );
+            }
+        };
+        texts.into_iter().for_each(|file| files.insert(file));
+        let shown = cluster.send_if_modified(|cluster| {
+            let untouched = !cluster.complete;
+            if untouched {
+                *cluster = self.cluster(&picture);
+            }
+            untouched
+        });
+        if shown {
+            let units = picture.scheduled.len() + picture.globals.len();
+            warn!(units, "etcd is out of reach: going by what was last wanted here");
+        }
+    }
+
+    /// Forgets it all: the host has left the cluster, and its units run elsewhere.
+    pub fn forget(&self) {
+        if let Err(error) = self.filesystem.remove(&self.path()) {
+            warn!(error = %crate::chain(&error), "what was last wanted here is not forgotten");
+        }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.directory.join("wanted")
+    }
+
+    fn file_path(&self, hash: UnitHash) -> PathBuf {
+        self.directory.join("files").join(hash.to_string())
+    }
+
+    fn picture(&self, cluster: &Cluster) -> Picture {
+        let own = cluster.scheduled.iter().filter(|((machine, _), _)| *machine == self.machine);
+        Picture {
+            v: 1,
+            machine: self.machine.as_str().into(),
+            scheduled: own.map(|((_, unit), value)| (unit.clone(), UnitRecord::clone(&value.record))).collect(),
+            globals: cluster.globals.iter().map(|(unit, v)| (unit.clone(), UnitRecord::clone(&v.record))).collect(),
+            metadata: cluster.metadata.get(&self.machine).map(|edits| MetadataEdits::clone(&edits.record)),
+        }
+    }
+
+    /// The mirror's picture as it would be. Its revisions are 0: whatever etcd has is newer.
+    fn cluster(&self, picture: &Picture) -> Cluster {
+        fn known<T: Clone>(record: &T) -> Versioned<T> {
+            Versioned { record: Arc::new(record.clone()), revision: 0 }
+        }
+        let own = |unit: &UnitName| (self.machine.clone(), unit.clone());
+        Cluster {
+            scheduled: picture.scheduled.iter().map(|(unit, record)| (own(unit), known(record))).collect(),
+            globals: picture.globals.iter().map(|(unit, record)| (unit.clone(), known(record))).collect(),
+            metadata: picture.metadata.iter().map(|edits| (self.machine.clone(), known(edits))).collect(),
+            complete: true,
+            stale_since: Some(Instant::now()),
+            ..Cluster::default()
+        }
+    }
+
+    /// Writes the files first, then what refers to them; then drops those of `before` that nothing refers to any
+    /// more, or all such when it is not known. Returns the files that are there.
+    async fn save<S: Store>(
+        &self,
+        picture: &Picture,
+        before: Option<BTreeSet<UnitHash>>,
+        files: &Files<S>,
+    ) -> Result<BTreeSet<UnitHash>, SaveError> {
+        let hashes = picture.hashes();
+        let there: BTreeSet<UnitHash> = match before {
+            Some(before) => before,
+            None => {
+                let names = self.filesystem.names(&self.directory.join("files"))?.into_iter();
+                names.filter_map(|name| name.parse().ok()).filter(|hash| self.read_file(*hash).is_some()).collect()
+            }
+        };
+        for (hash, file) in files.get(hashes.difference(&there).copied()).await? {
+            self.filesystem.replace_durably(&self.file_path(hash), file.canonical().into_bytes()).await?;
+        }
+        let body = serde_json::to_string(picture).expect("a map with string keys");
+        let text = format!("{}\n{body}\n", UnitHash::of(&body));
+        self.filesystem.replace_durably(&self.path(), text.into_bytes()).await?;
+        for hash in there.difference(&hashes) {
+            self.filesystem.remove(&self.file_path(*hash))?;
+        }
+        debug!(units = picture.scheduled.len(), "what is wanted here is on the disk");
+        Ok(hashes)
+    }
+
+    fn load(&self) -> Result<Option<(Picture, Vec<UnitFile>)>, LoadError> {
+        let Some(bytes) = self.filesystem.read(&self.path())? else { return Ok(None) };
+        let text = String::from_utf8(bytes).map_err(|_| LoadError::Damaged)?;
+        let (sum, body) = text.split_once('\n').ok_or(LoadError::Damaged)?;
+        let body = body.trim_end();
+        if sum.parse() != Ok(UnitHash::of(body)) {
+            return Err(LoadError::Damaged);
+        }
+        let mut picture: Picture = serde_json::from_str(body).map_err(|_| LoadError::Damaged)?;
+        if picture.v > 1 {
+            return Err(LoadError::Newer(picture.v));
+        }
+        if picture.machine != self.machine.as_str() {
+            return Err(LoadError::OtherMachine(picture.machine));
+        }
+        let mut files = Vec::new();
+        for hash in picture.hashes() {
+            match self.read_file(hash) {
+                Some(file) => files.push(file),
+                None => {
+                    let path = self.file_path(hash);
+                    warn!(path = %path.display(), "unit file is missing or damaged, its units wait for etcd");
+                    picture.scheduled.retain(|_, record| record.hash != hash);
+                    picture.globals.retain(|_, record| record.hash != hash);
+                }
+            }
+        }
+        Ok(Some((picture, files)))
+    }
+
+    /// A unit file, if it is there and as it was written.
+    fn read_file(&self, hash: UnitHash) -> Option<UnitFile> {
+        let bytes = self.filesystem.read(&self.file_path(hash)).ok()??;
+        UnitFile::parse_bytes(&bytes).ok().filter(|file| file.hash() == hash)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fleet_core::model::{Desired, Keys};
+
+    use super::*;
+    use crate::{
+        filesystem::memory::Memory,
+        registry::{Etcd, etcd::Endpoints},
+    };
+
+    const ID: &str = "00000000000000000000000000000001";
+
+    fn name(name: &str) -> UnitName {
+        UnitName::new(name).unwrap()
+    }
+
+    fn last_good(filesystem: &Memory) -> LastGood<Memory> {
+        LastGood::new(filesystem.clone(), Path::new("/var/lib/fleet"), MachineId::new(ID).unwrap())
+    }
+
+    /// A cache before a store that is out of reach.
+    fn files() -> Files<Etcd> {
+        Files::new(Etcd::new(Endpoints::default()), Keys::new("fleet"))
+    }
+
+    /// A host with two units on its disk, and what was wanted.
+    async fn saved() -> (Memory, Picture) {
+        let (filesystem, files) = (Memory::default(), files());
+        let unit = |text: &str| {
+            let file = UnitFile::parse_bytes(text.as_bytes()).unwrap();
+            let record = UnitRecord { hash: file.hash(), desired: Desired::Launched, generation: 3 };
+            files.insert(file);
+            record
+        };
+        let scheduled = [(name("a.service"), unit("[Service]\nExecStart=/bin/a\n"))].into();
+        let globals = [(name("g.service"), unit("[Service]\nExecStart=/bin/g\n[X-Fleet]\nGlobal=true\n"))].into();
+        let picture = Picture { v: 1, machine: ID.into(), scheduled, globals, metadata: None };
+        last_good(&filesystem).save(&picture, None, &files).await.unwrap();
+        (filesystem, picture)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_saved_stands_in_for_the_mirror_after_a_wait() {
+        let (filesystem, picture) = saved().await;
+        let (sender, receiver) = watch::channel(Cluster::default());
+        let start = Instant::now();
+        let files = files();
+        last_good(&filesystem).stand_in(&sender, &files).await;
+        assert!(start.elapsed() >= PATIENCE);
+        let cluster = receiver.borrow().clone();
+        assert!(cluster.complete && cluster.listed == 0 && !cluster.is_fresh());
+        assert_eq!(last_good(&filesystem).picture(&cluster), picture);
+        let hashes = picture.hashes();
+        assert_eq!(files.get(hashes.clone()).await.unwrap().len(), hashes.len(), "no etcd is needed for the files");
+    }
+
+    #[tokio::test]
+    async fn damage_is_noticed_and_costs_only_itself() {
+        let (filesystem, picture) = saved().await;
+        let last_good = last_good(&filesystem);
+        let record = &picture.scheduled[&name("a.service")];
+        filesystem.replace(&last_good.file_path(record.hash), b"[Service]\nExecStart=/bin/other\n").unwrap();
+        let (loaded, files) = last_good.load().unwrap().unwrap();
+        assert!(loaded.scheduled.is_empty() && loaded.globals == picture.globals && files.len() == 1);
+        let text = String::from_utf8(filesystem.read(&last_good.path()).unwrap().unwrap()).unwrap();
+        for damaged in [text.replace("launched", "inactive"), text[..text.len() / 2].into(), String::new()] {
+            filesystem.replace(&last_good.path(), damaged.as_bytes()).unwrap();
+            assert!(matches!(last_good.load(), Err(LoadError::Damaged)), "{damaged}");
+        }
+        last_good.forget();
+        assert!(last_good.load().unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn picture_of_another_machine_is_not_taken() {
+        let (filesystem, _) = saved().await;
+        let other = MachineId::new("00000000000000000000000000000002").unwrap();
+        let other = LastGood::new(filesystem, Path::new("/var/lib/fleet"), other);
+        assert!(matches!(other.load(), Err(LoadError::OtherMachine(_))));
+    }
+}

@@ -1,0 +1,274 @@
+//! One host's part in the cluster: its pieces and how they are joined.
+//!
+//! ```text
+//!  membership ──registration──▶ publisher ◀──states── agent ◀──cluster── mirror of this host's keys
+//!      │  └─────────proof─────▶ fence ────────────────▶ │                   ▲        │
+//!      └──refusal──▶ api ◀──▶ view ◀──▶ engine          └── systemd        last good ◀┘
+//! ```
+//!
+//! All that the pieces touch is handed in: the store, systemd, the files, the clock. So the simulation runs what a
+//! host runs.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::Context;
+use fleet_core::model::{Keys, MachineId, MachineRecord};
+use tokio::{sync::watch, task::JoinSet, time::timeout};
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+use tracing::{info, warn};
+
+use crate::{
+    agent::{Agent, publish},
+    clock::Clock,
+    engine::Engine,
+    fence::{self, Fence},
+    filesystem::Filesystem,
+    last_good::LastGood,
+    machine::{Membership, Refusal, Registration},
+    metrics::Metrics,
+    registry::{Cluster, Range, Store, files::Files, mirror, view::View},
+    systemd::Systemd,
+};
+
+/// How long leaving waits for etcd to take the machine's entry away, which otherwise goes with its lease.
+const FAREWELL: Duration = Duration::from_secs(3);
+
+/// A host, and what its membership is made of.
+pub struct Host<S, D, F> {
+    /// Its machine ID.
+    pub id: MachineId,
+    /// The metadata that it is configured with.
+    pub metadata: BTreeMap<String, String>,
+    /// Tells what its entry in the registry is to say; asked anew each time it joins.
+    pub describe: Box<dyn Fn() -> anyhow::Result<MachineRecord> + Send + Sync>,
+    /// How long it may be silent before it counts as dead.
+    pub ttl: Duration,
+    /// Whether it stands for election.
+    pub candidate: bool,
+    /// The registry.
+    pub store: S,
+    /// The keys in it.
+    pub keys: Keys,
+    /// The view of the cluster.
+    pub view: View<S>,
+    /// Unit files.
+    pub files: Files<S>,
+    /// Its systemd.
+    pub systemd: D,
+    /// Its files.
+    pub filesystem: F,
+    /// Its clock.
+    pub clock: Clock,
+    /// Where unit files are put. What else lasts until the next boot is put beside it.
+    pub units: PathBuf,
+    /// Where is put what lasts longer.
+    pub state: PathBuf,
+    /// Counters.
+    pub metrics: Metrics,
+}
+
+/// How a membership ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The units stay, and so does the entry, for as long as its lease.
+    Keep,
+    /// The units are stopped, then the host leaves the cluster.
+    Leave,
+}
+
+/// A host that is a member of the cluster, or is trying to become one. When this is dropped everything stops where
+/// it is, as if the process had been killed.
+pub struct Member<S: Store, D, F> {
+    membership: Arc<Membership<S, F>>,
+    agent: AbortOnDropHandle<Agent<S, D, F>>,
+    joining: AbortOnDropHandle<()>,
+    engine: Option<AbortOnDropHandle<()>>,
+    /// The parts that only follow: leaving needs them to its last moment.
+    followers: JoinSet<()>,
+    last_good: LastGood<F>,
+    view: View<S>,
+    shutdown: CancellationToken,
+    /// Ends with the membership.
+    staying: CancellationToken,
+    registered: watch::Receiver<Option<Registration>>,
+    refused: watch::Receiver<Refusal>,
+    states: watch::Receiver<Option<publish::States>>,
+}
+
+impl<S: Store, D: Systemd, F: Filesystem> Member<S, D, F> {
+    /// Starts all parts.
+    ///
+    /// # Errors
+    /// When the directory of unit files cannot be used.
+    pub fn start(host: Host<S, D, F>) -> anyhow::Result<Self> {
+        let Host { id, store, keys, view, files, filesystem, clock, ttl, metrics, .. } = host;
+        let volatile = host.units.parent().unwrap_or(Path::new("/run")).to_owned();
+        let proof_file = volatile.join("proof");
+        let (registration, registered) = watch::channel(None);
+        let (refusal, refused) = watch::channel(None);
+        let (cluster_sender, cluster) = watch::channel(Cluster::default());
+        let (states_sender, states) = watch::channel(None);
+        let (proof, proven) = watch::channel(fence::recall(&filesystem, &proof_file));
+
+        let membership = Arc::new(Membership {
+            store: store.clone(),
+            keys: keys.clone(),
+            id: id.clone(),
+            describe: host.describe,
+            ttl,
+            clock,
+            filesystem: filesystem.clone(),
+            lease_file: volatile.join("lease"),
+            proof,
+            registration,
+            refusal,
+        });
+        let mut agent = Agent::new(
+            id.clone(),
+            host.metadata,
+            &host.units,
+            filesystem.clone(),
+            host.systemd,
+            files.clone(),
+            Fence::new(clock, proven.clone(), registered.clone()),
+            cluster.clone(),
+            states_sender,
+        )?;
+        let last_good = LastGood::new(filesystem.clone(), &host.state, id.clone());
+        let shutdown = CancellationToken::new();
+        let staying = CancellationToken::new();
+
+        // A host that leaves is a member until its last unit is down, or they would be started elsewhere before; then
+        // this ends first, or it would join again.
+        let (joining, stays) = (Arc::clone(&membership), staying.clone());
+        let joining = async move { stays.run_until_cancelled_owned(joining.run()).await.unwrap_or_default() };
+        let engine = host.candidate.then(|| {
+            let machine = id.clone();
+            let (store, keys, view, files) = (store.clone(), keys.clone(), view.clone(), files.clone());
+            let engine = Engine { store, keys, view, files, machine, ttl, metrics };
+            let stop = shutdown.clone();
+            AbortOnDropHandle::new(tokio::spawn(async move { engine.run(&stop).await }))
+        });
+        let mut followers = JoinSet::new();
+        let remembering = (filesystem, proven);
+        followers.spawn(async move { fence::remember(remembering.0, &proof_file, remembering.1).await });
+        let mirrored = (store.clone(), keys.clone(), own_ranges(&keys, &id), registered.clone());
+        let (keeping, kept_files, standing_in) = (last_good.clone(), files.clone(), last_good.clone());
+        followers.spawn(keeping.keep(cluster, kept_files));
+        followers.spawn(async move {
+            let (store, keys, ranges, registered) = mirrored;
+            // Whichever comes first; a picture from the disk is then brought up to date by the mirror.
+            tokio::join!(
+                biased;
+                follow(&store, &keys, &ranges, registered, &cluster_sender),
+                standing_in.stand_in(&cluster_sender, &files),
+            );
+        });
+        followers.spawn(publish::run(store, keys, id, states.clone(), registered.clone()));
+        let stop = shutdown.clone();
+        let agent = AbortOnDropHandle::new(tokio::spawn(async move {
+            agent.run(&stop).await;
+            agent
+        }));
+        let joining = AbortOnDropHandle::new(tokio::spawn(joining));
+        Ok(Self {
+            membership,
+            agent,
+            joining,
+            engine,
+            followers,
+            last_good,
+            view,
+            shutdown,
+            staying,
+            registered,
+            refused,
+            states,
+        })
+    }
+
+    /// Follows the registration.
+    #[must_use]
+    pub fn registered(&self) -> watch::Receiver<Option<Registration>> {
+        self.registered.clone()
+    }
+
+    /// Follows the reason for which a person must act, if there is one.
+    #[must_use]
+    pub fn refused(&self) -> watch::Receiver<Refusal> {
+        self.refused.clone()
+    }
+
+    /// Follows the states of the host's units.
+    #[must_use]
+    pub fn states(&self) -> watch::Receiver<Option<publish::States>> {
+        self.states.clone()
+    }
+
+    /// Ends in order, and returns when all parts have.
+    ///
+    /// # Errors
+    /// When a part has broken.
+    pub async fn end(mut self, end: End) -> anyhow::Result<()> {
+        self.shutdown.cancel();
+        self.view.close();
+        let mut agent = self.agent.await.context("the agent broke")?;
+        if end == End::Leave {
+            agent.leave().await;
+        }
+        self.staying.cancel();
+        self.joining.await.context("membership broke")?;
+        if end == End::Leave {
+            match timeout(FAREWELL, self.membership.leave()).await {
+                Ok(Ok(())) => {
+                    // Its units run elsewhere from now on; a boot must not bring them back.
+                    self.last_good.forget();
+                    info!("left the cluster");
+                }
+                _ => warn!("etcd does not answer: this machine's entry goes when its lease ends"),
+            }
+        }
+        if let Some(engine) = self.engine {
+            engine.await.context("the engine broke")?;
+        }
+        self.followers.shutdown().await;
+        Ok(())
+    }
+}
+
+/// Follows this host's keys while it is a member, and reads them all anew after each registration: what happened
+/// before it may have been meant for a host that was dead.
+async fn follow<S: Store>(
+    store: &S,
+    keys: &Keys,
+    ranges: &[Range],
+    mut registered: watch::Receiver<Option<Registration>>,
+    cluster: &watch::Sender<Cluster>,
+) {
+    loop {
+        // What is scheduled to this machine ID is this host's only once the ID is: another may live under it.
+        let current = match registered.wait_for(Option::is_some).await {
+            Ok(registration) => registration.clone(),
+            Err(_) => return,
+        };
+        let is_another = |new: &Option<Registration>| new.is_some() && *new != current;
+        tokio::select! {
+            biased;
+            // A host that has lost its registration goes on following.
+            another = registered.wait_for(is_another) => if another.is_err() { return },
+            () = mirror::follow(store, keys, ranges, cluster) => return,
+        }
+    }
+}
+
+/// The keys that a host's agent follows.
+fn own_ranges(keys: &Keys, id: &MachineId) -> [Range; 3] {
+    let metadata = keys.format(&fleet_core::model::Key::Metadata(id.clone()));
+    let metadata = (metadata.clone(), format!("{metadata}\0"));
+    [keys.under(&format!("sched/{id}/")), keys.under("global/"), metadata]
+}
