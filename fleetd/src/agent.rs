@@ -33,10 +33,11 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
+pub use wanted::strict_of;
 
 use self::{
     publish::States,
-    wanted::{Wisher, Wishes, strict_of},
+    wanted::{Wisher, Wishes},
 };
 use crate::{
     backoff::{Backoff, jitter},
@@ -283,6 +284,12 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
         };
         if !open {
             for unit in &self.strict {
+                if let Some(entry) = self.installed.get_mut(unit)
+                    && self.runtime.get(unit).is_some_and(|runtime| !runtime.is_down())
+                {
+                    // Whoever started it, here it is stopped.
+                    entry.applied = Target::Launched;
+                }
                 match (wanted.get_mut(unit), self.installed.get(unit)) {
                     // Its file stays as it is: a new one is read anew when the fence opens.
                     (Some(want), Some(entry)) => *want = Wanted { target: Target::Loaded, ..entry.as_wanted() },

@@ -34,6 +34,9 @@ use crate::{
     systemd::Dbus,
 };
 
+/// A busy machine may hold fleetd up for a second; it need not be killed for that.
+const SHORTEST_WATCHDOG: Duration = Duration::from_secs(2);
+
 /// How a run ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
@@ -82,7 +85,7 @@ async fn member(
     let endpoints = endpoints(config)?;
     let tasks = TaskTracker::new();
     let shutdown = CancellationToken::new();
-    spawn_watchdog(&tasks, &shutdown);
+    let watchdog = AbortOnDropHandle::new(tokio::spawn(feed_watchdog(config.agent_ttl)));
     let (dbus, drain) = Dbus::new();
     let drain = AbortOnDropHandle::new(tokio::spawn(drain));
     notify(&[NotifyState::Ready, NotifyState::Status("connecting to etcd")]);
@@ -142,6 +145,7 @@ async fn member(
     drop(drain);
     tasks.close();
     tasks.wait().await;
+    drop(watchdog);
     Ok(end)
 }
 
@@ -281,19 +285,18 @@ async fn tell_status(
     }
 }
 
-/// Proves to systemd that the runtime still turns.
-fn spawn_watchdog(tasks: &TaskTracker, shutdown: &CancellationToken) {
-    let Some(timeout) = sd_notify::watchdog_enabled() else { return };
-    let shutdown = shutdown.clone();
-    tasks.spawn(async move {
-        while !shutdown.is_cancelled() {
-            notify(&[NotifyState::Watchdog]);
-            tokio::select! {
-                () = shutdown.cancelled() => {}
-                () = tokio::time::sleep(timeout / 3) => {}
-            }
-        }
-    });
+/// Proves to systemd that the runtime still turns. One that hangs is killed and started again before the host's lease
+/// runs out.
+async fn feed_watchdog(ttl: Duration) {
+    if sd_notify::watchdog_enabled().is_none() {
+        return;
+    }
+    let timeout = (ttl / 3).max(SHORTEST_WATCHDOG);
+    notify(&[NotifyState::WatchdogUsec(u32::try_from(timeout.as_micros()).unwrap_or(u32::MAX))]);
+    loop {
+        notify(&[NotifyState::Watchdog]);
+        tokio::time::sleep(timeout / 3).await;
+    }
 }
 
 fn notify(state: &[NotifyState<'_>]) {

@@ -7,7 +7,10 @@
 //! was moved meanwhile is not among that any more, and what has not been moved then cannot be moved from a host that
 //! is there.
 //!
-//! The moment is kept in a file until the next boot, so a fleetd that was killed stops them in time, too.
+//! The moment is kept in a file until the next boot: a fleetd that was killed stops them in time, too, and while none
+//! can be started [`dead_man`] does.
+
+pub mod dead_man;
 
 use std::{path::Path, time::Duration};
 

@@ -2,8 +2,8 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
-use clap::Parser;
-use fleetd::{config::Config, daemon};
+use clap::{Parser, Subcommand};
+use fleetd::{config::Config, daemon, fence::dead_man};
 use tracing::warn;
 use tracing_subscriber::{EnvFilter, Layer, fmt, layer::SubscriberExt, reload, util::SubscriberInitExt};
 
@@ -14,6 +14,17 @@ struct Args {
     /// Read this file instead of /etc/fleet/fleet.conf
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Wait until this host's lease may run out, then stop units with OnPartition=stop
+    ///
+    /// For fleet-fence.service, which runs while fleetd does not.
+    Fence,
 }
 
 fn main() -> ExitCode {
@@ -29,7 +40,12 @@ fn main() -> ExitCode {
 
 fn run(args: &Args) -> anyhow::Result<()> {
     let load = || Config::load(args.config.as_deref(), std::env::vars());
-    let (config, warnings) = load()?;
+    let loaded = load();
+    let (config, warnings) = match (&args.command, loaded) {
+        // A configuration that cannot be used may be the very reason why fleetd is down.
+        (Some(Command::Fence), Err(error)) => (Config::default(), vec![format!("{error:#}")]),
+        (_, loaded) => loaded?,
+    };
     let level = set_up_log(&config);
     warnings.iter().for_each(|warning| warn!("{warning}"));
     let reload = || {
@@ -40,7 +56,10 @@ fn run(args: &Args) -> anyhow::Result<()> {
     };
     // Two threads: the work is waiting, and a host's processors belong to its units.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    runtime.block_on(daemon::run(config, reload))
+    match args.command {
+        None => runtime.block_on(daemon::run(config, reload)),
+        Some(Command::Fence) => runtime.block_on(dead_man::run(&config)),
+    }
 }
 
 /// Logs to stderr: plain lines with fields, or JSON. The journal adds the time. Returns what changes the level.

@@ -107,8 +107,7 @@ impl<S: Store, D: Systemd, F: Filesystem> Member<S, D, F> {
     /// When the directory of unit files cannot be used.
     pub fn start(host: Host<S, D, F>) -> anyhow::Result<Self> {
         let Host { id, store, keys, view, files, filesystem, clock, ttl, metrics, .. } = host;
-        let volatile = host.units.parent().unwrap_or(Path::new("/run")).to_owned();
-        let proof_file = volatile.join("proof");
+        let proof_file = proof_file(&host.units);
         let (registration, registered) = watch::channel(None);
         let (refusal, refused) = watch::channel(None);
         let (cluster_sender, cluster) = watch::channel(Cluster::default());
@@ -123,7 +122,7 @@ impl<S: Store, D: Systemd, F: Filesystem> Member<S, D, F> {
             ttl,
             clock,
             filesystem: filesystem.clone(),
-            lease_file: volatile.join("lease"),
+            lease_file: volatile(&host.units).join("lease"),
             proof,
             registration,
             refusal,
@@ -239,6 +238,17 @@ impl<S: Store, D: Systemd, F: Filesystem> Member<S, D, F> {
         self.followers.shutdown().await;
         Ok(())
     }
+}
+
+/// Where is kept how long the lease is proven to live.
+#[must_use]
+pub fn proof_file(units: &Path) -> PathBuf {
+    volatile(units).join("proof")
+}
+
+/// Where is kept what lasts until the next boot.
+fn volatile(units: &Path) -> &Path {
+    units.parent().unwrap_or(Path::new("/run"))
 }
 
 /// Follows this host's keys while it is a member, and reads them all anew after each registration: what happened

@@ -208,14 +208,17 @@ fn fleet(root: &Path, network: Network, state: &State, host: &HostState) -> Resu
     }
     put(root, "etc/fleet/fleet.conf", &fleet_conf(network, state, host), 0o644)?;
     let mut units = Vec::new();
-    for name in ["fleet.service", "fleet.socket"] {
+    for name in ["fleet.service", "fleet-fence.service", "fleet.socket"] {
         let text = match fs::read_to_string(state.repo.join("cloud-init").join(name)) {
             Ok(text) => text,
             Err(_) if name == "fleet.service" => STAND_IN_UNIT.to_owned(),
             Err(_) => continue,
         };
         put(root, &format!("etc/systemd/system/{name}"), &text, 0o644)?;
-        units.push(name);
+        // The fence is started by what it stands in for.
+        if name != "fleet-fence.service" {
+            units.push(name);
+        }
     }
     Ok(units)
 }
