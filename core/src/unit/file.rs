@@ -5,7 +5,7 @@
 //! written, continuation and all, so that the [canonical](UnitFile::canonical) text and its hash are those that
 //! CoreOS fleet computes; [`UnitFile::values`] gives what the values mean.
 
-use std::{fmt, ops::Range};
+use std::{collections::HashMap, fmt, ops::Range};
 
 use thiserror::Error;
 
@@ -181,7 +181,7 @@ impl UnitFile {
             text: option.value.clone(),
         };
         let read = Self::parse(&text)?;
-        let mut written: Vec<&UnitOption> = in_section_order(options).collect();
+        let mut written = in_section_order(options);
         written.reverse();
         for got in &read.options {
             match written.pop() {
@@ -321,14 +321,17 @@ fn read_value(first: &str, lines: &mut Lines<'_>) -> Result<String, ParseError> 
     Ok(value)
 }
 
-fn in_section_order(options: &[UnitOption]) -> impl Iterator<Item = &UnitOption> {
-    let mut sections: Vec<&str> = Vec::new();
+/// The options with each section's together, sections in order of first appearance. A file may have as many sections
+/// as lines, so they are looked up, not searched for.
+fn in_section_order(options: &[UnitOption]) -> Vec<&UnitOption> {
+    let mut sections: HashMap<&str, usize> = HashMap::new();
+    let mut placed: Vec<(usize, &UnitOption)> = Vec::with_capacity(options.len());
     for option in options {
-        if !sections.contains(&&*option.section) {
-            sections.push(&option.section);
-        }
+        let next = sections.len();
+        placed.push((*sections.entry(&option.section).or_insert(next), option));
     }
-    sections.into_iter().flat_map(|section| options.iter().filter(move |option| option.section == section))
+    placed.sort_by_key(|(section, _)| *section);
+    placed.into_iter().map(|(_, option)| option).collect()
 }
 
 fn canonical(options: &[UnitOption]) -> String {
@@ -376,7 +379,8 @@ impl<'t> Iterator for Lines<'t> {
         let (text, rest) = self.rest.split_once('\n').unwrap_or((self.rest, ""));
         self.rest = rest;
         self.number += 1;
-        let line = Line { text: text.strip_suffix('\r').unwrap_or(text), number: self.number };
+        // All of them: one left at the end of a continuation line would be the line end of the canonical text.
+        let line = Line { text: text.trim_end_matches('\r'), number: self.number };
         if line.text.len() > MAX_LINE {
             return Some(Err(line.error(ParseErrorKind::LineTooLong, line.text)));
         }

@@ -11,9 +11,9 @@ use thiserror::Error;
 #[serde(try_from = "String", into = "String")]
 pub struct UnitHash([u8; 20]);
 
-/// The string is not 40 hexadecimal digits.
+/// The string is not 40 lower-case hexadecimal digits.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("`{0}` is not a unit hash: want 40 hexadecimal digits")]
+#[error("`{0}` is not a unit hash: want 40 lower-case hexadecimal digits")]
 pub struct HashError(String);
 
 impl UnitHash {
@@ -41,7 +41,8 @@ impl FromStr for UnitHash {
 
     fn from_str(text: &str) -> Result<Self, HashError> {
         let error = || HashError(text.into());
-        if text.len() != 40 || !text.is_ascii() {
+        // One text for one hash: a key with capitals would be another key.
+        if text.len() != 40 || !text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
             return Err(error());
         }
         let mut bytes = [0; 20];
@@ -77,5 +78,12 @@ mod tests {
         assert_eq!(hash.to_string().parse(), Ok(hash));
         assert!("xyz".parse::<UnitHash>().is_err());
         assert!("+9993e364706816aba3e25717850c26c9cd0d89é".parse::<UnitHash>().is_err());
+    }
+
+    #[test]
+    fn hash_with_a_sign_or_capitals_is_none() {
+        for bad in ["+9993e364706816aba3e25717850c26c9cd0d89d", "A9993E364706816ABA3E25717850C26C9CD0D89D"] {
+            assert!(bad.parse::<UnitHash>().is_err(), "{bad}");
+        }
     }
 }

@@ -7,7 +7,7 @@ use std::{borrow::Borrow, fmt, str::FromStr, sync::Arc};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-/// Longest name accepted, in bytes (systemd's own limit).
+/// Systemd's limit in bytes, which counts the NUL that ends a name. One byte less is also the longest file name.
 const MAX_LENGTH: usize = 256;
 
 /// The name of a unit, for example `web@1.service`. Cheap to clone; ordered by its bytes.
@@ -22,7 +22,7 @@ pub enum NameError {
     /// The empty string.
     #[error("unit name cannot be empty")]
     Empty,
-    /// More than 256 bytes.
+    /// More than 255 bytes.
     #[error("unit name exceeds maximum length ({MAX_LENGTH})")]
     TooLong,
     /// No suffix at all.
@@ -43,6 +43,9 @@ pub enum NameError {
     /// `@1.service`: an instance of nothing.
     #[error("unit name cannot start in \"@\"")]
     EmptyPrefix,
+    /// `.service`, which systemd refuses.
+    #[error("unit name is empty before \".\"")]
+    EmptyStem,
 }
 
 macro_rules! unit_types {
@@ -99,7 +102,7 @@ impl UnitName {
         if name.is_empty() {
             return Err(NameError::Empty);
         }
-        if name.len() > MAX_LENGTH {
+        if name.len() >= MAX_LENGTH {
             return Err(NameError::TooLong);
         }
         let (stem, suffix) = name.rsplit_once('.').ok_or(NameError::NoSuffix)?;
@@ -116,6 +119,9 @@ impl UnitName {
         }
         if stem.starts_with('@') {
             return Err(NameError::EmptyPrefix);
+        }
+        if stem.is_empty() {
+            return Err(NameError::EmptyStem);
         }
         Ok(Self(name.into()))
     }
@@ -230,9 +236,17 @@ mod tests {
             ("he!lo.service", "invalid character '!' in unit name"),
             ("a/b.service", "invalid character '/' in unit name"),
             ("@.service", "unit name cannot start in \"@\""),
+            (".service", "unit name is empty before \".\""),
         ] {
             assert_eq!(UnitName::new(name).unwrap_err().to_string(), message, "{name}");
         }
+    }
+
+    #[test]
+    fn longest_name_is_one_that_a_file_can_have() {
+        let name = |length: usize| format!("{}.service", "a".repeat(length - ".service".len()));
+        assert!(UnitName::new(&name(255)).is_ok());
+        assert_eq!(UnitName::new(&name(256)), Err(NameError::TooLong));
     }
 
     #[test]
