@@ -88,6 +88,9 @@ impl Default for Config {
     }
 }
 
+/// Longer than anything should wait. There are times that no clock can be advanced by.
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// The options that mean something.
 const OPTIONS: [&str; 19] = [
     "verbosity",
@@ -134,10 +137,15 @@ impl Config {
         variables: impl IntoIterator<Item = (String, String)>,
     ) -> anyhow::Result<(Self, Vec<String>)> {
         let path = file.unwrap_or(Path::new(DEFAULT_FILE));
-        let text = match fs::read_to_string(path) {
-            Err(error) if file.is_none() && error.kind() == std::io::ErrorKind::NotFound => String::new(),
+        let text = match fs::read(path) {
+            Err(error) if file.is_none() && error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
             read => read.with_context(|| format!("cannot read {}", path.display()))?,
         };
+        let text = String::from_utf8(text).map_err(|error| {
+            let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+            let line = good.iter().filter(|byte| **byte == b'\n').count() + 1;
+            anyhow::anyhow!("{}:{line}: this is not UTF-8 text", path.display())
+        })?;
         let mut given = read_file(path, &text)?;
         given.extend(read_variables(variables));
         let mut config = Self::default();
@@ -184,12 +192,17 @@ impl Config {
             }
             "etcd_cafile" => self.etcd_cafile = some(text_of(value)?).map(PathBuf::from),
             "etcd_key_prefix" => self.etcd_key_prefix = text_of(value)?,
-            "etcd_request_timeout" => self.etcd_request_timeout = Duration::try_from_secs_f64(number(value)?)?,
+            "etcd_request_timeout" => {
+                self.etcd_request_timeout = Duration::try_from_secs_f64(number(value)?)?;
+                ensure!(!self.etcd_request_timeout.is_zero(), "expect more than 0 seconds");
+                ensure!(self.etcd_request_timeout <= DAY, "expect at most a day");
+            }
             "public_ip" => self.public_ip = some(text_of(value)?),
             "metadata" => self.metadata = metadata(&text_of(value)?)?,
             "agent_ttl" => {
                 self.agent_ttl = duration(&text_of(value)?)?;
                 ensure!(self.agent_ttl >= Duration::from_secs(2), "expect at least 2s, etcd's shortest lease");
+                ensure!(self.agent_ttl <= DAY, "expect at most a day");
             }
             "units_directory" => self.units_directory = text_of(value)?.into(),
             "state_directory" => self.state_directory = text_of(value)?.into(),
@@ -332,7 +345,8 @@ fn duration(text: &str) -> anyhow::Result<Duration> {
             _ => bail!(expected()),
         };
         let number: f64 = number.parse().with_context(expected)?;
-        total += Duration::try_from_secs_f64(number * factor).with_context(expected)?;
+        let part = Duration::try_from_secs_f64(number * factor).with_context(expected)?;
+        total = total.checked_add(part).with_context(expected)?;
         rest = after;
     }
     ensure!(!text.is_empty(), expected());
@@ -382,6 +396,9 @@ mod tests {
             ("verbosity=0\nnonsense\n", &[":2: expect `option = value`"][..]),
             ("agent_ttl=soon\n", &[":1: option agent_ttl cannot be", "expect a time such as \"10s\""]),
             ("agent_ttl=1s\n", &[":1: option agent_ttl", "at least 2s"]),
+            ("agent_ttl=9999999999999999999s9999999999999999999s\n", &[":1: option agent_ttl", "expect a time"]),
+            ("agent_ttl=\"1000000000h\"\n", &[":1: option agent_ttl", "at most a day"]),
+            ("etcd_request_timeout=0\n", &[":1: option etcd_request_timeout", "more than 0"]),
             ("metadata=\"ssd\"\n", &["expect \"key=value,key=value\""]),
             ("listen=[\"ftp://x\"]\n", &["expect unix:///PATH or tcp://IP:PORT"]),
             ("etcd_username=me\n", &["etcd_username is given without etcd_password"]),
@@ -389,6 +406,10 @@ mod tests {
             let error = format!("{:#}", load(text, &[]).unwrap_err());
             words.iter().for_each(|word| assert!(error.contains(word), "{text}: {error}"));
         }
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), b"verbosity=0\nmetadata=\"a=\xff\"\n").unwrap();
+        let binary = format!("{:#}", Config::load(Some(file.path()), []).unwrap_err());
+        assert!(binary.ends_with(":2: this is not UTF-8 text"), "{binary}");
         let (_, warnings) = load("metdata=a=b\n", &[]).unwrap();
         assert!(warnings[0].ends_with("unknown option metdata, did you mean metadata?"), "{warnings:?}");
         let missing = Config::load(Some(Path::new("/nonexistent/fleet.conf")), []).unwrap_err();

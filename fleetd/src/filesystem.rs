@@ -65,6 +65,9 @@ pub trait Filesystem: Clone + Send + Sync + 'static {
     fn look(&self, path: &Path) -> Entry;
 }
 
+/// Most bytes that a file can have to be read: a manifest of a hundred thousand units.
+const LARGEST: u64 = 16 << 20;
+
 /// What is at a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Entry {
@@ -96,7 +99,15 @@ fn unless_missing<T>(outcome: io::Result<T>) -> io::Result<Option<T>> {
 
 impl Filesystem for Real {
     fn read(&self, path: &Path) -> Result<Option<Vec<u8>>, FileError> {
-        unless_missing(fs::read(path)).map_err(at("read", path))
+        let read = || {
+            // A pipe would never end, and a device may neither.
+            let metadata = fs::metadata(path)?;
+            if !metadata.is_file() || metadata.len() > LARGEST {
+                return Err(io::Error::other(format!("it is not a file of at most {LARGEST} bytes")));
+            }
+            fs::read(path)
+        };
+        unless_missing(read()).map_err(at("read", path))
     }
 
     fn replace(&self, path: &Path, contents: &[u8]) -> Result<(), FileError> {
@@ -140,9 +151,9 @@ impl Filesystem for Real {
 }
 
 fn replace(path: &Path, contents: &[u8], durably: bool) -> Result<(), FileError> {
-    // No unit's name ends in `.new`: what a crash leaves is not taken for a unit.
+    // No unit's name ends in `.new`: what a crash leaves is not taken for a unit. A name may be as long as a file's can.
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let new = path.with_file_name(format!(".{name}.new"));
+    let new = path.with_file_name(format!(".{name:.200}.new"));
     let create = || fs::File::create(&new);
     let mut file = match create() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {

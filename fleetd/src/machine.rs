@@ -9,14 +9,14 @@ use std::{path::PathBuf, time::Duration};
 use fleet_core::model::{Key, Keys, MachineId, MachineRecord, Record};
 use thiserror::Error;
 use tokio::{sync::watch, time::sleep};
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::{
     backoff::Backoff,
     clock::Clock,
     fence::{Proof, proof},
     filesystem::Filesystem,
-    registry::{Guard, LeaseId, Revision, Store, StoreError, Stored, Transaction, Write, lease},
+    registry::{Guard, LeaseId, Revision, Store, StoreError, Stored, Transaction, Watch, WatchEvent, Write, lease},
 };
 
 /// Membership as it stands.
@@ -87,9 +87,19 @@ impl<S: Store, F: Filesystem> Membership<S, F> {
                     let lease = registration.lease;
                     self.registration.send_replace(Some(registration));
                     let proof = || proof(self.clock, self.ttl);
-                    lease::keep(&self.store, lease, self.ttl, proof, &self.proof).await;
-                    self.proof.send_replace(None);
-                    warn!(machine = %self.id, "lease lost, registering again");
+                    tokio::select! {
+                        biased;
+                        () = lease::keep(&self.store, lease, self.ttl, proof, &self.proof) => {
+                            self.proof.send_replace(None);
+                            warn!(machine = %self.id, "lease lost, registering again");
+                        }
+                        () = self.entry_lost(&record) => {
+                            self.proof.send_replace(None);
+                            warn!(machine = %self.id, "entry in etcd gone or overwritten, registering again");
+                            // Two hosts that take each other for one would overwrite each other without end.
+                            sleep(backoff.delay()).await;
+                        }
+                    }
                     self.registration.send_replace(None);
                     continue;
                 }
@@ -107,6 +117,42 @@ impl<S: Store, F: Filesystem> Membership<S, F> {
                 Err(error) => warn!(error = %crate::chain(&error), "cannot register, trying again"),
             }
             sleep(backoff.delay()).await;
+        }
+    }
+
+    /// Returns when the entry does not say `record` any more, though the lease may well be alive: only somebody else
+    /// can have done that.
+    async fn entry_lost(&self, record: &MachineRecord) {
+        let mut backoff = Backoff::new(Duration::from_millis(500), self.ttl);
+        loop {
+            match self.watch_entry(record).await {
+                Ok(()) => return,
+                Err(error) => debug!(error = %crate::chain(&error), "own entry cannot be watched, trying again"),
+            }
+            sleep(backoff.delay()).await;
+        }
+    }
+
+    async fn watch_entry(&self, record: &MachineRecord) -> Result<(), StoreError> {
+        let key = self.keys.format(&Key::Machine(self.id.clone()));
+        let range = (key.clone(), format!("{key}\0"));
+        let is_ours = |stored: &Stored| {
+            stored.lease.is_some() && MachineRecord::decode(&stored.value).is_ok_and(|there| there == *record)
+        };
+        let page = self.store.list(&range, None, 1).await?;
+        if !page.entries.iter().any(is_ours) {
+            return Ok(());
+        }
+        let mut watch = self.store.watch(&range, page.revision + 1).await?;
+        loop {
+            match watch.next().await? {
+                WatchEvent::Compacted => return Err(StoreError::Compacted),
+                WatchEvent::Changed { changes, .. } => {
+                    if changes.last().is_some_and(|change| !change.as_ref().is_ok_and(is_ours)) {
+                        return Ok(());
+                    }
+                }
+            }
         }
     }
 

@@ -144,6 +144,9 @@ pub enum StoreError {
     /// The revision asked for is forgotten.
     #[error("the revision has been compacted")]
     Compacted,
+    /// The answer is larger than is accepted. Asking for less at a time helps.
+    #[error("the answer of etcd is too large")]
+    TooLarge,
     /// The lease has run out or was revoked.
     #[error("the lease is gone")]
     LeaseGone,

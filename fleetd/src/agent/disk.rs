@@ -85,25 +85,53 @@ impl<F: Filesystem> Disk<F> {
     /// Reads what an earlier run left.
     ///
     /// # Errors
-    /// When the directory cannot be read. A manifest that cannot be read counts as lost.
+    /// When the directory cannot be read. What cannot be read in it is passed over; so is each entry of the manifest
+    /// that cannot be read, and all of one that is no JSON.
     pub fn load(&self) -> Result<Left, FileError> {
-        let manifest = match self.filesystem.read(&self.manifest) {
-            Ok(Some(bytes)) => serde_json::from_slice(&bytes).unwrap_or_else(|error| {
-                warn!(path = %self.manifest.display(), %error, "manifest is damaged, taking up the unit files there are");
-                BTreeMap::new()
-            }),
-            _ => BTreeMap::new(),
-        };
-        let mut left = Left { installed: manifest, files: BTreeMap::new() };
+        let mut left = Left { installed: self.manifest(), files: BTreeMap::new() };
         for name in self.filesystem.names(&self.units)? {
             let Ok(name) = UnitName::new(&name) else { continue };
-            let Ok(Some(bytes)) = self.filesystem.read(&self.path(&name)) else { continue };
-            if let Ok(file) = UnitFile::parse_bytes(&bytes) {
-                left.files.insert(name, file);
+            let path = self.path(&name);
+            let bytes = match self.filesystem.read(&path) {
+                Ok(Some(bytes)) => bytes,
+                Ok(None) => continue,
+                Err(error) => {
+                    warn!(error = %crate::chain(&error), "unit file cannot be read, it is passed over");
+                    continue;
+                }
+            };
+            match UnitFile::parse_bytes(&bytes) {
+                Ok(file) => drop(left.files.insert(name, file)),
+                Err(error) => {
+                    warn!(path = %path.display(), line = error.line, %error, "this is no unit file, it is passed over");
+                }
             }
         }
         left.installed.retain(|unit, _| self.filesystem.look(&self.path(unit)) != Entry::Missing);
         Ok(left)
+    }
+
+    fn manifest(&self) -> BTreeMap<UnitName, Installed> {
+        let path = self.manifest.display();
+        let entries: BTreeMap<String, serde_json::Value> = match self.filesystem.read(&self.manifest) {
+            Ok(None) => return BTreeMap::new(),
+            Ok(Some(bytes)) => serde_json::from_slice(&bytes).unwrap_or_else(|error| {
+                warn!(%path, %error, "the manifest cannot be read, it counts as lost");
+                BTreeMap::new()
+            }),
+            Err(error) => {
+                warn!(error = %crate::chain(&error), "the manifest counts as lost");
+                return BTreeMap::new();
+            }
+        };
+        let mut installed = BTreeMap::new();
+        for (name, entry) in entries {
+            match (UnitName::new(&name), serde_json::from_value(entry)) {
+                (Ok(unit), Ok(entry)) => drop(installed.insert(unit, entry)),
+                _ => warn!(%path, name, "an entry of the manifest cannot be read"),
+            }
+        }
+        installed
     }
 }
 

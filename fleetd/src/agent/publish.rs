@@ -3,7 +3,8 @@
 //! In: the states as the agent sees them now (`None` before it has looked), and the lease to write them with. Out: `state/<machine>/<unit>` in
 //! the store, equal to them. States are written when they change: a few times at once, then every 200 ms, up to 100
 //! in a transaction; a unit that flaps is written every 2 s at most, its last state always.
-//! A new lease begins with a look at what the store already has, so taking up an old lease again writes nothing.
+//! A new lease begins with a look at what the store already has, so taking up an old lease again writes nothing;
+//! so does each resync, unless somebody else has written there.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -23,7 +24,7 @@ use tokio::{
 use tracing::{debug, warn};
 
 use crate::{
-    backoff::Backoff,
+    backoff::{Backoff, jitter},
     machine::Registration,
     pace::Pacer,
     registry::{Guard, Store, StoreError, Transaction, Write},
@@ -39,6 +40,9 @@ const BATCH: usize = 100;
 /// Writes of one unit: so many at once, then one each interval. One that needs more is flapping.
 const FLAPPING: (Duration, u32) = (Duration::from_secs(2), 10);
 
+/// How often what the store has is looked at though nobody but this host should write it.
+const RESYNC: Duration = Duration::from_secs(600);
+
 /// Keeps the store equal to `states`. Runs until dropped.
 pub async fn run<S: Store>(
     store: S,
@@ -51,8 +55,13 @@ pub async fn run<S: Store>(
     let mut known: Option<Registration> = None;
     let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
     let mut pacer = Pacer::new(ROUNDS.0, ROUNDS.1);
+    let mut resync = Instant::now() + jitter(RESYNC);
     loop {
         pacer.round().await;
+        if resync <= Instant::now() {
+            resync = Instant::now() + jitter(RESYNC);
+            known = None;
+        }
         let current = registration.borrow_and_update().clone();
         let now = states.borrow_and_update().clone();
         let outcome = match (&current, &now) {
@@ -85,7 +94,7 @@ pub async fn run<S: Store>(
         let waited = tokio::select! {
             changed = states.changed() => changed,
             changed = registration.changed() => changed,
-            () = async { match due { Some(due) => sleep_until(due).await, None => std::future::pending().await } } => Ok(()),
+            () = sleep_until(due.map_or(resync, |due| due.min(resync))) => Ok(()),
         };
         if waited.is_err() {
             return;

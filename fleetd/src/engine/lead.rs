@@ -182,13 +182,22 @@ impl<'e, S: Store> Leader<'e, S> {
             let (DiffItem::Add(id, _) | DiffItem::Update { new: (id, _), .. } | DiffItem::Remove(id, _)) = item;
             self.set_machine(id, current);
         }
+        let is_nowhere = |id: &MachineId| !is_there(id, current);
+        for key in &before.unreadable {
+            if let Key::Machine(id) = key
+                && is_nowhere(id)
+                && !before.machines.contains_key(id)
+            {
+                warn!(machine = %id, "machine is gone, its units move");
+                self.planner.remove_machine(id);
+            }
+        }
         if self.grace.is_some() {
             absent(current).for_each(|machine| self.planner.hold_machine(machine.clone()));
         }
+        // Also one that is known from before: no transaction that gives it a unit would find its entry unchanged.
         for key in &current.unreadable {
-            if let Key::Machine(id) = key
-                && !current.machines.contains_key(id)
-            {
+            if let Key::Machine(id) = key {
                 self.planner.hold_machine(id.clone());
             }
         }
@@ -393,10 +402,12 @@ impl Changes {
 /// The machines that units are scheduled to and that are not there.
 fn absent(cluster: &Cluster) -> impl Iterator<Item = &MachineId> {
     let machines: BTreeSet<&MachineId> = cluster.scheduled.keys().map(|(machine, _)| machine).collect();
-    let is_there = |machine: &MachineId| {
-        cluster.machines.contains_key(machine) || cluster.unreadable.contains(&Key::Machine(machine.clone()))
-    };
-    machines.into_iter().filter(move |machine| !is_there(machine))
+    machines.into_iter().filter(move |machine| !is_there(machine, cluster))
+}
+
+/// Whether a machine has an entry, be it one that cannot be read.
+fn is_there(machine: &MachineId, cluster: &Cluster) -> bool {
+    cluster.machines.contains_key(machine) || cluster.unreadable.contains(&Key::Machine(machine.clone()))
 }
 
 /// Whether something of a unit cannot be read here, so that nothing is to be decided about it.

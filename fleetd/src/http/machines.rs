@@ -9,7 +9,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use fleet_core::model::{
-    Key, MachineId, MetadataEdits, Record,
+    DecodeError, Key, MachineId, MetadataEdits, Record,
     api::{Machine, MachinePage},
     apply_edits,
 };
@@ -18,6 +18,9 @@ use serde_json::Value;
 
 use super::{Api, ApiError, Shared, TRIES, aged, body, page::page};
 use crate::registry::{Guard, Store, Transaction, Write};
+
+/// Largest value that the edits of one machine may come to, in bytes.
+const MAX_EDITS: usize = 64 << 10;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -77,12 +80,25 @@ async fn edit<S: Store>(api: &Api<S>, body: &[u8]) -> Result<(), ApiError> {
         for last in (0..TRIES).map(|attempt| attempt + 1 == TRIES) {
             let stored = api.store.get(std::slice::from_ref(&key)).await?.entries.pop();
             let revision = stored.as_ref().map_or(0, |stored| stored.mod_revision);
-            let mut edits = stored.and_then(|stored| MetadataEdits::decode(&stored.value).ok()).unwrap_or_default();
+            let mut edits = match stored.map(|stored| MetadataEdits::decode(&stored.value)) {
+                // What a newer fleet wrote may be more than this one could keep.
+                Some(Err(error @ DecodeError::Newer(_))) => {
+                    return Err(ApiError::conflict(&format!("{key} in etcd: {error}")));
+                }
+                stored => stored.and_then(Result::ok).unwrap_or_default(),
+            };
             for Operation { key, value, .. } in &operations {
                 edits.edits.insert(key.clone(), value.clone());
             }
+            let value = edits.encode();
+            if value.len() > MAX_EDITS {
+                return Err(ApiError::bad_request(&format!(
+                    "the edited metadata of a machine would have {} bytes, at most {MAX_EDITS} are taken",
+                    value.len()
+                )));
+            }
             let guards = vec![Guard::Unchanged(key.clone(), revision)];
-            let writes = vec![Write::put(key.clone(), edits.encode())];
+            let writes = vec![Write::put(key.clone(), value)];
             if let Some(revision) = api.store.commit(Transaction { guards, writes }).await? {
                 api.view.seen(revision).await;
                 break;

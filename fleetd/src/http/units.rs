@@ -261,7 +261,8 @@ pub(super) async fn restart<S: Store>(
         if record.desired != Desired::Launched {
             return Err(ApiError::conflict(&format!("unit is {}, only launched units restart", record.desired)));
         }
-        let record = UnitRecord { generation: record.generation + 1, ..record.clone() };
+        // Any other number asks for a restart; the greatest may stand there when others write, too.
+        let record = UnitRecord { generation: record.generation.wrapping_add(1), ..record.clone() };
         if write(&api, &name, &present, Some((&record, *global)), None).await? {
             return Ok(StatusCode::NO_CONTENT);
         }

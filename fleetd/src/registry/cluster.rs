@@ -54,6 +54,9 @@ pub struct Cluster {
     /// Keys whose values cannot be read, say because a newer fleet wrote them. What is known of them is what was read
     /// last, if anything; nothing is to be done about them.
     pub unreadable: OrdSet<Key>,
+    /// The keys, as the store has them, that are of no use here: values that cannot be read, and keys of no known kind.
+    /// With the revision at which the log was told, so that it is told once.
+    pub reported: OrdMap<String, Revision>,
     /// The newest revision that is in here.
     pub revision: Revision,
     /// The revision at which the range that was listed first was listed; 0: all of this comes from the host's disk.

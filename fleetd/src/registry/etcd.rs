@@ -6,8 +6,9 @@
 use std::{sync::Arc, time::Duration};
 
 use etcd_client::{
-    Certificate, Client, Compare, CompareOp, ConnectOptions, Error, EventType, GetOptions, Identity, KeyValue,
-    LeaseKeepAliveStream, LeaseKeeper, PutOptions, TlsOptions, Txn, TxnOp, TxnOpResponse, WatchOptions, WatchStream,
+    Certificate, Client, Compare, CompareOp, ConnectOptions, Error, EventType, GetOptions, GetResponse, Identity,
+    KeyValue, LeaseKeepAliveStream, LeaseKeeper, PutOptions, TlsOptions, Txn, TxnOp, TxnOpResponse, WatchOptions,
+    WatchStream,
 };
 use tokio::{sync::OnceCell, time::timeout};
 
@@ -90,6 +91,19 @@ impl Etcd {
         }
     }
 
+    /// Asks for a part of a range, at a revision or (0) now.
+    async fn range(&self, from: &[u8], to: &str, at: Revision, limit: usize) -> Result<GetResponse, StoreError> {
+        let options = GetOptions::new().with_range(to).with_limit(limit as i64).with_revision(at);
+        self.request("list keys", |client| {
+            let options = options.clone();
+            async move {
+                let mut kv = client.kv_client().max_decoding_message_size(MAX_MESSAGE);
+                kv.get(from, Some(options)).await
+            }
+        })
+        .await
+    }
+
     /// Runs a request on the lease connection, which has no timeout of its own.
     async fn bounded<T, F, O>(&self, what: &'static str, request: F) -> Result<T, StoreError>
     where
@@ -133,6 +147,8 @@ fn classify(what: &'static str, error: Error) -> StoreError {
     match &error {
         Error::TransportError(_) | Error::IoError(_) => StoreError::Unavailable(Box::new(error)),
         Error::GRpcStatus(status) => match status.code() as i32 {
+            // The client's own word for an answer beyond its limit has the number of a compacted revision.
+            11 if status.message().contains("message length too large") => StoreError::TooLarge,
             11 => StoreError::Compacted,
             5 => StoreError::LeaseGone,
             1 | 2 | 4 | 10 | 13 | UNAVAILABLE => StoreError::Unavailable(Box::new(error)),
@@ -162,28 +178,35 @@ impl Store for Etcd {
     type KeepAlive = EtcdKeepAlive;
 
     async fn list(&self, (from, to): &Range, at: Option<Revision>, limit: usize) -> Result<Page, StoreError> {
-        let options =
-            GetOptions::new().with_range(to.as_str()).with_limit(limit as i64).with_revision(at.unwrap_or_default());
-        let answer = self
-            .request("list keys", |client| {
-                let options = options.clone();
-                async move {
-                    let mut kv = client.kv_client().max_decoding_message_size(MAX_MESSAGE);
-                    kv.get(from.as_str(), Some(options)).await
+        let (mut from, mut limit) = (from.clone().into_bytes(), limit);
+        let mut page = Page { entries: Vec::new(), revision: at.unwrap_or_default(), more: true };
+        loop {
+            let answer = match self.range(&from, to, page.revision, limit).await {
+                // Values may have 1.5 MB each, whoever wrote them.
+                Err(StoreError::TooLarge) if limit > 1 => {
+                    limit = limit.div_ceil(8);
+                    continue;
                 }
-            })
-            .await?;
-        Ok(Page {
-            entries: answer.kvs().iter().map(stored).collect(),
-            revision: at.unwrap_or_else(|| answer.header().map_or(0, |header| header.revision())),
-            more: answer.more(),
-        })
+                answer => answer?,
+            };
+            if page.revision == 0 {
+                page.revision = answer.header().map_or(0, |header| header.revision());
+            }
+            page.entries.extend(answer.kvs().iter().map(stored));
+            page.more = answer.more();
+            // Whoever asks for the next page begins behind the last key, which must be one that a string can hold.
+            match answer.kvs().last().map(KeyValue::key).filter(|key| std::str::from_utf8(key).is_err()) {
+                Some(last) if page.more => from = [last, b"\0"].concat(),
+                _ => return Ok(page),
+            }
+        }
     }
 
     async fn get(&self, keys: &[String]) -> Result<Page, StoreError> {
         let mut entries = Vec::with_capacity(keys.len());
         let mut revision = None;
-        for keys in keys.chunks(MAX_OPERATIONS) {
+        let mut chunks: Vec<&[String]> = keys.rchunks(MAX_OPERATIONS).collect();
+        while let Some(keys) = chunks.pop() {
             let gets: Vec<TxnOp> = keys.iter().map(|key| TxnOp::get(key.as_str(), None)).collect();
             let answer = self
                 .request("read keys", |client| {
@@ -193,7 +216,15 @@ impl Store for Etcd {
                         kv.txn(Txn::new().and_then(gets)).await
                     }
                 })
-                .await?;
+                .await;
+            let answer = match answer {
+                Err(StoreError::TooLarge) if keys.len() > 1 => {
+                    let (first, second) = keys.split_at(keys.len() / 2);
+                    chunks.extend([second, first]);
+                    continue;
+                }
+                answer => answer?,
+            };
             revision = revision.or_else(|| answer.header().map(|header| header.revision()));
             for response in answer.op_responses() {
                 if let TxnOpResponse::Get(response) = response {
@@ -280,7 +311,11 @@ pub struct EtcdWatch(WatchStream);
 impl Watch for EtcdWatch {
     async fn next(&mut self) -> Result<WatchEvent, StoreError> {
         loop {
-            let message = self.0.message().await.map_err(|error| classify("watch", error))?.ok_or_else(closed)?;
+            let message = match self.0.message().await.map_err(|error| classify("watch", error)) {
+                // Too much has changed at once to be told of; a list can be read in parts.
+                Err(StoreError::TooLarge) => return Ok(WatchEvent::Compacted),
+                message => message?.ok_or_else(closed)?,
+            };
             // Compaction comes as a cancel with an empty reason, not as an error.
             if message.compact_revision() > 0 {
                 return Ok(WatchEvent::Compacted);

@@ -143,6 +143,11 @@ impl<S: Store> Follower<'_, S> {
                 })
                 .collect();
             gone.iter().for_each(|key| cluster.remove(key));
+            let reported = cluster.reported.keys().filter(|text| self.range.0 <= **text && **text < self.range.1);
+            let gone: Vec<String> = reported.filter(|text| !present.contains(&***text)).cloned().collect();
+            for text in &gone {
+                cluster.reported.remove(text);
+            }
             entries.iter().for_each(|stored| self.put(cluster, stored));
             cluster.revision = cluster.revision.max(revision);
             cluster.stale_since = None;
@@ -154,6 +159,7 @@ impl<S: Store> Follower<'_, S> {
         match change {
             Ok(stored) => self.put(cluster, stored),
             Err(gone) => {
+                cluster.reported.remove(gone);
                 if let Some(key) = self.keys.parse(gone) {
                     cluster.remove(&key);
                 }
@@ -162,11 +168,17 @@ impl<S: Store> Follower<'_, S> {
     }
 
     fn put(&self, cluster: &mut Cluster, stored: &Stored) {
-        let Some(key) = self.keys.parse(&stored.key) else {
-            return debug!(key = stored.key, "key is not of this schema, ignored");
+        let fault = match self.keys.parse(&stored.key) {
+            None => Some("no key of fleet has this name".to_owned()),
+            Some(key) => cluster.put(&key, stored).err().map(|error| crate::chain(&error)),
         };
-        if let Err(error) = cluster.put(&key, stored) {
-            warn!(key = stored.key, error = %crate::chain(&error), "value cannot be read, what was known stays");
+        let Some(fault) = fault else {
+            cluster.reported.remove(&stored.key);
+            return;
+        };
+        // A list says it all again; only what is new goes to the log.
+        if cluster.reported.insert(stored.key.clone(), stored.mod_revision) != Some(stored.mod_revision) {
+            warn!(key = stored.key, fault, "value in etcd passed over: mend or delete it");
         }
     }
 
