@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use crate::network::Network;
 use crate::state::{Dirs, HostState, Lock, SUBNETS, State};
 use crate::tool::{require, run};
-use crate::{Host, Lab, MAX_HOSTS, cgroup, cleanup, docker, new_machine_id};
+use crate::{Host, Lab, MAX_HOSTS, cgroup, cleanup, clock, docker, new_machine_id};
 
 /// Subnet 1 is what people get on the command line; labs that take any free one leave it to them.
 const FIRST_FREE: u8 = 2;
@@ -26,6 +26,7 @@ pub struct LabBuilder {
     metadata: BTreeMap<String, String>,
     config: Vec<String>,
     fleet: bool,
+    clocks: bool,
     fleetd: Option<PathBuf>,
     fleetctl: Option<PathBuf>,
     repo: PathBuf,
@@ -44,6 +45,7 @@ impl Default for LabBuilder {
             metadata: BTreeMap::new(),
             config: Vec::new(),
             fleet: true,
+            clocks: false,
             fleetd: None,
             fleetctl: None,
             repo: lab.parent().unwrap_or(lab).to_owned(),
@@ -71,7 +73,7 @@ impl LabBuilder {
         self
     }
 
-    /// Number of etcd members: 1 (as said by default) or 3.
+    /// Number of etcd members: 1 unless said otherwise, 3 or 5.
     pub fn etcd(mut self, members: u8) -> Self {
         self.etcd = members;
         self
@@ -121,6 +123,12 @@ impl LabBuilder {
         self
     }
 
+    /// With a wall clock of fleetd's own in every host, see [`Host::turn_clock`].
+    pub fn turnable_clocks(mut self, turnable: bool) -> Self {
+        self.clocks = turnable;
+        self
+    }
+
     /// Tell on standard error what is done and how long it took.
     pub fn verbose(mut self, verbose: bool) -> Self {
         self.verbose = verbose;
@@ -147,6 +155,7 @@ impl LabBuilder {
         // From here on a failure drops the lab, which removes what there is of it.
         let lab = Lab::new(subnet, state, Some(lock));
         fs::create_dir_all(dirs.share())?;
+        fs::create_dir_all(dirs.outside())?;
         for (name, path) in &binaries {
             lab.install(name, path)?;
         }
@@ -171,8 +180,8 @@ impl LabBuilder {
         if !(1..=MAX_HOSTS).contains(&self.hosts) {
             bail!("a lab has 1 to {MAX_HOSTS} hosts, not {}", self.hosts);
         }
-        if ![1, 3].contains(&self.etcd) {
-            bail!("a lab has 1 or 3 etcd members, not {}", self.etcd);
+        if ![1, 3, 5].contains(&self.etcd) {
+            bail!("a lab has 1, 3 or 5 etcd members, not {}", self.etcd);
         }
         if let Some(subnet) = self.subnet
             && !SUBNETS.contains(&subnet)
@@ -217,6 +226,7 @@ impl LabBuilder {
             docker: self.docker,
             ssh: self.ssh,
             fleet: self.fleet,
+            clock: self.clocks.then(clock::library).transpose()?,
             etcd: self.etcd,
             config: self.config.clone(),
             repo: self.repo.clone(),
@@ -330,7 +340,7 @@ mod tests {
         assert_eq!(refusal(&lab().hosts(3).etcd(3).subnet(99)), None);
         for (builder, wanted) in [
             (lab().hosts(0), "a lab has 1 to 244 hosts, not 0"),
-            (lab().etcd(2), "a lab has 1 or 3 etcd members, not 2"),
+            (lab().etcd(2), "a lab has 1, 3 or 5 etcd members, not 2"),
             (lab().subnet(100), "the subnet of a lab is 1 to 99, not 100"),
             (lab().hosts(2).metadata("h3", "a=b"), "metadata for h3, but the hosts are h1, h2"),
         ] {

@@ -82,6 +82,11 @@ impl Host {
         self.0.network.host(self.0.plan.number)
     }
 
+    /// The file system that carries its `/`.
+    pub(crate) fn disk(&self) -> PathBuf {
+        self.0.dirs.disk()
+    }
+
     /// What systemd printed while it booted, and why nspawn ended if it did.
     pub fn console(&self) -> PathBuf {
         self.0.dirs.console()
@@ -242,9 +247,9 @@ impl Host {
         self.0.network.set_link(self.name(), false)
     }
 
-    /// Ends a partition.
+    /// Ends a partition, and whatever else is wrong with its traffic.
     pub fn heal(&self) -> Result<()> {
-        self.pid1()?;
+        self.clear_traffic()?;
         self.0.network.set_link(self.name(), true)
     }
 
@@ -304,6 +309,7 @@ impl Host {
             format!("--hostname={}", self.name()),
             format!("--network-bridge={}", inner.network.bridge()),
             format!("--bind-ro={}:{}", inner.lab.share().display(), rootfs::SHARE),
+            format!("--bind={}:{}", inner.lab.outside().display(), rootfs::OUTSIDE),
             "--register=no".to_owned(),
             "--capability=all".to_owned(),
             "--console=pipe".to_owned(),

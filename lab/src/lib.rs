@@ -26,25 +26,32 @@
 mod builder;
 mod cgroup;
 mod cleanup;
+mod clock;
 mod docker;
 mod host;
 mod network;
 mod process;
+mod quorum;
 mod rootfs;
 mod state;
 mod store;
 mod tool;
+mod traffic;
+mod volume;
 mod wait;
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
 pub use builder::LabBuilder;
 pub use docker::IMAGE;
 pub use host::Host;
+pub use rootfs::{OUTSIDE, SHARE};
 pub use store::{Member, MemberStatus};
+pub use traffic::Direction;
+pub use volume::Volume;
 pub use wait::{Look, Seen, eventually, eventually_eq};
 
 use network::Network;
@@ -111,6 +118,12 @@ impl Lab {
     /// Where the lab keeps its files and logs.
     pub fn dir(&self) -> &Path {
         &self.dirs.root
+    }
+
+    /// A directory of the machine that every host has at [`OUTSIDE`], to write to. What is there outlives a host's
+    /// power loss and is seen from here though the host is cut off.
+    pub fn outside(&self) -> PathBuf {
+        self.dirs.outside()
     }
 
     /// All hosts, up or down.
@@ -180,7 +193,7 @@ impl Lab {
             .collect()
     }
 
-    /// An etcd member: 1, 2 or 3.
+    /// An etcd member: 1 to 5.
     ///
     /// # Panics
     ///
@@ -214,7 +227,7 @@ impl Lab {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
-    /// Puts another `fleetd` or `fleetctl` into all hosts, running ones too; takes effect with the
+    /// Puts a program, like another `fleetd`, into all hosts, running ones too; takes effect with the
     /// next start of the program.
     pub fn install(&self, name: &str, binary: &Path) -> Result<()> {
         let place = self.dirs.share().join(name);

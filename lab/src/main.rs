@@ -83,13 +83,13 @@ enum Command {
         /// Host, like h1.
         host: String,
     },
-    /// Stop, start, freeze, thaw or kill etcd.
+    /// Stop, start, freeze, thaw, kill or replace etcd.
     #[command(after_help = "Example: fleet-lab etcd pause")]
     Etcd {
         /// What to do.
         action: EtcdAction,
         /// Which member; all if none is named.
-        #[arg(value_parser = clap::value_parser!(u8).range(1..=3))]
+        #[arg(value_parser = clap::value_parser!(u8).range(1..=5))]
         member: Option<u8>,
     },
     /// Show what there is and how it is.
@@ -115,7 +115,7 @@ struct Up {
     /// With an ssh server in every host; root gets from any host into any other.
     #[arg(long)]
     ssh: bool,
-    /// Number of etcd members, 1 or 3.
+    /// Number of etcd members, 1, 3 or 5.
     #[arg(long, value_name = "N", default_value_t = 1)]
     etcd: u8,
     /// The fleetd to run; otherwise the one beside this program.
@@ -151,6 +151,8 @@ enum EtcdAction {
     Resume,
     /// SIGKILL.
     Kill,
+    /// Take its disk away and have a new member in its place; the others must be a majority.
+    Replace,
 }
 
 fn host_metadata(text: &str) -> Result<(String, String), String> {
@@ -281,6 +283,7 @@ fn etcd(lab: &Lab, action: EtcdAction, member: Option<u8>) -> Result<()> {
             EtcdAction::Pause => member.pause(),
             EtcdAction::Resume => member.resume(),
             EtcdAction::Kill => member.kill(),
+            EtcdAction::Replace => lab.replace_member(&member),
         }?;
     }
     Ok(())

@@ -11,16 +11,19 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use rustix::fs::{XattrFlags, setxattr};
 
-use crate::docker;
 use crate::network::Network;
 use crate::state::{Dirs, HostDirs, HostState, State};
 use crate::tool::run;
+use crate::{clock, docker};
 
 /// Size of a host's disk; memory is used only for what is written.
-const DISK: &str = "2g";
+pub(crate) const DISK: &str = "2g";
 
-/// Where `share` of the lab is in a host.
-pub(crate) const SHARE: &str = "/usr/lib/fleet-lab";
+/// Where hosts find what [`Lab::install`](crate::Lab::install) put into them.
+pub const SHARE: &str = "/usr/lib/fleet-lab";
+
+/// Where hosts find [`Lab::outside`](crate::Lab::outside).
+pub const OUTSIDE: &str = "/var/lib/outside";
 
 /// Directories in which nothing of the machine's shines through, with their mode. `/etc/systemd/system`
 /// is the important one: none of the machine's enabled services starts in a host, whatever they are.
@@ -219,6 +222,9 @@ fn fleet(root: &Path, network: Network, state: &State, host: &HostState) -> Resu
         if name != "fleet-fence.service" {
             units.push(name);
         }
+    }
+    if let Some(library) = &state.clock {
+        put(root, "etc/systemd/system/fleet.service.d/clock.conf", &clock::drop_in(library), 0o644)?;
     }
     Ok(units)
 }

@@ -27,6 +27,9 @@ pub(crate) struct State {
     pub(crate) docker: bool,
     pub(crate) ssh: bool,
     pub(crate) fleet: bool,
+    /// The library that lends fleetd a clock of its own.
+    #[serde(default)]
+    pub(crate) clock: Option<String>,
     /// Number of etcd members.
     pub(crate) etcd: u8,
     /// Further lines of `fleet.conf`.
@@ -59,6 +62,11 @@ impl Dirs {
     /// Bound into every host, read-only: binaries, the docker image.
     pub(crate) fn share(&self) -> PathBuf {
         self.root.join("share")
+    }
+
+    /// Bound into every host, to write to: what is there is safe from whatever happens to a host.
+    pub(crate) fn outside(&self) -> PathBuf {
+        self.root.join("outside")
     }
 
     /// The key pair of the lab.

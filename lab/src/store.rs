@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Error, Result, anyhow, bail};
@@ -42,7 +43,7 @@ impl Member {
         Self { network, dirs, number, count }
     }
 
-    /// 1, 2 or 3.
+    /// 1 to 5.
     pub fn number(&self) -> u8 {
         self.number
     }
@@ -64,7 +65,16 @@ impl Member {
     /// Starts it, with the data it had; returns when it listens (with several members it serves
     /// once most of them do).
     pub fn start(&self) -> Result<()> {
-        self.spawn()?;
+        self.start_as("new")
+    }
+
+    /// Starts it without data, as a member that the others have just taken up.
+    pub(crate) fn join(&self) -> Result<()> {
+        self.start_as("existing")
+    }
+
+    fn start_as(&self, cluster: &str) -> Result<()> {
+        self.spawn_as(cluster)?;
         let address = SocketAddr::from((self.network.member(self.number), 2379));
         eventually(DEADLINE, &format!("{} listens", self.name()), || {
             Ok(TcpStream::connect_timeout(&address, DEADLINE).map(|_| true)?)
@@ -73,11 +83,15 @@ impl Member {
     }
 
     pub(crate) fn spawn(&self) -> Result<()> {
+        self.spawn_as("new")
+    }
+
+    /// `cluster` counts only for a member without data.
+    fn spawn_as(&self, cluster: &str) -> Result<()> {
         if self.status() != MemberStatus::Stopped {
             bail!("{} runs already", self.name());
         }
-        let data = self.dirs.etcd(self.number);
-        fs::create_dir_all(&data)?;
+        fs::create_dir_all(self.data_dir())?;
         let path = self.dirs.etcd_log(self.number);
         let log = File::options()
             .create(true)
@@ -87,7 +101,7 @@ impl Member {
         // In a session of its own: a closed terminal or Ctrl-C must not end it.
         let mut child = command("setsid")
             .arg("etcd")
-            .args(self.args())
+            .args(self.args(cluster))
             .env("GOTRACEBACK", "single")
             .stdout(log.try_clone()?)
             .stderr(log)
@@ -162,27 +176,41 @@ impl Member {
         Mark::Argument(self.data_dir_arg())
     }
 
+    /// Its name among the members.
+    pub(crate) fn short_name(&self) -> String {
+        format!("e{}", self.number)
+    }
+
+    /// Where the other members find it.
+    pub(crate) fn peer_url(&self) -> String {
+        format!("http://{}:2380", self.network.member(self.number))
+    }
+
+    pub(crate) fn data_dir(&self) -> PathBuf {
+        self.dirs.etcd(self.number)
+    }
+
     fn data_dir_arg(&self) -> String {
-        format!("--data-dir={}", self.dirs.etcd(self.number).display())
+        format!("--data-dir={}", self.data_dir().display())
     }
 
     fn explain(&self, error: &Error) -> Error {
         anyhow!("{error:#}; {}", tail(&self.dirs.etcd_log(self.number)))
     }
 
-    fn args(&self) -> Vec<String> {
-        let peer = |member: u8| format!("http://{}:2380", self.network.member(member));
+    fn args(&self, state: &str) -> Vec<String> {
+        let peer = |number: u8| Self { number, ..self.clone() }.peer_url();
         let cluster: Vec<String> = (1..=self.count).map(|member| format!("e{member}={}", peer(member))).collect();
         vec![
             self.data_dir_arg(),
-            format!("--name=e{}", self.number),
+            format!("--name={}", self.short_name()),
             format!("--listen-client-urls={}", self.endpoint()),
             format!("--advertise-client-urls={}", self.endpoint()),
             format!("--listen-peer-urls={}", peer(self.number)),
             format!("--initial-advertise-peer-urls={}", peer(self.number)),
             format!("--initial-cluster={}", cluster.join(",")),
             format!("--initial-cluster-token={}", self.network.bridge()),
-            "--initial-cluster-state=new".to_owned(),
+            format!("--initial-cluster-state={state}"),
             "--logger=zap".to_owned(),
             "--log-outputs=stderr".to_owned(),
         ]
@@ -196,7 +224,7 @@ mod tests {
     #[test]
     fn members_know_each_other() {
         let member = Member::new(Network { subnet: 5 }, Dirs::of(5), 2, 3);
-        let args = member.args();
+        let args = member.args("new");
         assert_eq!(args[0], "--data-dir=/var/lib/fleet-lab/5/etcd/e2");
         assert!(args.contains(&"--listen-client-urls=http://10.82.5.2:2379".to_owned()));
         assert!(args.contains(
