@@ -159,7 +159,7 @@ async fn lease_lives_while_it_is_kept_and_its_end_is_noticed() {
     let lease = store.grant(ttl).await.unwrap();
     let (acknowledged, seen) = watch::channel(tokio::time::Instant::now());
     let start = *seen.borrow();
-    let kept = lease::keep(&store, lease, ttl, &acknowledged);
+    let kept = lease::keep(&store, lease, ttl, Instant::now, &acknowledged);
     assert!(timeout(3 * ttl, kept).await.is_err(), "it is alive after three times its TTL");
     assert!(*seen.borrow() > start + ttl);
     store.revoke(lease).await.unwrap();
