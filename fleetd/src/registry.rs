@@ -1,7 +1,8 @@
 //! The registry: the cluster's desired and observed state, in etcd.
 //!
 //! [`Store`] is all that fleetd asks of etcd: paged lists, watches from a revision, guarded transactions, leases
-//! and an election. [`etcd`] implements it; nothing else in fleetd knows the client library.
+//! and an election. [`etcd`] implements it; nothing else in fleetd knows the client library. `memory` is its twin for
+//! the simulation.
 //! [`mirror`] keeps a decoded copy of a part of the store up to date, [`view`] runs the one
 //! mirror of the whole cluster while somebody needs it, [`files`] fetches unit files by hash, [`lease`] keeps a lease
 //! alive.
@@ -10,6 +11,8 @@ pub mod cluster;
 pub mod etcd;
 pub mod files;
 pub mod lease;
+#[cfg(any(test, feature = "twins"))]
+pub mod memory;
 pub mod mirror;
 pub mod view;
 
@@ -23,7 +26,7 @@ use thiserror::Error;
 pub type Revision = i64;
 
 /// The identity of a lease.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 pub struct LeaseId(pub i64);
 
 /// Most operations that one transaction may hold (etcd's `--max-txn-ops`).

@@ -7,6 +7,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use fleet_lab::eventually;
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::DEADLINE;
@@ -45,10 +46,36 @@ impl EtcdProcess {
     /// # Panics
     /// When that is not possible.
     pub fn restart(&mut self) {
+        self.stop();
+        self.start_again();
+    }
+
+    /// Kills it. [`EtcdProcess::start_again`] brings it back with its data.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn stop(&mut self) {
         self.child.kill().expect("it runs");
         self.child.wait().expect("it ended");
+    }
+
+    /// Starts it after [`EtcdProcess::stop`].
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub fn start_again(&mut self) {
         self.child = spawn(&self.client, &self.peer, &self.data).expect("etcd starts");
         self.serves();
+    }
+
+    /// Freezes it, or lets it go on.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn freeze(&self, frozen: bool) {
+        let signal = if frozen { Signal::STOP } else { Signal::CONT };
+        let pid = Pid::from_raw(self.child.id() as i32).expect("a process has a pid");
+        kill_process(pid, signal).expect("it runs");
     }
 
     /// Runs etcdctl against it and returns what it printed.

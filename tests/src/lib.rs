@@ -3,6 +3,7 @@
 //! The tests are in `tests/`; they need root, systemd-nspawn and etcd, and fail with a clear error without.
 
 mod cluster;
+pub mod contract;
 mod etcd;
 pub mod http;
 

@@ -159,11 +159,13 @@ async fn lease_lives_while_it_is_kept_and_its_end_is_noticed() {
     let lease = store.grant(ttl).await.unwrap();
     let (acknowledged, seen) = watch::channel(tokio::time::Instant::now());
     let start = *seen.borrow();
-    let kept = lease::keep(&store, lease, ttl, Instant::now, &acknowledged);
+    let kept = lease::keep(&store, lease, ttl, tokio::time::Instant::now, &acknowledged);
     assert!(timeout(3 * ttl, kept).await.is_err(), "it is alive after three times its TTL");
     assert!(*seen.borrow() > start + ttl);
     store.revoke(lease).await.unwrap();
-    timeout(PATIENCE, lease::keep(&store, lease, ttl, &acknowledged)).await.expect("a lost lease ends the keeping");
+    timeout(PATIENCE, lease::keep(&store, lease, ttl, tokio::time::Instant::now, &acknowledged))
+        .await
+        .expect("a lost lease ends the keeping");
     assert!(matches!(store.keep_alive(LeaseId(4711)).await.map(drop), Err(StoreError::LeaseGone)));
     let mut fresh = store.keep_alive(store.grant(ttl).await.unwrap()).await.unwrap();
     fresh.beat().await.unwrap();

@@ -1,0 +1,493 @@
+//! The store in memory: an etcd for the seeded simulation, with its faults.
+//!
+//! [`MemoryStore`] is the etcd and the network around it, [`MemoryClient`] one fleetd's handle to it. It behaves as
+//! etcd was measured to: a store that is *down* fails calls at once and gives all leases their whole time when it
+//! comes back; one that is *frozen* lets calls hang until they are given up, may carry them out all the same when it
+//! thaws, and has ended by then all leases whose time is over; a client that is cut off notices by silence. Everything
+//! that is left to chance is drawn from one generator, in the order in which clients act, so a run with the same
+//! seed on a paused clock and one thread is the same run.
+//!
+//! The same script runs against this and against a real etcd (`tests/tests/twins.rs`).
+
+mod keyspace;
+mod network;
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until},
+};
+
+use self::{
+    keyspace::Keyspace,
+    network::{Connection, Network, Way, unavailable},
+};
+pub use self::{
+    keyspace::{Change, Commit},
+    network::{Calls, Condition, Faults, Link},
+};
+use super::{
+    KeepAlive, Leadership, LeaseId, MAX_OPERATIONS, Page, Range, Revision, Store, StoreError, Stored, Transaction,
+    Watch, WatchEvent,
+};
+
+/// How long a request may take, as in the default configuration.
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// How often etcd looks for leases whose time is over.
+const SWEEP: Duration = Duration::from_millis(500);
+/// How often an idle watch tells how far the store is.
+const PROGRESS: Duration = Duration::from_secs(600);
+
+/// A simulated etcd. Cheap to clone.
+#[derive(Clone)]
+pub struct MemoryStore(Arc<Network>);
+
+impl MemoryStore {
+    /// An empty store, and the task that ends its leases; the task runs until the store is dropped.
+    pub fn new(rng: fastrand::Rng) -> (Self, impl Future<Output = ()> + Send + 'static) {
+        let network = Arc::new(Network::new(rng));
+        let lessor = end_leases(Arc::downgrade(&network), network.changes());
+        (Self(network), lessor)
+    }
+
+    /// The handle of a client. Handles of one name share a connection and its faults.
+    #[must_use]
+    pub fn client(&self, name: &str) -> MemoryClient {
+        MemoryClient { network: Arc::clone(&self.0), name: name.into() }
+    }
+
+    /// Freezes, kills, or brings it back.
+    pub fn set_condition(&self, condition: Condition) {
+        self.0.set_condition(condition);
+    }
+
+    /// How it is.
+    #[must_use]
+    pub fn condition(&self) -> Condition {
+        self.0.look().condition
+    }
+
+    /// Cuts a client off, or ends that.
+    pub fn set_link(&self, client: &str, link: Link) {
+        self.0.set_link(client, link);
+    }
+
+    /// What goes wrong by itself, for every client that has no faults of its own.
+    pub fn set_faults(&self, faults: Faults) {
+        self.0.look().faults = faults;
+    }
+
+    /// What goes wrong by itself for one client.
+    pub fn set_faults_of(&self, client: &str, faults: Option<Faults>) {
+        self.0.look().peer(client).faults = faults;
+    }
+
+    /// Breaks all streams of a client.
+    pub fn disconnect(&self, client: &str) {
+        self.0.change(|state| state.peer(client).connection += 1);
+    }
+
+    /// Forgets all revisions before this one.
+    pub fn compact(&self, revision: Revision) {
+        self.0.change(|state| state.keyspace.compact(revision));
+    }
+
+    /// Writes from outside of fleet, past all faults. Returns the revision, or `None` when a guard does not hold.
+    ///
+    /// # Errors
+    /// When etcd would refuse the transaction.
+    pub fn write(&self, author: &str, transaction: &Transaction) -> Result<Option<Revision>, StoreError> {
+        self.0.change(|state| state.keyspace.commit(author, Instant::now(), transaction))
+    }
+
+    /// A range as it is, past all faults.
+    #[must_use]
+    pub fn entries(&self, range: &Range) -> Vec<Stored> {
+        self.0.look().keyspace.list(range, None, 0).map(|page| page.entries).unwrap_or_default()
+    }
+
+    /// The newest revision.
+    #[must_use]
+    pub fn revision(&self) -> Revision {
+        self.0.look().keyspace.revision()
+    }
+
+    /// The transactions from a revision on, also of those that are compacted.
+    #[must_use]
+    pub fn history(&self, from: Revision) -> Vec<Commit> {
+        self.0.look().keyspace.since(from).to_vec()
+    }
+
+    /// The leases that live, with their TTLs and when each is over.
+    #[must_use]
+    pub fn leases(&self) -> BTreeMap<LeaseId, (Duration, Instant)> {
+        self.0.look().keyspace.leases()
+    }
+
+    /// How much each client has asked for.
+    #[must_use]
+    pub fn calls(&self) -> BTreeMap<String, Calls> {
+        self.0.look().calls()
+    }
+}
+
+/// Ends leases as etcd does: it looks twice a second, so their keys go up to half a second late.
+async fn end_leases(network: Weak<Network>, mut changes: watch::Receiver<()>) {
+    let start = Instant::now();
+    loop {
+        changes.borrow_and_update();
+        let next = {
+            let Some(network) = network.upgrade() else { return };
+            let now = Instant::now();
+            let due = {
+                let state = network.look();
+                let next = state.keyspace.next_end().filter(|_| state.condition == Condition::Up);
+                next.map(|at| {
+                    let sweeps = at.duration_since(start).as_millis().div_ceil(SWEEP.as_millis()) as u32;
+                    start + SWEEP * sweeps
+                })
+            };
+            if due.is_some_and(|due| due <= now) {
+                network.change(|state| state.keyspace.expire(now));
+                continue;
+            }
+            due
+        };
+        tokio::select! {
+            biased;
+            () = async { match next { Some(at) => sleep_until(at).await, None => std::future::pending().await } } => {}
+            changed = changes.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+/// A client's handle to a simulated etcd. Cheap to clone.
+#[derive(Clone)]
+pub struct MemoryClient {
+    network: Arc<Network>,
+    name: Arc<str>,
+}
+
+/// Whether a request changes anything.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Read,
+    Write,
+}
+
+impl MemoryClient {
+    fn connection(&self) -> Connection {
+        self.network.connection(&self.name)
+    }
+
+    /// Carries out a request, with all that can happen to it on the way. `repeats`: the client library sends it
+    /// again by itself when the connection breaks.
+    async fn request<T, F>(&self, kind: Kind, repeats: bool, request: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: Fn(&mut Keyspace) -> Result<T, StoreError> + Clone + Send + 'static,
+    {
+        let (network, name) = (&self.network, &*self.name);
+        let deadline = Some(Instant::now() + TIMEOUT);
+        let connection = self.connection();
+        network.travel(name).await;
+        if let Err(error) = network.pass(name, Way::There, connection, deadline).await {
+            // A connection that is refused has carried nothing.
+            if kind == Kind::Write && network.is_open(name, connection) {
+                let late = request.clone();
+                network.leave_behind(name, Box::new(move |keyspace| drop(late(keyspace))));
+            }
+            return Err(error);
+        }
+        let (refuse, lose, again) = {
+            let mut state = network.look();
+            let faults = state.faults(name);
+            (state.chance(faults.refuse), state.chance(faults.lose_answer), repeats && state.rng.bool())
+        };
+        if refuse {
+            return Err(unavailable("tcp connect error"));
+        }
+        let mut answer = self.carry_out(kind, &request);
+        if lose {
+            if !again {
+                return Err(unavailable("connection reset"));
+            }
+            network.travel(name).await;
+            network.pass(name, Way::There, connection, deadline).await?;
+            answer = self.carry_out(kind, &request);
+        }
+        network.travel(name).await;
+        network.pass(name, Way::Back, connection, deadline).await?;
+        answer
+    }
+
+    fn carry_out<T>(
+        &self,
+        kind: Kind,
+        request: impl Fn(&mut Keyspace) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        match kind {
+            Kind::Read => request(&mut self.network.look().keyspace),
+            Kind::Write => self.network.change(|state| request(&mut state.keyspace)),
+        }
+    }
+
+    fn count(&self, count: impl FnOnce(&mut Calls)) {
+        count(&mut self.network.look().peer(&self.name).calls);
+    }
+}
+
+impl Store for MemoryClient {
+    type Watch = MemoryWatch;
+    type KeepAlive = MemoryKeepAlive;
+
+    async fn list(&self, range: &Range, at: Option<Revision>, limit: usize) -> Result<Page, StoreError> {
+        self.count(|calls| calls.reads += 1);
+        let range = range.clone();
+        self.request(Kind::Read, true, move |keyspace| keyspace.list(&range, at, limit)).await
+    }
+
+    async fn get(&self, keys: &[String]) -> Result<Page, StoreError> {
+        self.count(|calls| calls.reads += 1);
+        let mut page = Page { entries: Vec::new(), revision: 0, more: false };
+        for keys in keys.chunks(MAX_OPERATIONS) {
+            let keys = keys.to_vec();
+            let read = move |keyspace: &mut Keyspace| {
+                let entries: Vec<Stored> = keys.iter().filter_map(|key| keyspace.get(key)).cloned().collect();
+                Ok((entries, keyspace.revision()))
+            };
+            let (entries, revision) = self.request(Kind::Read, true, read).await?;
+            page.entries.extend(entries);
+            page.revision = if page.revision == 0 { revision } else { page.revision };
+        }
+        Ok(page)
+    }
+
+    async fn watch(&self, range: &Range, from: Revision) -> Result<MemoryWatch, StoreError> {
+        self.count(|calls| calls.watches += 1);
+        let connection = self.connection();
+        let forgotten =
+            self.request(Kind::Read, true, move |keyspace| Ok((keyspace.has_forgotten(from), keyspace.revision())));
+        let (forgotten, opened) = forgotten.await?;
+        let changes = self.network.changes();
+        let client = self.clone();
+        Ok(MemoryWatch {
+            client,
+            connection,
+            range: range.clone(),
+            next: from,
+            opened,
+            forgotten,
+            broken: false,
+            changes,
+        })
+    }
+
+    async fn commit(&self, transaction: Transaction) -> Result<Option<Revision>, StoreError> {
+        self.count(|calls| calls.writes += 1);
+        let author = Arc::clone(&self.name);
+        let commit = move |keyspace: &mut Keyspace| keyspace.commit(&author, Instant::now(), &transaction);
+        self.request(Kind::Write, true, commit).await
+    }
+
+    async fn grant(&self, ttl: Duration) -> Result<LeaseId, StoreError> {
+        self.count(|calls| calls.writes += 1);
+        self.request(Kind::Write, false, move |keyspace| Ok(keyspace.grant(Instant::now(), ttl))).await
+    }
+
+    async fn keep_alive(&self, lease: LeaseId) -> Result<MemoryKeepAlive, StoreError> {
+        let mut stream = MemoryKeepAlive { client: self.clone(), connection: self.connection(), lease };
+        // Opening a stream sends the first keepalive. It is bounded, unlike those that follow.
+        match tokio::time::timeout(TIMEOUT, stream.beat()).await {
+            Ok(beat) => beat.map(|()| stream),
+            Err(elapsed) => Err(StoreError::Unavailable(Box::new(elapsed))),
+        }
+    }
+
+    async fn revoke(&self, lease: LeaseId) -> Result<(), StoreError> {
+        self.count(|calls| calls.writes += 1);
+        let revoke = move |keyspace: &mut Keyspace| {
+            keyspace.revoke(Instant::now(), lease);
+            Ok(())
+        };
+        self.request(Kind::Write, false, revoke).await
+    }
+
+    async fn campaign(&self, election: &str, name: &str, lease: LeaseId) -> Result<Leadership, StoreError> {
+        self.count(|calls| calls.writes += 1);
+        let (network, client) = (&self.network, &*self.name);
+        let connection = self.connection();
+        network.travel(client).await;
+        network.pass(client, Way::There, connection, None).await?;
+        let stand = |keyspace: &mut Keyspace| keyspace.stand(client, Instant::now(), election, name, lease);
+        // Etcd has no code of its own for a lease that is gone here.
+        let stood = network.change(|state| stand(&mut state.keyspace));
+        let (key, revision) = stood.map_err(|_| unavailable("etcdserver: requested lease not found"))?;
+        let mut standing =
+            Standing { client: self.clone(), connection, leadership: Leadership { key, revision }, elected: false };
+        let mut changes = network.changes();
+        loop {
+            changes.borrow_and_update();
+            network.pass(client, Way::Back, connection, None).await?;
+            if network.look().keyspace.is_first(election, revision) {
+                network.travel(client).await;
+                network.pass(client, Way::Back, connection, None).await?;
+                standing.elected = true;
+                return Ok(standing.leadership.clone());
+            }
+            if changes.changed().await.is_err() {
+                return Err(unavailable("the store is gone"));
+            }
+        }
+    }
+}
+
+/// A candidate that waits. Etcd takes the key of one away that does not wait any more.
+struct Standing {
+    client: MemoryClient,
+    connection: Connection,
+    leadership: Leadership,
+    elected: bool,
+}
+
+impl Drop for Standing {
+    fn drop(&mut self) {
+        let (network, name) = (&self.client.network, Arc::clone(&self.client.name));
+        if self.elected || !network.is_open(&name, self.connection) {
+            return;
+        }
+        let Leadership { key, revision } = self.leadership.clone();
+        let author = Arc::clone(&name);
+        let resign = move |keyspace: &mut Keyspace| keyspace.resign(&author, Instant::now(), &key, revision);
+        let (link, condition) = {
+            let mut state = network.look();
+            (state.peer(&name).link, state.condition)
+        };
+        if link == Link::Cut || condition != Condition::Up {
+            network.leave_behind(&name, Box::new(resign));
+        } else {
+            network.change(|state| resign(&mut state.keyspace));
+        }
+    }
+}
+
+/// A watch on a simulated etcd.
+pub struct MemoryWatch {
+    client: MemoryClient,
+    connection: Connection,
+    range: Range,
+    /// The first revision that has not been told.
+    next: Revision,
+    /// The newest revision when the watch was opened: up to it, it catches up from history.
+    opened: Revision,
+    forgotten: bool,
+    broken: bool,
+    changes: watch::Receiver<()>,
+}
+
+impl Watch for MemoryWatch {
+    async fn next(&mut self) -> Result<WatchEvent, StoreError> {
+        if self.broken {
+            return Err(unavailable("the stream ended"));
+        }
+        let told = self.message().await;
+        self.broken = told.is_err();
+        told
+    }
+}
+
+impl MemoryWatch {
+    async fn message(&mut self) -> Result<WatchEvent, StoreError> {
+        let (network, name) = (Arc::clone(&self.client.network), Arc::clone(&self.client.name));
+        let progress = Instant::now() + PROGRESS;
+        loop {
+            self.changes.borrow_and_update();
+            network.pass(&name, Way::Back, self.connection, None).await?;
+            if self.forgotten {
+                return Ok(WatchEvent::Compacted);
+            }
+            if self.is_behind() {
+                network.travel(&name).await;
+                network.pass(&name, Way::Back, self.connection, None).await?;
+                let breaks = {
+                    let mut state = network.look();
+                    let faults = state.faults(&name);
+                    state.chance(faults.break_watch)
+                };
+                if breaks {
+                    return Err(unavailable("h2 protocol error"));
+                }
+                return Ok(self.take());
+            }
+            tokio::select! {
+                biased;
+                changed = self.changes.changed() => if changed.is_err() { return Err(unavailable("the store is gone")) },
+                () = sleep_until(progress) => {
+                    let revision = network.look().keyspace.revision();
+                    return Ok(WatchEvent::Changed { revision, changes: Vec::new() });
+                }
+            }
+        }
+    }
+
+    fn is_behind(&mut self) -> bool {
+        let network = Arc::clone(&self.client.network);
+        let state = network.look();
+        let new = state.keyspace.since(self.next);
+        let concerns = new.iter().any(|commit| self.changes_in(&state.keyspace, commit).next().is_some());
+        if !concerns {
+            // Nothing in there is for this watch: there is no need to look at it again.
+            self.next = self.next.max(state.keyspace.revision() + 1);
+        }
+        concerns
+    }
+
+    fn take(&mut self) -> WatchEvent {
+        let network = Arc::clone(&self.client.network);
+        let state = network.look();
+        let new = state.keyspace.since(self.next);
+        let changes: Vec<(Revision, Result<Stored, String>)> =
+            new.iter().flat_map(|commit| self.changes_in(&state.keyspace, commit)).collect();
+        // Etcd tells the revision of the last event, not how far it has looked.
+        let revision = changes.last().map_or(self.next - 1, |(revision, _)| *revision);
+        self.next = self.next.max(state.keyspace.revision() + 1);
+        WatchEvent::Changed { revision, changes: changes.into_iter().map(|(_, change)| change).collect() }
+    }
+
+    fn changes_in<'c>(
+        &'c self,
+        keyspace: &'c Keyspace,
+        commit: &'c Commit,
+    ) -> impl Iterator<Item = (Revision, Result<Stored, String>)> + 'c {
+        let (from, to) = &self.range;
+        let in_range = commit.changes.iter().filter(move |change| *from <= change.key && change.key < *to);
+        let from_history = commit.revision <= self.opened;
+        let told = in_range.filter(move |change| !from_history || keyspace.is_remembered(commit.revision, change));
+        told.map(|change| (commit.revision, change.after.clone().ok_or_else(|| change.key.clone())))
+    }
+}
+
+/// Keepalives to a simulated etcd.
+pub struct MemoryKeepAlive {
+    client: MemoryClient,
+    connection: Connection,
+    lease: LeaseId,
+}
+
+impl KeepAlive for MemoryKeepAlive {
+    async fn beat(&mut self) -> Result<(), StoreError> {
+        let (network, name) = (&self.client.network, &*self.client.name);
+        self.client.count(|calls| calls.beats += 1);
+        network.travel(name).await;
+        network.pass(name, Way::There, self.connection, None).await?;
+        let answer = network.change(|state| state.keyspace.keep_alive(Instant::now(), self.lease));
+        network.travel(name).await;
+        network.pass(name, Way::Back, self.connection, None).await?;
+        answer
+    }
+}

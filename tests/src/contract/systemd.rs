@@ -1,0 +1,1 @@
+//! What fleet rests on in [`fleetd::systemd::Systemd`].
