@@ -1,10 +1,12 @@
 //! The host's systemd.
 //!
 //! [`Systemd`] is all that the agent asks of it; [`dbus`] implements it over the system bus. Truth is always
-//! [`Systemd::list`]; signals only say which units to look at ([`Dirty`]).
+//! [`Systemd::list`]; signals only say which units to look at ([`Dirty`]). `memory` is its twin for the simulation.
 
 pub mod dbus;
 mod dirty;
+#[cfg(any(test, feature = "twins"))]
+pub mod memory;
 
 use std::{collections::BTreeMap, future::Future, path::PathBuf};
 
