@@ -57,6 +57,7 @@ mod explain;
 mod fit;
 mod global;
 mod groups;
+mod losses;
 mod machines;
 mod pending;
 mod plan;
@@ -75,6 +76,7 @@ mod tests;
 
 pub use explain::{Explanation, Verdict, Why};
 pub use global::globals_for;
+pub use losses::{HeldBy, HeldMachine, Losses};
 pub use plan::Decision;
 pub use planner::Planner;
 pub use reason::{Cause, Choice, Reason, Tally, Unplaceable};
