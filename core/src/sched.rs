@@ -51,6 +51,11 @@
 //!   itself being replaced looks for a free place before it replaces others.
 //! * **Duplicates**: of several placements of one unit the valid one on the machine with the least ID stays.
 //! * **Held machines** ([`Planner::hold_machine`]): what is there stays as it is, nothing new is added.
+//! * **Drained machines** ([`Planner::drain_machine`]): nothing new is added; what is there goes where else it fits, those
+//!   that must be together all at once, and nobody has to leave for them. What fits nowhere else stays.
+//! * **Strict units** (`OnPartition=stop`): a decision takes one from a machine that is there, and no decision places it
+//!   until [`Planner::given_up`] says that it is down; meanwhile it can only go back. On a machine that is gone it stays
+//!   as long as [`Planner::hold_unit`] says so.
 
 mod conflicts;
 mod explain;

@@ -8,7 +8,7 @@ use super::{
     global::globals_for,
     groups::groups,
     machines::{MachineKey, Status},
-    units::{Role, UnitKey},
+    units::{Role, Unit, UnitKey},
 };
 use crate::{
     model::MachineId,
@@ -143,8 +143,10 @@ impl Planner {
             "changed since the last plan".into()
         } else if unit.wanted().is_none() {
             Cause::NotWanted.to_string()
-        } else if let Some(machine) = &placed {
-            format!("scheduled to {}", machine.short())
+        } else if let Some(&on) = unit.at.first() {
+            self.explain_place(unit, on)
+        } else if let Some(on) = unit.leaving.iter().map(|&on| &self.machines[on].id).min() {
+            format!("not placed: {}", Unplaceable::Leaving { machine: on.clone() })
         } else {
             let known = if self.machines.count() == 0 { Some(Unplaceable::NoMachine) } else { None };
             let known = known.or_else(|| impossible.map(|(reason, _)| reason));
@@ -152,6 +154,20 @@ impl Planner {
             format!("not placed: {}", known.unwrap_or_else(|| Unplaceable::NoneFits(tally(&verdicts))))
         };
         Explanation { placed, summary, verdicts }
+    }
+
+    /// Where a unit is, and why it is still there when it should not be.
+    fn explain_place(&self, unit: &Unit, on: MachineKey) -> String {
+        let scheduled = format!("scheduled to {}", self.machines[on].id.short());
+        match self.machines[on].status {
+            Status::Up => scheduled,
+            Status::Held => format!("{scheduled}, which is away and may come back"),
+            Status::Gone => format!("{scheduled}, which is gone, and waiting until it has stopped there for certain"),
+            Status::Draining => match self.pending.reason(&unit.name) {
+                Some(reason) => format!("{scheduled}, which is being drained, and cannot leave: {reason}"),
+                None => format!("{scheduled}, which is being drained"),
+            },
+        }
     }
 
     /// What keeps a unit from every machine by itself, because of those that it must be with.

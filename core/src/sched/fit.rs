@@ -44,7 +44,7 @@ pub(super) struct Newcomer<'p> {
 }
 
 impl Newcomers<'_> {
-    fn contain(&self, key: UnitKey) -> bool {
+    pub fn contain(&self, key: UnitKey) -> bool {
         self.0.iter().any(|newcomer| newcomer.key == key)
     }
 
@@ -85,9 +85,10 @@ impl Planner {
         let unit = &self.units[key];
         let Some(party) = unit.party() else { return Err(Cause::Removed) };
         match machine.status {
+            Status::Gone if unit.held.contains(&on) => return Ok(()),
             Status::Gone => return Err(Cause::MachineGone),
             Status::Held => return Ok(()),
-            Status::Up => {}
+            Status::Up | Status::Draining => {}
         }
         self.targets_are_there(party, on, |_| false)?;
         suits(party.1, &machine.id, &machine.metadata)?;
@@ -116,6 +117,7 @@ impl Planner {
         match machine.status {
             Status::Gone => return Err(Cause::MachineGone),
             Status::Held => return Err(Cause::MachineAway),
+            Status::Draining => return Err(Cause::Draining),
             Status::Up => {}
         }
         for newcomer in &newcomers.0 {

@@ -32,6 +32,8 @@ pub(super) enum Status {
     Gone,
     /// What is scheduled to it stays, nothing is added.
     Held,
+    /// What is scheduled to it goes where else it fits, or stays; nothing is added.
+    Draining,
     /// It takes units.
     Up,
 }
@@ -111,6 +113,14 @@ impl Machines {
         machine.status = Status::Up;
         machine.metadata = metadata;
         self.seat(key);
+    }
+
+    /// Takes the machine out of the candidates, and has its units look for others.
+    pub fn set_draining(&mut self, key: MachineKey, metadata: BTreeMap<String, String>) {
+        self.unseat(key);
+        let machine = self.get_mut(key);
+        machine.status = Status::Draining;
+        machine.metadata = metadata;
     }
 
     /// Takes the machine out of the candidates.

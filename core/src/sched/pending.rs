@@ -1,4 +1,5 @@
-//! Wanted units that no machine could take, indexed by what could change that.
+//! Wanted units that no machine could take, indexed by what could change that: those that are nowhere, and those
+//! that should leave the machine where they are.
 //!
 //! A unit is pending because each machine has a reason against it. When one machine changes, only the units for
 //! which that change may have removed the reason are tried again, and only on that machine: all others still have
@@ -9,6 +10,7 @@
 //! | machine not there, or of other metadata or ID | [`Pending::hoping_for`] when a machine comes or changes |
 //! | conflict with, or replaced by, a unit there | [`Pending::related_to`] when that unit leaves or changes |
 //! | conflict with a global unit | [`Pending::against_globals`] when one is held off, [`Pending::related_to`] when it changes |
+//! | still running where it was told to stop | `given_up`, which has it judged |
 //! | target elsewhere or nowhere | the target's followers, in the table of units |
 
 use std::{
@@ -47,8 +49,13 @@ pub(super) struct Pending {
 }
 
 impl Pending {
-    pub fn iter(&self) -> impl Iterator<Item = (&UnitName, &Unplaceable)> {
-        self.entries.iter().map(|(name, entry)| (name, &entry.reason))
+    pub fn iter(&self) -> impl Iterator<Item = (&UnitName, UnitKey, &Unplaceable)> {
+        self.entries.iter().map(|(name, entry)| (name, entry.unit, &entry.reason))
+    }
+
+    /// The reason of one of them.
+    pub fn reason(&self, name: &UnitName) -> Option<&Unplaceable> {
+        self.entries.get(name).map(|entry| &entry.reason)
     }
 
     pub fn contains(&self, name: &UnitName) -> bool {

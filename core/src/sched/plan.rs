@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Cause, Choice, Planner, Reason,
+    Cause, Choice, Planner, Reason, Unplaceable,
     conflicts::replaces,
     groups::groups,
-    machines::MachineKey,
+    machines::{MachineKey, Status},
     planner::{Homeless, Scope},
     search::{Found, NotFound, RuledOut},
     units::{Change, Role, UnitKey},
@@ -88,11 +88,16 @@ impl Planner {
             self.homeless.remove(&name);
             return places.into_iter().for_each(|on| self.release(key, on, cause.clone()));
         }
-        places.sort_by(|one, other| self.machines[*one].id.cmp(&self.machines[*other].id));
+        // One that is being drained keeps a unit only when no other has it.
+        let rank = |on: &MachineKey| (self.machines[*on].status == Status::Draining, &self.machines[*on].id);
+        places.sort_by(|one, other| rank(one).cmp(&rank(other)));
         let mut kept: Option<MachineKey> = None;
         for on in places {
             match (self.stays(key, on), kept) {
                 (Ok(()), None) => kept = Some(on),
+                (Ok(()), Some(_)) if self.machines[on].status == Status::Draining => {
+                    self.release(key, on, Cause::Draining);
+                }
                 (Ok(()), Some(kept)) => {
                     let kept = self.machines[kept].id.clone();
                     self.release(key, on, Cause::Duplicate { kept });
@@ -100,7 +105,7 @@ impl Planner {
                 (Err(cause), _) => self.release(key, on, cause),
             }
         }
-        if kept.is_some() {
+        if kept.is_some_and(|on| self.machines[on].status != Status::Draining) {
             self.homeless.remove(&name);
             self.pending.remove(&name);
         } else {
@@ -112,6 +117,9 @@ impl Planner {
     ///
     /// The way to the targets ends at placed ones: all *their* targets are placed with them.
     fn place_with_targets(&mut self, key: UnitKey) {
+        if !self.units[key].at.is_empty() {
+            return self.resettle(key);
+        }
         let targets = |key| {
             let targets = self.units[key].targets.iter().copied();
             targets
@@ -129,9 +137,50 @@ impl Planner {
         }
     }
 
+    /// Moves a unit off a machine that is being drained, with all that must stay with it; or leaves them where they are.
+    fn resettle(&mut self, key: UnitKey) {
+        // A group placed a moment ago may have driven others away.
+        self.judge_dirty();
+        let Some(&on) = self.units[key].at.first() else { return };
+        let Some(Homeless { scope, .. }) = self.homeless.remove(&self.units[key].name) else { return };
+        let mut group: Vec<UnitKey> = self.units.company(key, |unit| unit.at.contains(&on)).into_iter().collect();
+        group.sort_by(|one, other| self.units[*one].name.cmp(&self.units[*other].name));
+        let scopes = group.iter().filter_map(|&member| self.homeless.remove(&self.units[member].name));
+        let scope = scopes.map(|homeless| homeless.scope).fold(scope, Scope::or);
+        match self.find_another(&group, scope) {
+            Ok(Found { machine, choice, .. }) => {
+                for &unit in &group {
+                    self.pending.remove(&self.units[unit].name);
+                }
+                // One that must be down before it starts elsewhere leaves first; the others look again without it.
+                let strict: Vec<UnitKey> = group.iter().copied().filter(|&unit| self.units[unit].is_strict()).collect();
+                for &unit in if strict.is_empty() { &group } else { &strict } {
+                    self.release(unit, on, Cause::Draining);
+                }
+                for unit in group {
+                    if strict.is_empty() {
+                        self.touch(unit).chosen = Some(choice.clone());
+                        self.arrive(unit, machine);
+                    } else {
+                        self.mark(unit);
+                    }
+                }
+            }
+            Err(not_found) => self.note_pending(&group, not_found),
+        }
+    }
+
     /// Places units that must be together: one unit, or a cycle of `MachineOf`.
     fn place(&mut self, group: &[UnitKey], scope: Scope) {
-        match self.find(group, scope) {
+        let leaving =
+            group.iter().flat_map(|&unit| &self.units[unit].leaving).copied().min_by_key(|&on| &self.machines[on].id);
+        let found = match leaving {
+            None => self.find(group, scope),
+            Some(on) => self
+                .find_again(group, on)
+                .ok_or_else(|| Unplaceable::Leaving { machine: self.machines[on].id.clone() }.into()),
+        };
+        match found {
             Ok(Found { machine, leaving, choice }) => {
                 // Before anything leaves, lest they be woken by what leaves for them.
                 for &unit in group {
@@ -145,20 +194,22 @@ impl Planner {
                     self.arrive(unit, machine);
                 }
             }
-            Err(NotFound { reason, global, ruled_out }) => {
-                if ruled_out.is_some() {
-                    self.course.ruled_out = ruled_out;
-                }
-                for &key in group {
-                    let unit = &self.units[key];
-                    let Some(requirements) = unit.wanted() else { continue };
-                    if let Some(reason) = &reason {
-                        self.pending.insert(&unit.name, key, requirements, reason.clone());
-                    }
-                    if global {
-                        self.pending.note_global(key);
-                    }
-                }
+            Err(not_found) => self.note_pending(group, not_found),
+        }
+    }
+
+    fn note_pending(&mut self, group: &[UnitKey], NotFound { reason, global, ruled_out }: NotFound) {
+        if ruled_out.is_some() {
+            self.course.ruled_out = ruled_out;
+        }
+        for &key in group {
+            let unit = &self.units[key];
+            let Some(requirements) = unit.wanted() else { continue };
+            if let Some(reason) = &reason {
+                self.pending.insert(&unit.name, key, requirements, reason.clone());
+            }
+            if global {
+                self.pending.note_global(key);
             }
         }
     }
@@ -181,6 +232,9 @@ impl Planner {
         let touched = self.touch(key);
         touched.left = Some(cause);
         touched.chosen = None;
+        if self.units[key].is_strict() && self.machines[on].status != Status::Gone {
+            self.units.get_mut(key).leaving.insert(on);
+        }
         self.leave(key, on);
     }
 

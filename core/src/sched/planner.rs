@@ -98,6 +98,17 @@ impl Planner {
         self.wake(self.pending.hoping_for(&self.machines[key]), key);
     }
 
+    /// A machine that is to be emptied: its units go where else they fit, the others stay, and it gets no new ones.
+    pub fn drain_machine(&mut self, id: MachineId, metadata: BTreeMap<String, String>) {
+        let key = self.machines.intern(id);
+        let known = &self.machines[key];
+        if known.status == Status::Draining && known.metadata == metadata {
+            return;
+        }
+        self.machines.set_draining(key, metadata);
+        self.mark_all_on(key);
+    }
+
     /// The machine counts as dead: its units are planned anew. So are those of machines never heard of.
     pub fn remove_machine(&mut self, id: &MachineId) {
         if let Some(key) = self.machines.key(id).filter(|&key| self.machines[key].status != Status::Gone) {
@@ -111,7 +122,28 @@ impl Planner {
     /// schedule, but not among the living, until it has waited long enough to call them dead.
     pub fn hold_machine(&mut self, id: MachineId) {
         let key = self.machines.intern(id);
-        self.machines.set_down(key, Status::Held);
+        if self.machines[key].status != Status::Held {
+            self.machines.set_down(key, Status::Held);
+            self.mark_all_on(key);
+        }
+    }
+
+    /// One unit stays on the machine even when that is gone, until `release_unit`: it may run there still.
+    pub fn hold_unit(&mut self, unit: &UnitName, machine: &MachineId) {
+        let (key, machine) = (self.units.intern(unit.clone()), self.machines.intern(machine.clone()));
+        if self.units.get_mut(key).held.insert(machine) {
+            self.mark(key);
+        }
+    }
+
+    /// The unit is down on a machine that is gone: it leaves like all others.
+    pub fn release_unit(&mut self, unit: &UnitName, machine: &MachineId) {
+        if let (Some(key), Some(machine)) = (self.units.key(unit), self.machines.key(machine))
+            && self.units.get_mut(key).held.remove(&machine)
+        {
+            self.units.doubt(key);
+            self.mark(key);
+        }
     }
 
     /// The store has `sched/<machine>/<unit>`.
@@ -120,7 +152,36 @@ impl Planner {
     pub fn placed(&mut self, unit: UnitName, machine: MachineId) {
         let key = self.units.intern(unit);
         let machine = self.machines.intern(machine);
+        let unit = self.units.get_mut(key);
+        if unit.recalled.remove(&machine) {
+            unit.leaving.remove(&machine);
+        }
         self.observe(key, Change { machine, placed: true });
+    }
+
+    /// The store has told the machine to give the unit up: it is not scheduled there any more, but may run there until
+    /// [`Planner::given_up`], and can go nowhere else.
+    pub fn recalled(&mut self, unit: UnitName, machine: MachineId) {
+        let key = self.units.intern(unit);
+        let machine = self.machines.intern(machine);
+        self.observe(key, Change { machine, placed: false });
+        let unit = self.units.get_mut(key);
+        unit.recalled.insert(machine);
+        if !unit.at.contains(&machine) && unit.leaving.insert(machine) {
+            self.mark(key);
+        }
+    }
+
+    /// The unit is down on a machine that was told to give it up.
+    pub fn given_up(&mut self, unit: &UnitName, machine: &MachineId) {
+        if let (Some(key), Some(machine)) = (self.units.key(unit), self.machines.key(machine)) {
+            let unit = self.units.get_mut(key);
+            unit.recalled.remove(&machine);
+            if unit.leaving.remove(&machine) {
+                self.units.doubt(key);
+                self.mark(key);
+            }
+        }
     }
 
     /// The store has `sched/<machine>/<unit>` no more. Confirms or corrects as [`Planner::placed`] does.
@@ -128,6 +189,7 @@ impl Planner {
         if let (Some(key), Some(machine)) = (self.units.key(unit), self.machines.key(machine)) {
             self.observe(key, Change { machine, placed: false });
         }
+        self.given_up(unit, machine);
     }
 
     /// A decision could not be written: what was assumed of the unit is forgotten, the store's truth counts again,
@@ -141,7 +203,16 @@ impl Planner {
     /// The wanted units that are on no machine, by name, each with the reason found when it was last tried in full.
     /// [`Planner::explain`] gives the reason as of now.
     pub fn pending(&self) -> impl Iterator<Item = (&UnitName, &Unplaceable)> {
-        self.pending.iter()
+        let nowhere = |unit: UnitKey| self.units[unit].at.is_empty();
+        self.pending.iter().filter(move |(_, unit, _)| nowhere(*unit)).map(|(name, _, reason)| (name, reason))
+    }
+
+    /// The units that stay on a machine that is being drained, by name, each with the reason why no other takes it.
+    pub fn stuck(&self) -> impl Iterator<Item = (&UnitName, &MachineId, &Unplaceable)> {
+        self.pending.iter().filter_map(|(name, unit, reason)| {
+            let on = *self.units[unit].at.first()?;
+            Some((name, &self.machines[on].id, reason))
+        })
     }
 
     fn set_role(&mut self, name: UnitName, role: Role) {
@@ -192,6 +263,7 @@ impl Planner {
     fn believe_store(&mut self, key: UnitKey) {
         let unit = self.units.get_mut(key);
         unit.under_way.clear();
+        unit.leaving = unit.recalled.clone();
         let (was, is) = (unit.at.clone(), unit.stored.clone());
         was.iter().filter(|on| !is.contains(on)).for_each(|&on| self.leave(key, on));
         for &on in is.iter().filter(|on| !was.contains(on)) {
@@ -215,6 +287,7 @@ impl Planner {
     pub(super) fn arrive(&mut self, key: UnitKey, on: MachineKey) {
         let unit = self.units.get_mut(key);
         debug_assert!(!unit.at.contains(&on), "{} is on a machine already", unit.name);
+        unit.leaving.remove(&on);
         unit.at.push(on);
         self.machines.enter(on, &unit.name, key);
         self.mark_all(self.units[key].followers.iter().copied().collect());
@@ -256,7 +329,7 @@ impl Planner {
         units.into_iter().for_each(|unit| self.mark(unit));
     }
 
-    fn mark(&mut self, key: UnitKey) {
+    pub(super) fn mark(&mut self, key: UnitKey) {
         self.dirty.insert(self.units[key].name.clone(), key);
     }
 }

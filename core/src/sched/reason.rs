@@ -17,6 +17,8 @@ pub enum Cause {
     Removed,
     /// The machine counts as dead.
     MachineGone,
+    /// The machine is being drained: it gets nothing new.
+    Draining,
     /// The machine is away and may come back: it keeps what it has and gets nothing new.
     MachineAway,
     /// `MachineID` means another machine.
@@ -84,8 +86,8 @@ impl Cause {
 
     /// Whether it speaks against every unit with the same requirements, whatever its name.
     pub(super) fn is_by_requirements(&self) -> bool {
-        use Cause::{Conflict, MachineAway, MachineGone, MachineId, Metadata};
-        matches!(self, MachineGone | MachineAway | MachineId { .. } | Metadata { .. })
+        use Cause::{Conflict, Draining, MachineAway, MachineGone, MachineId, Metadata};
+        matches!(self, MachineGone | MachineAway | Draining | MachineId { .. } | Metadata { .. })
             || matches!(self, Conflict { theirs: false, global: false, .. })
     }
 
@@ -120,6 +122,7 @@ impl Cause {
             Self::ReplacedBy { by, .. } => write!(f, "{machines} {has} {by}{others}, replacing it"),
             Self::Replaces { unit, .. } => write!(f, "{machines} {has} {unit}{others}, which cannot be replaced"),
             Self::MachineAway => write!(f, "{machines} {is} away"),
+            Self::Draining => write!(f, "{machines} {is} being drained"),
             cause => write!(f, "{machines}: {cause}"),
         }
     }
@@ -132,6 +135,7 @@ impl fmt::Display for Cause {
             Self::Removed => f.write_str("no such unit any more"),
             Self::MachineGone => f.write_str("machine is gone"),
             Self::MachineAway => f.write_str("machine is away"),
+            Self::Draining => f.write_str("machine is being drained"),
             Self::MachineId { wanted } => write!(f, "MachineID={wanted} wanted"),
             Self::Metadata { key, wanted, has } => {
                 write!(f, "metadata {} wanted, machine has ", Pairs(key, wanted))?;
@@ -244,6 +248,11 @@ pub enum Unplaceable {
         /// The target.
         target: String,
     },
+    /// It was told to stop on a machine where it may still run, and must not run twice.
+    Leaving {
+        /// The machine.
+        machine: MachineId,
+    },
     /// Units that must be on one machine may not be on one.
     Contradiction {
         /// One of them.
@@ -260,6 +269,7 @@ impl fmt::Display for Unplaceable {
         match self {
             Self::NoMachine => f.write_str("no machine in the cluster"),
             Self::NotScheduled { target } => Cause::NotScheduled { target: target.clone() }.fmt(f),
+            Self::Leaving { machine } => write!(f, "waiting until it has stopped on {}", machine.short()),
             Self::Contradiction { unit, cause } => write!(f, "must be with {unit}, which {cause}"),
             Self::NoneFits(tally) => write!(f, "no machine fits ({tally})"),
         }

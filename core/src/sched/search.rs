@@ -71,6 +71,33 @@ impl Planner {
         }
     }
 
+    /// Finds another machine for units that could stay together where they are. No other unit has to leave for them.
+    pub(super) fn find_another(&self, group: &[UnitKey], scope: Scope) -> Result<Found, NotFound> {
+        let newcomers = self.newcomers(group);
+        if let Some(reason) = self.hopeless(group, &newcomers) {
+            return Err(reason.into());
+        }
+        let mut search = Search::new(self, &newcomers);
+        match scope {
+            Scope::Only(machines) => search.first(search.seats(machines), false, Choice::NowFits).ok_or(NotFound {
+                reason: None,
+                global: search.global,
+                ruled_out: None,
+            }),
+            Scope::All => search.anywhere(false).ok_or_else(|| search.in_vain()),
+        }
+    }
+
+    /// Tries whether units fit where one of them was told to stop, and may still be running.
+    pub(super) fn find_again(&self, group: &[UnitKey], machine: MachineKey) -> Option<Found> {
+        let newcomers = self.newcomers(group);
+        if self.hopeless(group, &newcomers).is_some() {
+            return None;
+        }
+        let mut search = Search::new(self, &newcomers);
+        search.first(search.seats([machine].into()), false, Choice::Back)
+    }
+
     /// The reason why no machine need be looked at.
     fn hopeless(&self, group: &[UnitKey], newcomers: &Newcomers<'_>) -> Option<Unplaceable> {
         if self.machines.count() == 0 {
@@ -214,8 +241,9 @@ impl<'p> Search<'p> {
     /// A target of the newcomers that does not come with them, and where it is.
     fn target(&self) -> Option<(&'p Unit, MachineKey)> {
         let units = &self.planner.units;
-        let mut targets = self.newcomers.0.iter().flat_map(|one| &one.unit.targets).map(|&target| &units[target]);
-        targets.find_map(|target| Some((target, *target.at.first()?)))
+        let targets = self.newcomers.0.iter().flat_map(|one| &one.unit.targets);
+        let mut others = targets.filter(|target| !self.newcomers.contain(**target)).map(|&target| &units[target]);
+        others.find_map(|target| Some((target, *target.at.first()?)))
     }
 
     /// The requirements, when they are those of one unit and independent of its name and of all other units' places.

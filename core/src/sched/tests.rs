@@ -1,5 +1,6 @@
 //! The rules, one by one. Machines `m1`, `m2`, ... have the short IDs `00000001`, `00000002`, ...
 
+mod leaving;
 mod relations;
 
 use std::{collections::BTreeMap, sync::Arc};

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{conflicts::Party, machines::MachineKey};
-use crate::unit::{Requirements, UnitName};
+use crate::unit::{OnPartition, Requirements, UnitName};
 
 /// A unit's place in the table. Its order has no meaning: no decision may rest on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -45,6 +45,12 @@ pub(super) struct Unit {
     /// The decisions that the store has not shown yet, oldest first. While there are any, `at` is their outcome;
     /// else it is the same as `stored`, or the unit is dirty.
     pub under_way: VecDeque<Vec<Change>>,
+    /// The machines that were told to give it up, by the store, and have not said that they did.
+    pub recalled: BTreeSet<MachineKey>,
+    /// Those and the ones that a decision under way tells so: it may run there still, and so can go nowhere else.
+    pub leaving: BTreeSet<MachineKey>,
+    /// Machines on which it stays though they are gone.
+    pub held: BTreeSet<MachineKey>,
 }
 
 /// A placement that is to be written, or to be removed.
@@ -66,6 +72,11 @@ impl Unit {
     /// Its requirements, when it is a unit for one machine and should be on one.
     pub fn wanted(&self) -> Option<&Arc<Requirements>> {
         self.single().filter(|_| matches!(self.role, Role::Single { wanted: true, .. }))
+    }
+
+    /// Whether it may start on a machine only when it is down on all others.
+    pub fn is_strict(&self) -> bool {
+        self.single().is_some_and(|requirements| requirements.on_partition == OnPartition::Stop)
     }
 
     /// Name and requirements, when it is a unit for one machine.
@@ -96,6 +107,9 @@ impl Unit {
             && self.at.is_empty()
             && self.stored.is_empty()
             && self.under_way.is_empty()
+            && self.recalled.is_empty()
+            && self.leaving.is_empty()
+            && self.held.is_empty()
     }
 }
 
@@ -122,6 +136,9 @@ impl Units {
             at: Vec::new(),
             stored: Vec::new(),
             under_way: VecDeque::new(),
+            recalled: BTreeSet::new(),
+            leaving: BTreeSet::new(),
+            held: BTreeSet::new(),
         };
         let key = match self.free.pop() {
             Some(key) => {
@@ -191,6 +208,18 @@ impl Units {
         self.reach(unit, |unit| unit.followers.iter().copied())
     }
 
+    /// The unit and all that must be where it is, or where it must be, through whatever others; only through those
+    /// for which `counts` holds.
+    pub fn company(&self, unit: UnitKey, counts: impl Fn(&Unit) -> bool) -> BTreeSet<UnitKey> {
+        let related = |unit: &'_ Unit| {
+            let related = unit.targets.iter().chain(&unit.followers).copied();
+            related.filter(|&key| counts(&self[key])).collect::<Vec<_>>().into_iter()
+        };
+        let mut company = self.reach(unit, related);
+        company.insert(unit);
+        company
+    }
+
     fn reach<'u, I: Iterator<Item = UnitKey>>(
         &'u self,
         from: UnitKey,
@@ -204,7 +233,8 @@ impl Units {
         reached
     }
 
-    fn doubt(&mut self, key: UnitKey) {
+    /// Notes that nothing holds a unit any more that may be unused.
+    pub fn doubt(&mut self, key: UnitKey) {
         if self[key].role == Role::Absent {
             self.doubtful.push(key);
         }

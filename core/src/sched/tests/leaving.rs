@@ -1,0 +1,185 @@
+//! Units that leave machines which are drained, and those that must be down before they start elsewhere.
+
+use super::*;
+use crate::sched::Cause;
+
+const NONE: [&str; 0] = [];
+
+impl Cluster {
+    fn drain(&mut self, n: u32, pairs: &str) {
+        self.planner.drain_machine(id(n), metadata(pairs));
+    }
+
+    /// Plans and writes as the engine does: `s.service`, which is strict, is told to leave.
+    fn recall(&mut self) -> Vec<String> {
+        let decisions = self.planner.plan();
+        for Decision { unit, from, to, .. } in &decisions {
+            for id in from {
+                match unit.as_str() {
+                    "s.service" => self.planner.recalled(unit.clone(), id.clone()),
+                    _ => self.planner.unplaced(unit, id),
+                }
+            }
+            if let Some(id) = to {
+                self.planner.placed(unit.clone(), id.clone());
+            }
+        }
+        decisions.iter().map(short).collect()
+    }
+
+    /// What is said of units that cannot leave.
+    fn stuck(&self) -> Vec<String> {
+        let stuck = self.planner.stuck();
+        stuck.map(|(unit, machine, reason)| format!("{unit} on {}: {reason}", machine.short())).collect()
+    }
+}
+
+#[test]
+fn drained_machine_loses_what_fits_elsewhere_and_keeps_the_rest() {
+    let mut cluster = Cluster::default();
+    cluster.machine(1, "disk=ssd");
+    cluster.unit("a.service", "");
+    cluster.unit("b.service", "MachineMetadata=disk=ssd");
+    cluster.plan();
+    cluster.machine(2, "");
+    cluster.drain(1, "disk=ssd");
+    assert_eq!(cluster.plan(), ["a.service: m1 -> m2"]);
+    assert_eq!(cluster.stuck(), ["b.service on 00000001: no machine fits (1 machine: 1 lacks metadata disk=ssd)"]);
+    assert!(cluster.summary("b.service").contains("being drained, and cannot leave: no machine fits"));
+    cluster.unit("c.service", "MachineMetadata=disk=ssd");
+    assert_eq!(cluster.plan(), NONE, "nothing new comes");
+    assert!(cluster.summary("c.service").contains("1 is being drained"), "{}", cluster.summary("c.service"));
+    // As soon as another machine fits, the rest follows.
+    cluster.machine(3, "disk=ssd");
+    assert_eq!(cluster.plan(), ["b.service: m1 -> m3", "c.service:  -> m3"]);
+    assert_eq!(cluster.stuck(), NONE);
+    cluster.machine(1, "disk=ssd");
+    assert_eq!(cluster.plan(), NONE, "nothing comes back by itself");
+}
+
+#[test]
+fn units_that_must_be_together_leave_a_drained_machine_together_or_not_at_all() {
+    let mut cluster = Cluster::default();
+    cluster.machine(1, "disk=ssd");
+    cluster.unit("db.service", "");
+    cluster.unit("side.service", "MachineOf=db.service\nMachineMetadata=disk=ssd");
+    cluster.plan();
+    cluster.machine(2, "");
+    cluster.drain(1, "disk=ssd");
+    assert_eq!(cluster.plan(), NONE);
+    assert_eq!(cluster.stuck().len(), 2);
+    cluster.machine(3, "disk=ssd");
+    let mut moves = cluster.plan();
+    moves.sort();
+    assert_eq!(moves, ["db.service: m1 -> m3", "side.service: m1 -> m3"]);
+}
+
+#[test]
+fn nobody_leaves_for_a_unit_of_a_drained_machine() {
+    let mut cluster = Cluster::of(2);
+    cluster.unit("r.service", "Replaces=b.service");
+    cluster.plan();
+    cluster.unit("b.service", "MachineID=00000002");
+    cluster.plan();
+    assert_eq!((cluster.at("r.service"), cluster.at("b.service")), (1, 2));
+    cluster.drain(1, "");
+    assert_eq!(cluster.plan(), NONE);
+    assert!(cluster.stuck()[0].contains("which cannot be replaced"), "{:?}", cluster.stuck());
+}
+
+#[test]
+fn of_two_places_the_one_that_is_not_drained_stays() {
+    let mut cluster = Cluster::of(2);
+    cluster.unit("a.service", "");
+    cluster.drain(1, "");
+    cluster.placed("a.service", 1);
+    cluster.placed("a.service", 2);
+    let decisions = cluster.planner.plan();
+    assert_eq!(decisions.len(), 1);
+    assert_eq!((&decisions[0].from[..], &decisions[0].to), (&[id(1)][..], &Some(id(2))));
+    assert_eq!(decisions[0].reason.left, Some(Cause::Draining));
+}
+
+#[test]
+fn strict_unit_is_told_to_leave_and_placed_only_when_it_has_stopped() {
+    let mut cluster = Cluster::of(2);
+    cluster.unit("s.service", "OnPartition=stop\nMachineMetadata=disk=ssd");
+    cluster.unit("side.service", "MachineOf=s.service");
+    cluster.machine(1, "disk=ssd");
+    cluster.plan();
+    cluster.machine(2, "disk=ssd");
+    cluster.machine(1, "");
+    assert_eq!(cluster.recall(), ["s.service: m1 -> ", "side.service: m1 -> "]);
+    assert_eq!(cluster.summary("s.service"), "not placed: waiting until it has stopped on 00000001");
+    assert_eq!(cluster.recall(), NONE);
+    // Another leader, which only has the store to go by, waits as well.
+    let mut other = Cluster::of(0);
+    other.machine(1, "");
+    other.machine(2, "disk=ssd");
+    other.unit("s.service", "OnPartition=stop\nMachineMetadata=disk=ssd");
+    other.planner.recalled(name("s.service"), id(1));
+    for cluster in [&mut cluster, &mut other] {
+        assert_eq!(cluster.recall(), NONE);
+        cluster.planner.given_up(&name("s.service"), &id(1));
+        assert_eq!(cluster.recall()[0], "s.service:  -> m2");
+    }
+    assert_eq!(cluster.at("side.service"), 2);
+}
+
+#[test]
+fn strict_unit_that_was_told_to_leave_may_go_back_but_nowhere_else() {
+    let mut cluster = Cluster::of(2);
+    cluster.unit("s.service", "OnPartition=stop\nMachineMetadata=disk=ssd");
+    cluster.machine(1, "disk=ssd");
+    cluster.plan();
+    cluster.machine(1, "");
+    assert_eq!(cluster.recall(), ["s.service: m1 -> "]);
+    cluster.machine(1, "disk=ssd");
+    assert_eq!(cluster.plan(), ["s.service:  -> m1"]);
+}
+
+#[test]
+fn strict_unit_that_is_stopped_and_started_again_does_not_start_elsewhere() {
+    let mut cluster = Cluster::of(2);
+    let section = "OnPartition=stop";
+    cluster.unit("s.service", section);
+    cluster.plan();
+    let place = cluster.at("s.service");
+    cluster.stop("s.service", section);
+    assert_eq!(cluster.recall(), [format!("s.service: m{place} -> ")]);
+    cluster.planner.drain_machine(id(place), BTreeMap::new());
+    cluster.unit("s.service", section);
+    assert_eq!(cluster.recall(), NONE);
+    cluster.planner.given_up(&name("s.service"), &id(place));
+    assert_eq!(cluster.recall(), [format!("s.service:  -> m{}", 3 - place)]);
+}
+
+#[test]
+fn held_unit_stays_on_a_machine_that_is_gone_while_the_others_leave() {
+    let mut cluster = Cluster::of(1);
+    cluster.unit("a.service", "");
+    cluster.unit("s.service", "OnPartition=stop");
+    cluster.unit("side.service", "MachineOf=s.service");
+    cluster.plan();
+    cluster.machine(2, "");
+    cluster.planner.hold_unit(&name("s.service"), &id(1));
+    cluster.planner.remove_machine(&id(1));
+    assert_eq!(cluster.plan(), ["side.service: m1 -> ", "a.service: m1 -> m2"]);
+    assert!(cluster.summary("s.service").contains("waiting until it has stopped there for certain"));
+    cluster.planner.release_unit(&name("s.service"), &id(1));
+    assert_eq!(cluster.plan(), ["s.service: m1 -> m2", "side.service:  -> m2"]);
+}
+
+#[test]
+fn refused_recall_leaves_the_unit_where_the_store_has_it() {
+    let mut cluster = Cluster::of(2);
+    cluster.unit("s.service", "OnPartition=stop");
+    cluster.plan();
+    let place = cluster.at("s.service");
+    cluster.planner.drain_machine(id(place), BTreeMap::new());
+    assert_eq!(cluster.planner.plan().len(), 1);
+    cluster.planner.set_machine(id(place), BTreeMap::new());
+    cluster.planner.refused(&name("s.service"));
+    assert_eq!(cluster.plan(), NONE);
+    assert_eq!(cluster.at("s.service"), place);
+}
