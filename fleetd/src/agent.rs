@@ -517,9 +517,11 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
         });
         let mut current: BTreeMap<&UnitName, StateRecord> = installed.chain(troubled).collect();
         for (unit, (hash, revision)) in self.wishes.iter().flat_map(|wishes| &wishes.recalled) {
-            // What is down and not wanted is not started again: the engine may have it.
+            // What is down and not wanted is not started again: the engine may have it. While systemd does not answer
+            // a start may be under way that has not been seen.
             let runtime = self.runtime.get(unit).unwrap_or(&unknown);
-            if !self.installed.contains_key(unit) || runtime.is_down() {
+            let is_down = !self.silent && !self.is_starting(unit) && runtime.is_down();
+            if !self.installed.contains_key(unit) || is_down {
                 let state = self.state(unit, *hash, Desired::Inactive, None, runtime);
                 current.insert(unit, StateRecord { released: Some(*revision), ..state });
             }
@@ -540,6 +542,10 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
         });
     }
 
+    fn is_starting(&self, unit: &UnitName) -> bool {
+        self.unconfirmed.contains_key(unit) || self.starting.contains_key(unit)
+    }
+
     fn state(
         &self,
         unit: &UnitName,
@@ -555,7 +561,7 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
             sub: runtime.sub.clone(),
             current,
             generation: generation.unwrap_or_default(),
-            job: runtime.job.is_some() || self.unconfirmed.contains_key(unit) || self.starting.contains_key(unit),
+            job: runtime.job.is_some() || self.is_starting(unit),
             since: self.since.get(unit).map_or(0, |(_, _, since)| *since),
             problem: self.problems.get(unit).cloned(),
             released: None,

@@ -13,8 +13,7 @@ use crate::Host;
 /// Beside [`LIBRARY_DIRS`], in a directory of its own.
 const LIBRARY: &str = "faketime/libfaketime.so.1";
 /// Where distributions keep libraries.
-const LIBRARY_DIRS: &[&str] =
-    &["/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64", "/usr/lib"];
+const LIBRARY_DIRS: &[&str] = &["/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64", "/usr/lib"];
 /// Read by the library; without it the clock goes right.
 const OFFSET: &str = "/run/fleet-lab-clock";
 
