@@ -162,8 +162,10 @@ fn record<R: Record + PartialEq + std::fmt::Debug>(bytes: &[u8]) {
     match R::decode(bytes) {
         Ok(record) => {
             assert_eq!(R::decode(&record.encode()).expect("what is written is read"), record);
-            let value: serde_json::Value = serde_json::from_slice(bytes).expect("only JSON is read");
-            assert!(value["v"].as_u64().is_some_and(|v| v <= 1), "no other version is read: {value}");
+            // Members that are passed over may hold what no value could, such as 1e400.
+            if let Ok(value) = serde_json::from_slice::<serde_json::Value>(bytes) {
+                assert!(value["v"].as_u64().is_some_and(|v| v <= 1), "no other version is read: {value}");
+            }
         }
         Err(error) => assert!(!error.to_string().is_empty()),
     }
