@@ -19,13 +19,15 @@ pub struct Files<S> {
     store: S,
     keys: Keys,
     cache: Arc<Mutex<BTreeMap<UnitHash, Arc<UnitFile>>>>,
+    /// What is wrong with files that are not as they should be, as the log was told: they are asked for again and again.
+    told: Arc<Mutex<BTreeMap<UnitHash, String>>>,
 }
 
 impl<S: Store> Files<S> {
     /// An empty cache before `store`.
     #[must_use]
     pub fn new(store: S, keys: Keys) -> Self {
-        Self { store, keys, cache: Arc::default() }
+        Self { store, keys, cache: Arc::default(), told: Arc::default() }
     }
 
     /// The files with these hashes. One that is missing in the store, or cannot be read, is left out and logged.
@@ -51,23 +53,35 @@ impl<S: Store> Files<S> {
             return Ok(found);
         }
         let wanted: Vec<String> = missing.iter().map(|hash| self.keys.format(&Key::File(*hash))).collect();
+        let mut faults: BTreeMap<UnitHash, String> =
+            missing.iter().map(|hash| (*hash, "it is not there".to_owned())).collect();
         for stored in self.store.get(&wanted).await?.entries {
             let Some(Key::File(hash)) = self.keys.parse(&stored.key) else { continue };
             match UnitFile::parse_bytes(&stored.value) {
                 Ok(file) if file.hash() == hash => {
-                    missing.remove(&hash);
+                    faults.remove(&hash);
                     found.insert(hash, Arc::new(file));
                 }
-                Ok(_) => warn!(%hash, "unit file in the store does not have the contents of its hash"),
-                Err(error) => warn!(%hash, line = error.line, %error, "unit file in the store cannot be read"),
+                Ok(_) => drop(faults.insert(hash, "its contents are not those of its hash".into())),
+                Err(error) => drop(faults.insert(hash, format!("line {}: {error}", error.line))),
             }
         }
-        if !missing.is_empty() {
-            warn!(hashes = ?missing, "unit files are missing in the store");
-        }
+        self.tell(&found, faults);
         let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
         cache.extend(found.iter().map(|(hash, file)| (*hash, Arc::clone(file))));
         Ok(found)
+    }
+
+    /// Says what is wrong with files, unless that was the last thing said of them.
+    fn tell(&self, found: &BTreeMap<UnitHash, Arc<UnitFile>>, faults: BTreeMap<UnitHash, String>) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.retain(|hash, _| !found.contains_key(hash));
+        for (hash, fault) in faults {
+            if told.get(&hash) != Some(&fault) {
+                warn!(%hash, fault, "unit file in etcd cannot be used: submit the unit again");
+                told.insert(hash, fault);
+            }
+        }
     }
 
     /// One file; `None` when the store does not have it.
@@ -86,5 +100,6 @@ impl<S: Store> Files<S> {
     /// Forgets the files that nothing uses, so that memory follows what the cluster holds now.
     pub fn retain(&self, used: &HashSet<UnitHash>) {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner).retain(|hash, _| used.contains(hash));
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).retain(|hash, _| used.contains(hash));
     }
 }
