@@ -11,6 +11,7 @@ pub mod cluster;
 pub mod etcd;
 pub mod files;
 pub mod lease;
+mod members;
 #[cfg(any(test, feature = "twins"))]
 pub mod memory;
 pub mod mirror;

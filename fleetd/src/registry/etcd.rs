@@ -6,142 +6,48 @@
 use std::{sync::Arc, time::Duration};
 
 use etcd_client::{
-    Certificate, Client, Compare, CompareOp, ConnectOptions, Error, EventType, GetOptions, GetResponse, Identity,
-    KeyValue, LeaseKeepAliveStream, LeaseKeeper, PutOptions, TlsOptions, Txn, TxnOp, TxnOpResponse, WatchOptions,
-    WatchStream,
+    Client, Compare, CompareOp, Error, EventType, GetOptions, GetResponse, KeyValue, LeaseKeepAliveStream, LeaseKeeper,
+    PutOptions, Txn, TxnOp, TxnOpResponse, WatchOptions, WatchStream,
 };
-use tokio::{sync::OnceCell, time::timeout};
 
+pub use super::members::Endpoints;
 use super::{
     Guard, KeepAlive, Leadership, LeaseId, MAX_OPERATIONS, Page, Range, Revision, Store, StoreError, Stored,
     Transaction, Watch, WatchEvent, Write,
+    members::{Clients, Members},
 };
 
 /// Largest answer accepted, in bytes. Catching up a watch can bring 11 MB in one message; the default of 4 MiB
 /// would end the stream for good.
 const MAX_MESSAGE: usize = 64 << 20;
 
-/// The gRPC code for a server that cannot be reached.
-const UNAVAILABLE: i32 = 14;
-
-/// How often, and for how long, the connection itself is probed.
-const PING: Duration = Duration::from_secs(3);
-
-/// How to reach etcd.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Endpoints {
-    /// URLs of the members.
-    pub urls: Vec<String>,
-    /// User and password.
-    pub user: Option<(String, String)>,
-    /// The certificate authority that signed the members' certificates, as PEM.
-    pub ca: Option<Vec<u8>>,
-    /// The client's own certificate and key, as PEM.
-    pub identity: Option<(Vec<u8>, Vec<u8>)>,
-    /// How long a request may take.
-    pub request_timeout: Duration,
-}
-
 /// Handle to etcd. Cheap to clone.
 #[derive(Clone)]
-pub struct Etcd {
-    endpoints: Arc<Endpoints>,
-    clients: Arc<OnceCell<Clients>>,
-}
-
-/// Two connections: a large list on one cannot hold up a keepalive on the other.
-struct Clients {
-    requests: Client,
-    leases: Client,
-}
+pub struct Etcd(Arc<Members>);
 
 impl Etcd {
     /// A handle that connects when it is first used, and tries again each time it is while that fails.
     #[must_use]
     pub fn new(endpoints: Endpoints) -> Self {
-        Self { endpoints: Arc::new(endpoints), clients: Arc::default() }
-    }
-
-    async fn clients(&self) -> Result<&Clients, StoreError> {
-        let connect = || async {
-            let options = connect_options(&self.endpoints);
-            let connect = |options| Client::connect(&self.endpoints.urls, Some(options));
-            let requests = connect(options.clone().with_timeout(self.endpoints.request_timeout)).await?;
-            // No timeout for requests here: `campaign` is one that waits, for months if need be.
-            let leases = connect(options).await?;
-            Ok(Clients { requests, leases })
-        };
-        self.clients.get_or_try_init(connect).await.map_err(|error| classify("connect", error))
-    }
-
-    /// Runs an idempotent or guarded request, again at once while a member cannot be reached: the balancer goes on
-    /// picking dead members as long as they are down. One that took its time is not repeated.
-    async fn request<T, F, O>(&self, what: &'static str, mut attempt: F) -> Result<T, StoreError>
-    where
-        F: FnMut(Client) -> O,
-        O: Future<Output = Result<T, Error>>,
-    {
-        let clients = self.clients().await?;
-        let mut tries = self.endpoints.urls.len();
-        loop {
-            match attempt(clients.requests.clone()).await {
-                Err(Error::GRpcStatus(status)) if status.code() as i32 == UNAVAILABLE && tries > 0 => tries -= 1,
-                result => return result.map_err(|error| classify(what, error)),
-            }
-        }
+        Self(Arc::new(Members::new(endpoints)))
     }
 
     /// Asks for a part of a range, at a revision or (0) now.
     async fn range(&self, from: &[u8], to: &str, at: Revision, limit: usize) -> Result<GetResponse, StoreError> {
         let options = GetOptions::new().with_range(to).with_limit(limit as i64).with_revision(at);
-        self.request("list keys", |client| {
+        let request = |clients: Clients| {
             let options = options.clone();
             async move {
-                let mut kv = client.kv_client().max_decoding_message_size(MAX_MESSAGE);
+                let mut kv = clients.requests.kv_client().max_decoding_message_size(MAX_MESSAGE);
                 kv.get(from, Some(options)).await
             }
-        })
-        .await
+        };
+        self.0.ask("list keys", request).await
     }
-
-    /// Runs a request on the lease connection, which has no timeout of its own.
-    async fn bounded<T, F, O>(&self, what: &'static str, request: F) -> Result<T, StoreError>
-    where
-        F: FnOnce(Client) -> O,
-        O: Future<Output = Result<T, Error>>,
-    {
-        let client = self.clients().await?.leases.clone();
-        match timeout(self.endpoints.request_timeout, request(client)).await {
-            Ok(result) => result.map_err(|error| classify(what, error)),
-            Err(elapsed) => Err(StoreError::Unavailable(Box::new(elapsed))),
-        }
-    }
-}
-
-fn connect_options(endpoints: &Endpoints) -> ConnectOptions {
-    let mut options = ConnectOptions::new()
-        .with_keep_alive(PING, PING)
-        .with_keep_alive_while_idle(true)
-        .with_connect_timeout(Duration::from_secs(2))
-        .with_require_leader(true);
-    if let Some((user, password)) = &endpoints.user {
-        options = options.with_user(user, password).with_auto_token_refresh(true);
-    }
-    if endpoints.ca.is_some() || endpoints.identity.is_some() {
-        let mut tls = TlsOptions::new();
-        if let Some(ca) = &endpoints.ca {
-            tls = tls.ca_certificate(Certificate::from_pem(ca));
-        }
-        if let Some((certificate, key)) = &endpoints.identity {
-            tls = tls.identity(Identity::from_pem(certificate, key));
-        }
-        options = options.with_tls(tls);
-    }
-    options
 }
 
 /// Tells what fleet does about an error of the client.
-fn classify(what: &'static str, error: Error) -> StoreError {
+pub(super) fn classify(what: &'static str, error: Error) -> StoreError {
     // gRPC codes by number, so that tonic need not be a dependency: 1 cancelled, 4 deadline exceeded,
     // 5 not found, 10 aborted, 11 out of range, 13 internal, 14 unavailable, 2 unknown.
     match &error {
@@ -151,7 +57,7 @@ fn classify(what: &'static str, error: Error) -> StoreError {
             11 if status.message().contains("message length too large") => StoreError::TooLarge,
             11 => StoreError::Compacted,
             5 => StoreError::LeaseGone,
-            1 | 2 | 4 | 10 | 13 | UNAVAILABLE => StoreError::Unavailable(Box::new(error)),
+            1 | 2 | 4 | 10 | 13 | 14 => StoreError::Unavailable(Box::new(error)),
             _ => StoreError::Refused { what, source: Box::new(error) },
         },
         Error::LeaseKeepAliveError(_) => StoreError::LeaseGone,
@@ -209,10 +115,11 @@ impl Store for Etcd {
         while let Some(keys) = chunks.pop() {
             let gets: Vec<TxnOp> = keys.iter().map(|key| TxnOp::get(key.as_str(), None)).collect();
             let answer = self
-                .request("read keys", |client| {
+                .0
+                .ask("read keys", |clients| {
                     let gets = gets.clone();
                     async move {
-                        let mut kv = client.kv_client().max_decoding_message_size(MAX_MESSAGE);
+                        let mut kv = clients.requests.kv_client().max_decoding_message_size(MAX_MESSAGE);
                         kv.txn(Txn::new().and_then(gets)).await
                     }
                 })
@@ -238,9 +145,10 @@ impl Store for Etcd {
     async fn watch(&self, (from, to): &Range, revision: Revision) -> Result<EtcdWatch, StoreError> {
         let options = WatchOptions::new().with_range(to.as_str()).with_start_revision(revision).with_progress_notify();
         let stream = self
-            .request("watch", |client| {
+            .0
+            .ask("watch", |clients| {
                 let options = options.clone();
-                let mut watch = client.watch_client().max_decoding_message_size(MAX_MESSAGE);
+                let mut watch = clients.requests.watch_client().max_decoding_message_size(MAX_MESSAGE);
                 async move { watch.watch(from.as_str(), Some(options)).await }
             })
             .await?;
@@ -268,9 +176,10 @@ impl Store for Etcd {
             .collect();
         // A repeated transaction whose first try did land fails its guards: ambiguity ends as a refusal.
         let answer = self
-            .request("write", |mut client| {
+            .0
+            .ask("write", |mut clients| {
                 let transaction = Txn::new().when(guards.clone()).and_then(writes.clone());
-                async move { client.txn(transaction).await }
+                async move { clients.requests.txn(transaction).await }
             })
             .await?;
         let revision = answer.header().map_or(0, |header| header.revision());
@@ -280,26 +189,29 @@ impl Store for Etcd {
     async fn grant(&self, ttl: Duration) -> Result<LeaseId, StoreError> {
         let ttl = ttl.as_secs() as i64;
         let answer =
-            self.bounded("grant a lease", |mut client| async move { client.lease_grant(ttl, None).await }).await?;
+            self.0.ask("grant a lease", |mut to| async move { to.leases.lease_grant(ttl, None).await }).await?;
         Ok(LeaseId(answer.id()))
     }
 
     async fn keep_alive(&self, lease: LeaseId) -> Result<EtcdKeepAlive, StoreError> {
-        let opened = |mut client: Client| async move { client.lease_keep_alive(lease.0).await };
-        let (keeper, stream) = self.bounded("keep a lease alive", opened).await?;
-        Ok(EtcdKeepAlive { keeper, stream })
+        let open = |mut clients: Clients| async move {
+            let (keeper, stream) = clients.leases.lease_keep_alive(lease.0).await?;
+            Ok(EtcdKeepAlive { keeper, stream, _client: clients.leases })
+        };
+        // Of all members: a lease may not have the time to wait for one that is frozen, only to be sent to it again.
+        self.0.ask_all("keep a lease alive", open).await
     }
 
     async fn revoke(&self, lease: LeaseId) -> Result<(), StoreError> {
-        match self.bounded("revoke a lease", |mut client| async move { client.lease_revoke(lease.0).await }).await {
+        match self.0.ask("revoke a lease", |mut to| async move { to.leases.lease_revoke(lease.0).await }).await {
             Ok(_) | Err(StoreError::LeaseGone) => Ok(()),
             Err(error) => Err(error),
         }
     }
 
     async fn campaign(&self, election: &str, name: &str, lease: LeaseId) -> Result<Leadership, StoreError> {
-        let mut client = self.clients().await?.leases.clone();
-        let answer = client.campaign(election, name, lease.0).await.map_err(|error| classify("campaign", error))?;
+        let campaign = |mut to: Clients| async move { to.leases.campaign(election, name, lease.0).await };
+        let answer = self.0.wait("campaign", campaign).await?;
         let leader = answer.leader().ok_or_else(closed)?;
         Ok(Leadership { key: String::from_utf8_lossy(leader.key()).into_owned(), revision: leader.rev() })
     }
@@ -346,6 +258,8 @@ impl Watch for EtcdWatch {
 pub struct EtcdKeepAlive {
     keeper: LeaseKeeper,
     stream: LeaseKeepAliveStream,
+    /// Ends the connection when it goes, if nothing else uses it.
+    _client: Client,
 }
 
 impl KeepAlive for EtcdKeepAlive {

@@ -1,0 +1,199 @@
+//! The members of etcd, and which of them to ask.
+//!
+//! One is asked: the one that answered last. What fails there goes to the next. Leaving that to a balancer over all
+//! members is not enough: it goes on picking a member that is down, and a frozen one too, which does not even refuse.
+
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
+
+use etcd_client::{Certificate, Client, ConnectOptions, Error, Identity, TlsOptions};
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use tokio::{
+    sync::OnceCell,
+    time::{sleep, timeout},
+};
+use tracing::debug;
+
+use super::{StoreError, etcd::classify};
+
+/// How often, and for how long, the connection itself is probed.
+const PING: Duration = Duration::from_secs(3);
+/// How long the member that answered last is ahead of the others where all are asked.
+const HEAD_START: Duration = Duration::from_millis(300);
+
+/// How to reach etcd.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Endpoints {
+    /// URLs of the members.
+    pub urls: Vec<String>,
+    /// User and password.
+    pub user: Option<(String, String)>,
+    /// The certificate authority that signed the members' certificates, as PEM.
+    pub ca: Option<Vec<u8>>,
+    /// The client's own certificate and key, as PEM.
+    pub identity: Option<(Vec<u8>, Vec<u8>)>,
+    /// How long a request may take.
+    pub request_timeout: Duration,
+}
+
+/// Two connections with one member: a large list on one cannot hold up a keepalive on the other.
+#[derive(Clone)]
+pub(super) struct Clients {
+    pub(super) requests: Client,
+    pub(super) leases: Client,
+}
+
+/// All members.
+pub(super) struct Members {
+    endpoints: Endpoints,
+    clients: Vec<OnceCell<Clients>>,
+    /// The one that answered last.
+    current: AtomicUsize,
+}
+
+impl Members {
+    pub(super) fn new(endpoints: Endpoints) -> Self {
+        let clients: Vec<_> = endpoints.urls.iter().map(|_| OnceCell::new()).collect();
+        // Not all hosts ask the same one first.
+        let first = fastrand::usize(..clients.len().max(1));
+        Self { endpoints, clients, current: AtomicUsize::new(first) }
+    }
+
+    /// Makes an idempotent or guarded request to one member after the other until it is answered. A member that is
+    /// alone is asked twice when it cannot be reached, as when it was restarted, and once when it takes its time.
+    pub(super) async fn ask<T, F, O>(&self, what: &'static str, mut request: F) -> Result<T, StoreError>
+    where
+        F: FnMut(Clients) -> O,
+        O: Future<Output = Result<T, Error>>,
+    {
+        let count = self.clients.len();
+        let (first, whole) = (self.current(), self.endpoints.request_timeout);
+        let patience = if count > 1 { whole / 2 } else { whole };
+        let mut turn = 0;
+        loop {
+            let index = (first + turn) % count.max(1);
+            let attempt = async { request(self.clients(index).await?).await.map_err(|error| classify(what, error)) };
+            turn += 1;
+            let (outcome, turns) = match timeout(patience, attempt).await {
+                Ok(outcome) => (outcome, count + 1),
+                Err(elapsed) => (Err(StoreError::Unavailable(Box::new(elapsed))), count),
+            };
+            match outcome {
+                Err(StoreError::Unavailable(error)) if turn < turns => {
+                    debug!(%error, what, member = self.endpoints.urls[index], "member does not answer, asking the next");
+                }
+                outcome => {
+                    if outcome.is_ok() {
+                        self.current.store(index, Ordering::Relaxed);
+                    }
+                    return outcome;
+                }
+            }
+        }
+    }
+
+    /// Makes a request to all members and takes the first answer: for what must not wait for one that is frozen. The
+    /// one that answered last has a head start, and while it answers, the others are not asked.
+    pub(super) async fn ask_all<T, F, O>(&self, what: &'static str, request: F) -> Result<T, StoreError>
+    where
+        F: Fn(Clients) -> O,
+        O: Future<Output = Result<T, Error>>,
+    {
+        let (first, count) = (self.current(), self.clients.len());
+        let attempt = |turn: usize| {
+            let (index, request) = ((first + turn) % count.max(1), &request);
+            let attempt = async move {
+                let clients = if turn == 0 {
+                    self.clients(index).await?
+                } else {
+                    sleep(HEAD_START).await;
+                    // Not kept, unless it wins: idle connections are probed, too.
+                    self.connect(index).await?
+                };
+                request(clients).await.map_err(|error| classify(what, error))
+            };
+            async move { (index, timeout(self.endpoints.request_timeout, attempt).await) }
+        };
+        let mut attempts: FuturesUnordered<_> = (0..count.max(1)).map(attempt).collect();
+        let mut failure = StoreError::Unavailable("etcd has no members".into());
+        while let Some((index, outcome)) = attempts.next().await {
+            match outcome {
+                Ok(Err(error @ StoreError::Unavailable(_))) => failure = error,
+                Err(elapsed) => failure = StoreError::Unavailable(Box::new(elapsed)),
+                Ok(outcome) => {
+                    self.current.store(index, Ordering::Relaxed);
+                    return outcome;
+                }
+            }
+        }
+        Err(failure)
+    }
+
+    /// Makes a request that waits, for months if need be.
+    pub(super) async fn wait<T, O>(
+        &self,
+        what: &'static str,
+        request: impl FnOnce(Clients) -> O,
+    ) -> Result<T, StoreError>
+    where
+        O: Future<Output = Result<T, Error>>,
+    {
+        let index = self.current();
+        let outcome = match self.clients(index).await {
+            Ok(clients) => request(clients).await.map_err(|error| classify(what, error)),
+            Err(error) => Err(error),
+        };
+        if let Err(StoreError::Unavailable(_)) = outcome {
+            let next = (index + 1) % self.clients.len().max(1);
+            // Unless another request has found one that answers.
+            let _ = self.current.compare_exchange(index, next, Ordering::Relaxed, Ordering::Relaxed);
+        }
+        outcome
+    }
+
+    fn current(&self) -> usize {
+        self.current.load(Ordering::Relaxed)
+    }
+
+    async fn clients(&self, index: usize) -> Result<Clients, StoreError> {
+        let Some(clients) = self.clients.get(index) else {
+            return Err(StoreError::Unavailable("etcd has no members".into()));
+        };
+        clients.get_or_try_init(|| self.connect(index)).await.cloned()
+    }
+
+    async fn connect(&self, index: usize) -> Result<Clients, StoreError> {
+        let url = std::slice::from_ref(&self.endpoints.urls[index]);
+        let connect =
+            async |options| Client::connect(url, Some(options)).await.map_err(|error| classify("connect", error));
+        let options = connect_options(&self.endpoints);
+        let requests = connect(options.clone().with_timeout(self.endpoints.request_timeout)).await?;
+        // No timeout for requests here: `campaign` is one that waits.
+        let leases = connect(options).await?;
+        Ok(Clients { requests, leases })
+    }
+}
+
+fn connect_options(endpoints: &Endpoints) -> ConnectOptions {
+    let mut options = ConnectOptions::new()
+        .with_keep_alive(PING, PING)
+        .with_keep_alive_while_idle(true)
+        .with_connect_timeout(Duration::from_secs(2))
+        .with_require_leader(true);
+    if let Some((user, password)) = &endpoints.user {
+        options = options.with_user(user, password).with_auto_token_refresh(true);
+    }
+    if endpoints.ca.is_some() || endpoints.identity.is_some() {
+        let mut tls = TlsOptions::new();
+        if let Some(ca) = &endpoints.ca {
+            tls = tls.ca_certificate(Certificate::from_pem(ca));
+        }
+        if let Some((certificate, key)) = &endpoints.identity {
+            tls = tls.identity(Identity::from_pem(certificate, key));
+        }
+        options = options.with_tls(tls);
+    }
+    options
+}
