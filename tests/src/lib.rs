@@ -1,11 +1,14 @@
-//! What the cluster tests have in common: a cluster in the lab, and an etcd alone.
+//! What the cluster tests have in common: a cluster in the lab, an etcd alone, copies that tell of themselves; and
+//! the soak, which draws faults by seed.
 //!
 //! The tests are in `tests/`; they need root, systemd-nspawn and etcd, and fail with a clear error without.
 
 mod cluster;
 pub mod contract;
+pub mod copies;
 mod etcd;
 pub mod http;
+pub mod soak;
 
 pub use cluster::{Cluster, DEADLINE, Row, Run};
 pub use etcd::EtcdProcess;

@@ -26,7 +26,7 @@ async fn one_frozen_member_of_three_costs_no_lease_and_little_patience() {
         let (acknowledged, _) = watch::channel(Instant::now());
         let keeping = {
             let store = store.clone();
-            async move { lease::keep(&store, lease, ttl, &acknowledged).await }
+            async move { lease::keep(&store, lease, ttl, Instant::now, &acknowledged).await }
         };
         held.push((store, tokio::spawn(keeping)));
     }

@@ -1,0 +1,384 @@
+//! The faults: what each does, how it is undone, and what it entitles fleet to.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use fleet_lab::{Direction, Host, Lab, MemberStatus, Volume};
+use serde::{Deserialize, Serialize};
+
+/// What is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "`name` says it")]
+pub enum Kind {
+    MemberKilled,
+    MemberFrozen,
+    MemberReplaced,
+    LeaderMoved,
+    Compacted,
+    StoreKilled,
+    StoreFrozen,
+    QuorumLost,
+    Cut,
+    CutInbound,
+    CutOutbound,
+    Lossy,
+    Thin,
+    ManyCut,
+    PowerLost,
+    PowerLostWithoutStore,
+    Rebooted,
+    ManyPowerLost,
+    DaemonKilled,
+    DaemonsKilled,
+    DaemonRestarted,
+    DaemonsRestarted,
+    DaemonFrozen,
+    HostLeft,
+    SystemdReplaced,
+    BusRestarted,
+    RootFull,
+    RunFull,
+    ClockTurned,
+}
+
+/// Each with the number of lots that it has in the draw.
+pub const KINDS: &[(Kind, u32)] = &[
+    (Kind::MemberKilled, 2),
+    (Kind::MemberFrozen, 3),
+    (Kind::MemberReplaced, 1),
+    (Kind::LeaderMoved, 2),
+    (Kind::Compacted, 2),
+    (Kind::StoreKilled, 2),
+    (Kind::StoreFrozen, 4),
+    (Kind::QuorumLost, 2),
+    (Kind::Cut, 4),
+    (Kind::CutInbound, 2),
+    (Kind::CutOutbound, 2),
+    (Kind::Lossy, 1),
+    (Kind::Thin, 1),
+    (Kind::ManyCut, 2),
+    (Kind::PowerLost, 5),
+    (Kind::PowerLostWithoutStore, 2),
+    (Kind::Rebooted, 2),
+    (Kind::ManyPowerLost, 2),
+    (Kind::DaemonKilled, 2),
+    (Kind::DaemonsKilled, 2),
+    (Kind::DaemonRestarted, 1),
+    (Kind::DaemonsRestarted, 2),
+    (Kind::DaemonFrozen, 2),
+    (Kind::HostLeft, 2),
+    (Kind::SystemdReplaced, 2),
+    (Kind::BusRestarted, 2),
+    (Kind::RootFull, 2),
+    (Kind::RunFull, 2),
+    (Kind::ClockTurned, 2),
+];
+
+/// What a fault may do to units. What it may not do is a broken promise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Harm {
+    /// The host's copies have ended; its units start again, there or elsewhere.
+    Down,
+    /// The same on many hosts that are back before the patience with them ends: their units start where they were.
+    DownTogether,
+    /// Nobody hears of the host: its units may be started elsewhere, and strict ones stop on it.
+    Silent,
+    /// Nobody hears of anybody, or of many: strict units stop, and start again where they were.
+    SilentTogether,
+}
+
+/// Who is hit by what.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fault {
+    /// What is done.
+    pub kind: Kind,
+    /// To these hosts.
+    pub hosts: Vec<String>,
+    /// To this etcd member, where it is about one.
+    pub member: u8,
+    /// How long it lasts.
+    pub hold: Duration,
+    /// A host that lost its power gets it back when its units run elsewhere.
+    pub until_moved: bool,
+}
+
+impl Kind {
+    /// As the table names it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::MemberKilled => "one etcd member killed, started again",
+            Self::MemberFrozen => "one etcd member frozen",
+            Self::MemberReplaced => "one etcd member lost its disk, replaced",
+            Self::LeaderMoved => "etcd's leader moved",
+            Self::Compacted => "etcd compacted while a host is cut off",
+            Self::StoreKilled => "all etcd members killed, started again",
+            Self::StoreFrozen => "all etcd members frozen",
+            Self::QuorumLost => "a majority of etcd killed, started again",
+            Self::Cut => "host cut off",
+            Self::CutInbound => "host hears nothing",
+            Self::CutOutbound => "host is not heard",
+            Self::Lossy => "host loses 15 % of its packets",
+            Self::Thin => "host on a line of 256 kbit/s",
+            Self::ManyCut => "most hosts cut off at once",
+            Self::PowerLost => "host loses power",
+            Self::PowerLostWithoutStore => "host loses power and boots while etcd is away",
+            Self::Rebooted => "host reboots in order",
+            Self::ManyPowerLost => "most hosts lose power at once",
+            Self::DaemonKilled => "fleetd killed (SIGKILL)",
+            Self::DaemonsKilled => "every fleetd killed (SIGKILL)",
+            Self::DaemonRestarted => "fleetd restarted",
+            Self::DaemonsRestarted => "every fleetd restarted",
+            Self::DaemonFrozen => "fleetd frozen (SIGSTOP)",
+            Self::HostLeft => "fleetd stopped (the host leaves), started again",
+            Self::SystemdReplaced => "PID 1 executed anew",
+            Self::BusRestarted => "dbus-daemon restarted",
+            Self::RootFull => "/ full",
+            Self::RunFull => "/run full",
+            Self::ClockTurned => "wall clock of fleetd jumps",
+        }
+    }
+
+    /// Whether it is about etcd. Two such faults at once would be a third one.
+    #[must_use]
+    pub fn is_of_store(self) -> bool {
+        use Kind::{
+            Compacted, LeaderMoved, MemberFrozen, MemberKilled, MemberReplaced, PowerLostWithoutStore, QuorumLost,
+            StoreFrozen, StoreKilled,
+        };
+        matches!(
+            self,
+            MemberKilled
+                | MemberFrozen
+                | MemberReplaced
+                | LeaderMoved
+                | Compacted
+                | StoreKilled
+                | StoreFrozen
+                | QuorumLost
+                | PowerLostWithoutStore
+        )
+    }
+
+    /// Whether most hosts are hit together.
+    #[must_use]
+    pub fn is_of_many(self) -> bool {
+        matches!(self, Self::ManyCut | Self::ManyPowerLost)
+    }
+
+    fn is_of_all(self) -> bool {
+        matches!(self, Self::DaemonsKilled | Self::DaemonsRestarted)
+    }
+}
+
+impl Fault {
+    /// Draws a fault of this kind.
+    #[must_use]
+    pub fn draw(kind: Kind, hosts: &[String], members: u8, ttl: Duration, rng: &mut fastrand::Rng) -> Self {
+        let mut shuffled = hosts.to_vec();
+        rng.shuffle(&mut shuffled);
+        let count = if kind.is_of_many() {
+            // More than the most that counts as ordinary loss: 2, or 20 %.
+            (hosts.len() / 2 + 1).max(3)
+        } else if kind.is_of_all() {
+            hosts.len()
+        } else if kind.is_of_store() && !matches!(kind, Kind::Compacted | Kind::PowerLostWithoutStore) {
+            0
+        } else {
+            1
+        };
+        shuffled.truncate(count);
+        shuffled.sort();
+        let short = ttl / 4;
+        let long = ttl + ttl / 2 + Duration::from_millis(rng.u64(0..=ttl.as_millis() as u64));
+        let hold = match kind {
+            Kind::LeaderMoved
+            | Kind::MemberReplaced
+            | Kind::DaemonKilled
+            | Kind::DaemonsKilled
+            | Kind::DaemonRestarted
+            | Kind::DaemonsRestarted
+            | Kind::SystemdReplaced
+            | Kind::BusRestarted
+            | Kind::Rebooted => Duration::ZERO,
+            // A freeze of 5 and 20 s is what leases of 10 s do and do not survive; 90 s is now and then.
+            Kind::MemberFrozen | Kind::StoreFrozen => {
+                Duration::from_secs([2, 5, 5, 20, 20, 20, 20, 90][rng.usize(0..8)])
+            }
+            Kind::ManyCut | Kind::ManyPowerLost => ttl + short,
+            Kind::Compacted | Kind::Lossy | Kind::Thin => long,
+            Kind::RootFull | Kind::RunFull | Kind::ClockTurned => ttl,
+            _ => [short, long, long][rng.usize(0..3)],
+        };
+        let until_moved = kind == Kind::PowerLost && rng.u8(0..3) > 0;
+        Self { kind, hosts: shuffled, member: rng.u8(1..=members), hold, until_moved }
+    }
+
+    /// What it entitles fleet to, on which hosts. Empty: no unit may notice.
+    #[must_use]
+    pub fn harms(&self, all: &[String], ttl: Duration) -> Vec<(Harm, Vec<String>)> {
+        let brief = self.hold <= ttl / 4;
+        let these = || self.hosts.clone();
+        match self.kind {
+            Kind::StoreKilled | Kind::StoreFrozen | Kind::QuorumLost if !brief => {
+                vec![(Harm::SilentTogether, all.to_vec())]
+            }
+            Kind::ManyCut => vec![(Harm::SilentTogether, these())],
+            Kind::Cut | Kind::CutInbound | Kind::CutOutbound | Kind::DaemonFrozen | Kind::Compacted if !brief => {
+                vec![(Harm::Silent, these())]
+            }
+            Kind::Lossy => vec![(Harm::Silent, these())],
+            Kind::PowerLost | Kind::Rebooted | Kind::HostLeft => vec![(Harm::Down, these())],
+            Kind::PowerLostWithoutStore => {
+                vec![(Harm::Down, these()), (Harm::SilentTogether, all.to_vec())]
+            }
+            Kind::ManyPowerLost => vec![(Harm::DownTogether, these())],
+            _ => Vec::new(),
+        }
+    }
+
+    /// Does it.
+    ///
+    /// # Errors
+    /// When that is not possible. What was done is undone by [`restore`].
+    pub fn strike(&self, lab: &Lab) -> Result<()> {
+        let member = || lab.etcd(self.member);
+        let each = |act: &(dyn Fn(&Host) -> Result<()> + Sync)| -> Result<()> {
+            let hosts: Vec<Host> = self.hosts.iter().map(|name| lab.host(name)).collect();
+            std::thread::scope(|scope| {
+                let acts: Vec<_> = hosts.iter().map(|host| scope.spawn(move || act(host))).collect();
+                acts.into_iter().try_for_each(|act| act.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            })
+        };
+        let sh = |script: &'static str| each(&move |host| host.sh(script).map(drop));
+        match self.kind {
+            Kind::MemberKilled => member().kill(),
+            Kind::MemberFrozen => member().pause(),
+            Kind::MemberReplaced => lab.replace_member(&member()),
+            Kind::LeaderMoved => lab.move_store_leader(&member()),
+            Kind::StoreKilled => lab.members().iter().try_for_each(fleet_lab::Member::kill),
+            Kind::StoreFrozen => lab.members().iter().try_for_each(fleet_lab::Member::pause),
+            Kind::QuorumLost => {
+                let majority = lab.members().len() / 2 + 1;
+                lab.members().iter().take(majority).try_for_each(fleet_lab::Member::kill)
+            }
+            Kind::Cut | Kind::ManyCut => each(&Host::partition),
+            Kind::Compacted => {
+                each(&Host::partition)?;
+                lab.compact().map(drop)
+            }
+            Kind::CutInbound => each(&|host| host.cut(Direction::Inbound)),
+            Kind::CutOutbound => each(&|host| host.cut(Direction::Outbound)),
+            Kind::Lossy => each(&|host| host.lose(15)),
+            Kind::Thin => each(&|host| host.throttle(256)),
+            Kind::PowerLost | Kind::ManyPowerLost => each(&Host::kill),
+            Kind::PowerLostWithoutStore => {
+                lab.members().iter().try_for_each(fleet_lab::Member::kill)?;
+                each(&Host::kill)?;
+                each(&Host::boot)
+            }
+            Kind::Rebooted => each(&Host::reboot),
+            Kind::DaemonKilled | Kind::DaemonsKilled => sh("systemctl kill -s KILL --kill-whom=main fleet"),
+            Kind::DaemonRestarted | Kind::DaemonsRestarted => sh("systemctl restart fleet"),
+            Kind::DaemonFrozen => sh("systemctl kill -s STOP --kill-whom=main fleet"),
+            Kind::HostLeft => sh("systemctl stop fleet"),
+            Kind::SystemdReplaced => sh("systemctl daemon-reexec"),
+            Kind::BusRestarted => sh("systemctl restart dbus"),
+            Kind::RootFull => each(&|host| host.fill(Volume::Root)),
+            Kind::RunFull => each(&|host| host.fill(Volume::Run)),
+            // By hours, back or forth.
+            Kind::ClockTurned => each(&|host| host.turn_clock(if self.member.is_multiple_of(2) { 7200 } else { -7200 })),
+        }
+    }
+
+    /// Undoes it.
+    ///
+    /// # Errors
+    /// When that is not possible.
+    pub fn mend(&self, lab: &Lab) -> Result<()> {
+        if self.kind.is_of_store() {
+            restore_store(lab)?;
+        }
+        std::thread::scope(|scope| {
+            let hosts: Vec<_> = self.hosts.iter().map(|name| lab.host(name)).collect();
+            let acts: Vec<_> = hosts.into_iter().map(|host| scope.spawn(move || restore_host(&host))).collect();
+            acts.into_iter().try_for_each(|act| act.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        })
+    }
+}
+
+/// Brings everything up that is down and undoes all that any fault did.
+///
+/// # Errors
+/// When that is not possible.
+pub fn restore(lab: &Lab) -> Result<()> {
+    restore_store(lab)?;
+    lab.hosts().iter().try_for_each(restore_host)
+}
+
+fn restore_store(lab: &Lab) -> Result<()> {
+    for member in lab.members() {
+        match member.status() {
+            MemberStatus::Running => {}
+            MemberStatus::Paused => member.resume()?,
+            MemberStatus::Stopped => member.start()?,
+        }
+    }
+    Ok(())
+}
+
+fn restore_host(host: &Host) -> Result<()> {
+    if !host.is_up() {
+        return host.boot();
+    }
+    if host.is_partitioned() == Some(true) {
+        host.heal()?;
+    }
+    host.clear_traffic()?;
+    host.empty(Volume::Root)?;
+    host.empty(Volume::Run)?;
+    let thaw = "systemctl kill -s CONT --kill-whom=main fleet 2>/dev/null; rm -f /run/fleet-lab-clock";
+    // `start` returns once fleetd serves; without etcd it does not.
+    host.sh(&format!("{thaw}; systemctl start --no-block fleet.socket fleet")).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TTL: Duration = Duration::from_secs(10);
+
+    fn hosts() -> Vec<String> {
+        (1..=5).map(|number| format!("h{number}")).collect()
+    }
+
+    #[test]
+    fn seed_decides_what_is_drawn() {
+        let draw = |seed| {
+            let mut rng = fastrand::Rng::with_seed(seed);
+            KINDS.iter().map(|(kind, _)| Fault::draw(*kind, &hosts(), 3, TTL, &mut rng)).collect::<Vec<_>>()
+        };
+        assert_eq!(draw(1), draw(1));
+        assert_ne!(draw(1), draw(2));
+    }
+
+    #[test]
+    fn one_member_of_three_entitles_to_nothing_and_all_of_them_to_the_stop_of_strict_units() {
+        let fault = |kind, seconds| Fault {
+            kind,
+            hosts: Vec::new(),
+            member: 1,
+            hold: Duration::from_secs(seconds),
+            until_moved: false,
+        };
+        assert_eq!(fault(Kind::MemberFrozen, 90).harms(&hosts(), TTL), []);
+        assert_eq!(fault(Kind::StoreFrozen, 2).harms(&hosts(), TTL), []);
+        assert_eq!(fault(Kind::StoreFrozen, 20).harms(&hosts(), TTL), [(Harm::SilentTogether, hosts())]);
+    }
+
+    #[test]
+    fn most_hosts_are_more_than_what_counts_as_ordinary_loss() {
+        let mut rng = fastrand::Rng::with_seed(7);
+        assert_eq!(Fault::draw(Kind::ManyCut, &hosts(), 3, TTL, &mut rng).hosts.len(), 3);
+    }
+}
