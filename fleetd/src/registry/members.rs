@@ -18,8 +18,11 @@ use tracing::debug;
 
 use super::{StoreError, etcd::classify};
 
-/// How often, and for how long, the connection itself is probed.
-const PING: Duration = Duration::from_secs(3);
+/// How often a connection is probed while streams are open on it. etcd takes more than one probe in 5 s
+/// (`--grpc-keepalive-min-time`), and any without a stream, for an attack, and closes the connection.
+const PING: Duration = Duration::from_secs(6);
+/// How long a probe may go unanswered.
+const PONG: Duration = Duration::from_secs(3);
 /// How long the member that answered last is ahead of the others where all are asked.
 const HEAD_START: Duration = Duration::from_millis(300);
 
@@ -178,8 +181,8 @@ impl Members {
 
 fn connect_options(endpoints: &Endpoints) -> ConnectOptions {
     let mut options = ConnectOptions::new()
-        .with_keep_alive(PING, PING)
-        .with_keep_alive_while_idle(true)
+        .with_keep_alive(PING, PONG)
+        .with_keep_alive_while_idle(false)
         .with_connect_timeout(Duration::from_secs(2))
         .with_require_leader(true);
     if let Some((user, password)) = &endpoints.user {

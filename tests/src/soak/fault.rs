@@ -287,7 +287,9 @@ impl Fault {
             Kind::RootFull => each(&|host| host.fill(Volume::Root)),
             Kind::RunFull => each(&|host| host.fill(Volume::Run)),
             // By hours, back or forth.
-            Kind::ClockTurned => each(&|host| host.turn_clock(if self.member.is_multiple_of(2) { 7200 } else { -7200 })),
+            Kind::ClockTurned => {
+                each(&|host| host.turn_clock(if self.member.is_multiple_of(2) { 7200 } else { -7200 }))
+            }
         }
     }
 
