@@ -1,12 +1,20 @@
 //! The twins in memory against what they stand for: one script, the same observations.
 
-use std::time::Duration;
+use std::{path::Path, sync::Arc, time::Duration};
 
-use fleet_tests::{EtcdProcess, contract::store};
-use fleetd::registry::{
-    Etcd, Revision,
-    etcd::Endpoints,
-    memory::{Condition, MemoryStore},
+use fleet_lab::Lab;
+use fleet_tests::{
+    EtcdProcess,
+    contract::{store, systemd},
+};
+use fleetd::{
+    filesystem::memory::Memory,
+    registry::{
+        Etcd, Revision,
+        etcd::Endpoints,
+        memory::{Condition, MemoryStore},
+    },
+    systemd::memory::MemoryHost,
 };
 
 struct RealOperator(EtcdProcess);
@@ -83,6 +91,27 @@ fn store_in_memory_behaves_as_etcd_does() {
         let endpoints = Endpoints { urls, request_timeout: Duration::from_secs(5), ..Endpoints::default() };
         store::observe(&Etcd::new(endpoints), &mut operator).await
     });
+    agree(&real, &first);
+}
+
+#[test]
+fn systemd_in_memory_behaves_as_systemd_does() {
+    let twin = |seed: u64| {
+        on_paused_clock(async {
+            let files = Memory::default();
+            let (host, clock) = MemoryHost::new("h1", Arc::new(files.clone()), fastrand::Rng::with_seed(seed));
+            tokio::spawn(clock);
+            systemd::observe(&host.connect(), &files).await
+        })
+    };
+    let first = twin(1);
+    for seed in 2..20 {
+        agree(&first, &twin(seed));
+    }
+    let lab = Lab::builder().fleet(false).up().unwrap();
+    lab.install("systemd-script", Path::new(env!("CARGO_BIN_EXE_systemd-script"))).unwrap();
+    let printed = lab.host("h1").sh("/usr/lib/fleet-lab/systemd-script").unwrap();
+    let real: Vec<String> = serde_json::from_str(&printed).unwrap();
     agree(&real, &first);
 }
 

@@ -95,8 +95,6 @@ struct Unit {
     stopping: bool,
     /// The starts that the limit counts: since when, and how many.
     starts: (Option<Instant>, usize),
-    /// Signals were sent about it, so its end is told, too.
-    announced: bool,
 }
 
 struct Queued {
@@ -275,15 +273,20 @@ impl Pid1 {
     }
 
     pub fn disable(&mut self, names: &[String]) -> Result<(), Refusal> {
-        if let Some(missing) = names.iter().find(|name| self.find(name).is_none()) {
-            let text = format!("Unit file {missing} does not exist.");
-            return Err(Refusal("org.freedesktop.systemd1.NoSuchUnit", text));
-        }
-        for name in names {
-            self.links.remove(name);
+        let (known, unknown): (Vec<&String>, Vec<&String>) = names.iter().partition(|name| self.find(name).is_some());
+        let mut changed = false;
+        for name in known {
+            changed |= self.links.remove(name).is_some();
             self.wanted.0.remove(name);
         }
-        Ok(())
+        // What could be done hides what could not.
+        match unknown.first().filter(|_| !changed) {
+            Some(missing) => {
+                let text = format!("Unit file {missing} does not exist.");
+                Err(Refusal("org.freedesktop.systemd1.NoSuchUnit", text))
+            }
+            None => Ok(()),
+        }
     }
 
     pub fn needs_reload(&mut self, name: &str) -> bool {
@@ -293,6 +296,7 @@ impl Pid1 {
 
     pub fn reload(&mut self, now: Instant) {
         self.wanted.1 = self.wanted.0.clone();
+        self.wanted.0.clone().iter().for_each(|name| self.load(name));
         let names: Vec<String> = self.units.keys().cloned().collect();
         self.busy = self.busy.max(now) + RELOAD.0 + RELOAD.1 * names.len() as u32;
         for name in names {
@@ -353,9 +357,9 @@ impl Pid1 {
                 return;
             }
             for name in idle {
-                if self.units.remove(&name).is_some_and(|unit| unit.announced) {
-                    self.signals.push((name, None));
-                }
+                self.units.remove(&name);
+                // Also one that was loaded only because somebody asked for its state.
+                self.signals.push((name, None));
             }
         }
     }
@@ -429,9 +433,6 @@ impl Pid1 {
     // Phases.
 
     fn changed(&mut self, name: &str) {
-        if let Some(unit) = self.units.get_mut(name) {
-            unit.announced = true;
-        }
         self.signals.push((name.into(), None));
     }
 
@@ -469,13 +470,20 @@ impl Pid1 {
                     self.after_main(name, now);
                 }
             }
-            Phase::Stop => self.terminate(name, now),
+            Phase::Stop => {
+                let takes = Command::run(&definition.stop).0;
+                unit.failed |= takes.is_none_or(|takes| definition.stop_timeout.is_some_and(|most| most < takes));
+                self.terminate(name, now);
+            }
             Phase::StopSigterm => {
                 self.main_ended(name, now);
                 self.after_main(name, now);
             }
             Phase::StopPost => self.end(name, now),
-            Phase::AutoRestart => self.start(name, now),
+            Phase::AutoRestart => {
+                unit.phase = Phase::Dead;
+                self.enqueue(Job::Start, name, now);
+            }
             Phase::Dead | Phase::Failed | Phase::Exited | Phase::On => {}
         }
     }
@@ -521,7 +529,7 @@ impl Pid1 {
     }
 
     fn stop(&mut self, name: &str, now: Instant) {
-        let Some(unit) = self.units.get(name) else { return };
+        let Some(unit) = self.units.get_mut(name) else { return };
         match unit.phase {
             Phase::On => self.end(name, now),
             Phase::AutoRestart => self.end(name, now),
@@ -530,7 +538,11 @@ impl Pid1 {
                 let takes = takes.into_iter().chain(unit.definition.stop_timeout).min();
                 self.enter(name, Phase::Stop, takes, now);
             }
-            _ => self.terminate(name, now),
+            phase => {
+                // One that is stopped before it has started has failed to.
+                unit.failed |= matches!(phase, Phase::StartPre | Phase::Start);
+                self.terminate(name, now);
+            }
         }
     }
 
@@ -588,7 +600,6 @@ impl Unit {
             failed: false,
             stopping: false,
             starts: (None, 0),
-            announced: false,
         }
     }
 
