@@ -9,6 +9,7 @@ pub mod copies;
 mod etcd;
 pub mod http;
 pub mod soak;
+pub mod trial;
 
 pub use cluster::{Cluster, DEADLINE, Row, Run};
 pub use etcd::EtcdProcess;

@@ -4,7 +4,11 @@ use std::time::Duration;
 
 use fleet_core::model::Keys;
 use fleet_lab::{Lab, eventually};
-use fleet_tests::DEADLINE;
+use fleet_tests::{
+    Cluster, DEADLINE,
+    soak::fault::{Fault, Kind},
+    trial::Trial,
+};
 use fleetd::registry::{Etcd, Store, etcd::Endpoints, lease};
 use tokio::{sync::watch, time::Instant};
 
@@ -52,4 +56,70 @@ async fn one_frozen_member_of_three_costs_no_lease_and_little_patience() {
         Ok(lab.etcdctl(&["lease", "list"])?.lines().filter(|line| line.len() == 16).count() == held.len())
     })
     .unwrap();
+}
+
+const COPY: &str = env!("CARGO_BIN_EXE_fleet-copy");
+
+/// Whether a unit can be started and taken away again, within a few tries: a request may be under way to a member
+/// that goes.
+fn serves(cluster: &Cluster) {
+    cluster.write(&[("probe.service", "[Service]\nExecStart=/bin/sleep 10001\n")]);
+    for verb in ["start", "destroy"] {
+        eventually(DEADLINE, "fleet serves", || Ok(cluster.fleetctl(&[verb, "probe.service"])?.code == 0)).unwrap();
+    }
+}
+
+#[test]
+fn one_member_of_three_may_do_anything_and_no_unit_notices() {
+    let mut trial = Trial::new(3, 3, Duration::from_secs(5), COPY);
+    let leader = |trial: &Trial| trial.cluster().lab.store_leader().unwrap().unwrap().number();
+    let other = |trial: &Trial| if leader(trial) == 1 { 2 } else { 1 };
+    let one = |kind, member, seconds| [Fault { member, ..Trial::fault(kind, &[], seconds) }];
+    let member = other(&trial);
+    trial.does_not_notice(&one(Kind::LeaderMoved, member, 0.0));
+    // Longer than any lease lives.
+    for kind in [Kind::MemberKilled, Kind::MemberFrozen] {
+        let member = leader(&trial);
+        trial.does_not_notice(&one(kind, member, 8.0));
+    }
+    let member = other(&trial);
+    trial.does_not_notice(&one(Kind::MemberFrozen, member, 8.0));
+    // In the end none of the members is one that was there at the start.
+    for member in 1..=3 {
+        trial.does_not_notice(&one(Kind::MemberReplaced, member, 0.0));
+    }
+    serves(trial.cluster());
+}
+
+#[test]
+fn store_that_is_away_for_longer_than_leases_live_moves_nothing() {
+    let mut trial = Trial::new(3, 3, Duration::from_secs(4), COPY);
+    // A short one is not noticed by strict units either.
+    trial.does_not_notice(&[Trial::fault(Kind::StoreFrozen, &[], 1.0)]);
+    trial.does_not_notice(&[Trial::fault(Kind::StoreKilled, &[], 1.0)]);
+    for kind in [Kind::StoreFrozen, Kind::StoreKilled, Kind::QuorumLost] {
+        trial.does_not_notice(&[Trial::fault(kind, &[], 9.0)]);
+    }
+    serves(trial.cluster());
+}
+
+#[test]
+fn five_members_serve_while_two_are_gone_and_a_freeze_of_20_s_is_survived() {
+    let mut trial = Trial::new(3, 5, Duration::from_secs(10), COPY);
+    let lab = &trial.cluster().lab;
+    lab.etcd(1).kill().unwrap();
+    lab.etcd(2).kill().unwrap();
+    serves(trial.cluster());
+    let lab = &trial.cluster().lab;
+    lab.etcd(1).start().unwrap();
+    lab.etcd(2).start().unwrap();
+    trial.does_not_notice(&[Trial::fault(Kind::StoreFrozen, &[], 20.0)]);
+    serves(trial.cluster());
+}
+
+#[test]
+fn host_that_was_cut_off_while_etcd_forgot_its_past_ends_with_what_is_wanted_now() {
+    let mut trial = Trial::new(3, 1, Duration::from_secs(4), COPY);
+    trial.suffers(&[Trial::fault(Kind::Compacted, &["h2"], 8.0)]);
+    serves(trial.cluster());
 }

@@ -67,7 +67,7 @@ struct Args {
 const MARKS: [&str; 2] = ["<!-- table -->", "<!-- end of table -->"];
 
 fn main() -> ExitCode {
-    match soak(Args::parse()) {
+    match soak(&Args::parse()) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -77,10 +77,10 @@ fn main() -> ExitCode {
     }
 }
 
-fn soak(args: Args) -> Result<bool> {
+fn soak(args: &Args) -> Result<bool> {
     if let Some(path) = &args.judge {
         let text = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-        return finish(&args, &serde_json::from_slice(&text)?);
+        return finish(args, &serde_json::from_slice(&text)?);
     }
     let kinds = KINDS.iter().map(|(kind, _)| *kind);
     let kinds = kinds.filter(|kind| args.only.is_empty() || args.only.contains(kind));
@@ -109,7 +109,7 @@ fn soak(args: Args) -> Result<bool> {
     campaign.keep(&dir)?;
     done?;
     eprintln!("record and journals: {}", dir.display());
-    finish(&args, campaign.record())
+    finish(args, campaign.record())
 }
 
 /// Prints the table; says whether all promises were kept.

@@ -97,6 +97,12 @@ impl Campaign {
         Ok(())
     }
 
+    /// The cluster that it is done to.
+    #[must_use]
+    pub fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
     /// What happened so far.
     #[must_use]
     pub fn record(&self) -> &Record {
@@ -128,6 +134,18 @@ impl Campaign {
     fn round(&mut self) -> Result<()> {
         let faults = self.draw();
         let offset = Duration::from_millis(self.rng.u64(0..self.options.ttl.as_millis() as u64));
+        self.inflict(faults, offset)?;
+        self.tell();
+        let pause = self.rng.u64(200..4000);
+        wait(Duration::from_millis(pause));
+        Ok(())
+    }
+
+    /// Does faults that overlap, each so much later than the one before, and waits until all has recovered.
+    ///
+    /// # Errors
+    /// When the lab itself fails.
+    pub fn inflict(&mut self, faults: Vec<Fault>, offset: Duration) -> Result<()> {
         let names: Vec<String> = faults.iter().map(describe).collect();
         eprint!("{:>4} s  {}", self.begun.elapsed().as_secs(), names.join(", and "));
         let lab = &self.cluster.lab;
@@ -165,9 +183,6 @@ impl Campaign {
         }
         self.record.copies = copies::read(&self.cluster.lab)?;
         eprintln!(": recovered after {:.1?}", recovered.saturating_sub(self.last_end()));
-        self.tell();
-        let pause = self.rng.u64(200..4000);
-        wait(Duration::from_millis(pause));
         Ok(())
     }
 
