@@ -16,7 +16,7 @@ use std::{
 use fleet_core::model::api::{
     ErrorEntity, Machine, MachinePage, Unit, UnitOption, UnitPage, UnitState, UnitStatePage, UnitStatus, Why,
 };
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::{
     Method, Request, Response, StatusCode,
     body::{Bytes, Incoming},
@@ -37,6 +37,13 @@ use crate::{
 const PREFIX: &str = "/fleet/v1";
 /// On answers from memory while etcd is away: how many seconds ago they were true.
 const AGE_HEADER: &str = "fleet-age";
+
+/// Most bytes of an answer: pages of units with contents have some megabytes.
+const MAX_BODY: usize = 256 << 20;
+/// Most bytes of a line of a watch: what ten thousand machines report of a global unit has a few megabytes.
+const MAX_LINE: usize = 16 << 20;
+/// Most pages of a list, as many as a page token can number.
+const MAX_PAGES: usize = 1 << 16;
 
 /// What fleetd's socket may be gone for while fleetd is being restarted.
 const RETURN: Duration = Duration::from_millis(300);
@@ -59,6 +66,8 @@ pub struct Client {
 pub struct StatusLines {
     body: Incoming,
     unread: Vec<u8>,
+    /// How much of that has no line end in it.
+    searched: usize,
     endpoint: String,
     /// The connection lives as long as somebody could ask it more.
     _sender: Sender,
@@ -126,7 +135,10 @@ impl Client {
     /// # Errors
     /// Also that fleetd is CoreOS fleet's, which does not know such questions.
     pub async fn why(&self, name: &str) -> Result<Option<Why>> {
-        self.get(&format!("/units/{}/why", escape(name))).await
+        match self.get::<Why>(&format!("/units/{}/why", escape(name))).await? {
+            Some(why) if why.summary.is_empty() => Err(self.unreadable("it does not say why")),
+            why => Ok(why),
+        }
     }
 
     /// Creates a unit or gives it new contents, and says what is wanted of it.
@@ -170,6 +182,7 @@ impl Client {
         Ok(Some(StatusLines {
             body: response.into_body(),
             unread: Vec::new(),
+            searched: 0,
             endpoint: self.transport.to_string(),
             _sender: sender,
         }))
@@ -209,8 +222,8 @@ impl Client {
     async fn list<P: Page>(&self, path: &str, query: &str) -> Result<Vec<P::Item>> {
         let mut all = Vec::new();
         let mut token: Option<String> = None;
-        loop {
-            let token_query = token.map(|token| format!("nextPageToken={}", escape(&token)));
+        for _page in 0..MAX_PAGES {
+            let token_query = token.as_ref().map(|token| format!("nextPageToken={}", escape(token)));
             let query = [Some(query.to_owned()).filter(|query| !query.is_empty()), token_query];
             let query = query.into_iter().flatten().collect::<Vec<_>>().join("&");
             let mark = if query.is_empty() { "" } else { "?" };
@@ -218,10 +231,12 @@ impl Client {
             let (items, next) = self.decode::<P>(&bytes)?.split();
             all.extend(items);
             match next.filter(|token| !token.is_empty()) {
-                Some(next) => token = Some(next),
+                Some(next) if token.as_ref() != Some(&next) => token = Some(next),
+                Some(_) => break,
                 None => return Ok(all),
             }
         }
+        Err(self.unreadable("its list has no end"))
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<Option<T>> {
@@ -310,7 +325,12 @@ impl Client {
     }
 
     async fn collect(&self, response: Response<Incoming>) -> Result<Bytes> {
-        Ok(response.into_body().collect().await.map_err(|error| self.lost(&error))?.to_bytes())
+        let body = Limited::new(response.into_body(), MAX_BODY).collect().await;
+        let body = body.map_err(|error| match error.downcast_ref() {
+            Some(error) => self.lost(error),
+            None => self.unreadable(&format!("it has more than {MAX_BODY} bytes")),
+        })?;
+        Ok(body.to_bytes())
     }
 
     async fn in_time<T>(&self, opens: bool, exchange: impl Future<Output = Result<T>>) -> Result<T> {
@@ -321,10 +341,11 @@ impl Client {
     }
 
     fn decode<T: DeserializeOwned>(&self, bytes: &[u8]) -> Result<T> {
-        serde_json::from_slice(bytes).map_err(|error| ClientError::Unreadable {
-            endpoint: self.transport.to_string(),
-            reason: error.to_string(),
-        })
+        serde_json::from_slice(bytes).map_err(|error| self.unreadable(&error.to_string()))
+    }
+
+    fn unreadable(&self, reason: &str) -> ClientError {
+        ClientError::Unreadable { endpoint: self.transport.to_string(), reason: reason.into() }
     }
 
     fn lost(&self, error: &hyper::Error) -> ClientError {
@@ -362,18 +383,21 @@ impl StatusLines {
     /// # Errors
     /// The connection breaks, or a line is none of fleet's.
     pub async fn next(&mut self) -> Result<Option<UnitStatus>> {
+        let unreadable = |reason| ClientError::Unreadable { endpoint: self.endpoint.clone(), reason };
         loop {
-            if let Some(end) = self.unread.iter().position(|byte| *byte == b'\n') {
+            let end = self.unread[self.searched..].iter().position(|byte| *byte == b'\n');
+            if let Some(end) = end.map(|end| self.searched + end) {
+                self.searched = 0;
                 let line: Vec<u8> = self.unread.drain(..=end).collect();
                 // An empty line only shows that the other side is alive.
                 if line.trim_ascii().is_empty() {
                     continue;
                 }
-                let unreadable = |error: serde_json::Error| ClientError::Unreadable {
-                    endpoint: self.endpoint.clone(),
-                    reason: error.to_string(),
-                };
-                return serde_json::from_slice(&line).map(Some).map_err(unreadable);
+                return serde_json::from_slice(&line).map(Some).map_err(|error| unreadable(error.to_string()));
+            }
+            self.searched = self.unread.len();
+            if self.searched > MAX_LINE {
+                return Err(unreadable(format!("a line of it has more than {MAX_LINE} bytes")));
             }
             match self.body.frame().await {
                 None => return Ok(None),

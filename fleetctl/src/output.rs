@@ -9,7 +9,7 @@ use crate::error::{Failure, os_message};
 /// # Errors
 /// A reader that has gone (`fleetctl list-units | head`) ends the command, quietly.
 pub fn result(text: &str) -> Result<(), Failure> {
-    write(text, "\n")
+    write(&harmless(text), "\n")
 }
 
 /// Writes a result that has its own line ends.
@@ -22,7 +22,14 @@ pub fn verbatim(text: &str) -> Result<(), Failure> {
 
 /// Says something on stderr. That nobody may be listening there is no reason to stop.
 pub fn note(text: &str) {
-    let _ = writeln!(io::stderr(), "{text}");
+    let _ = writeln!(io::stderr(), "{}", harmless(text));
+}
+
+/// Text without what could command a terminal: words of machines and units may come from anybody.
+pub fn harmless(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() && !matches!(c, '\n' | '\t') { char::REPLACEMENT_CHARACTER } else { c })
+        .collect()
 }
 
 fn write(text: &str, end: &str) -> Result<(), Failure> {

@@ -21,9 +21,10 @@ impl Table {
         Self { legend, rows: Vec::new() }
     }
 
-    /// Adds a line.
+    /// Adds a line. Whatever stands in a cell, it stays one cell of one line.
     pub fn row(&mut self, cells: Vec<String>) {
-        self.rows.push(cells);
+        let cells = cells.into_iter().map(|cell| output::harmless(&cell).replace(['\n', '\t'], " "));
+        self.rows.push(cells.collect());
     }
 
     /// Writes it to stdout.
@@ -110,6 +111,13 @@ mod tests {
             "UNIT\t\tHASH\t\t\t\t\t\tDSTATE\tSTATE\tTARGET\n\
              hello.service\tf021b9db79ec8617dc90c2f6578fad486139dd16\tloaded\tloaded\td097a72e4aef45bf815b90988acdbf13/10.82.0.13\n"
         );
+    }
+
+    #[test]
+    fn cells_cannot_make_lines_nor_command_a_terminal() {
+        let mut table = Table::new(["a", "b"], false);
+        table.row(vec!["x\n\ty".into(), "\u{1b}[2J\u{9b}1mz".into()]);
+        assert_eq!(table.render(), "x  y\t\u{fffd}[2J\u{fffd}1mz\n");
     }
 
     #[test]

@@ -69,8 +69,13 @@ async fn follow(client: Arc<Client>, names: Vec<String>, updates: mpsc::Sender<U
         match client.watch(&names).await {
             Ok(Some(lines)) => {
                 stood = true;
-                if forward(lines, &updates).await.is_some() {
-                    backoff = BACKOFF;
+                match forward(lines, &updates).await {
+                    Ok(None) => {}
+                    Ok(Some(())) => backoff = BACKOFF,
+                    Err(error) => {
+                        let _ = updates.send(Err(error)).await;
+                        return;
+                    }
                 }
             }
             Ok(None) => return poll(&client, &names, &updates).await,
@@ -90,14 +95,22 @@ async fn follow(client: Arc<Client>, names: Vec<String>, updates: mpsc::Sender<U
 }
 
 /// Passes statuses on until the stream ends. `None` when not one came.
-async fn forward(mut lines: StatusLines, updates: &mpsc::Sender<Update>) -> Option<()> {
+///
+/// # Errors
+/// What comes is nothing of fleet's, and would not be the next time.
+async fn forward(mut lines: StatusLines, updates: &mpsc::Sender<Update>) -> Result<Option<()>, ClientError> {
     let mut any = None;
-    // How a stream ends does not matter: it is opened again, and that tells more.
-    while let Ok(Some(status)) = lines.next().await {
-        updates.send(Ok(status)).await.ok()?;
-        any = Some(());
+    loop {
+        match lines.next().await {
+            Ok(Some(status)) => any = updates.send(Ok(status)).await.ok().or(any),
+            Err(error) if !error.is_passing() => return Err(error),
+            // How else a stream ends does not matter: it is opened again, and that tells more.
+            _ => return Ok(any),
+        }
+        if updates.is_closed() {
+            return Ok(any);
+        }
     }
-    any
 }
 
 /// The watch of a fleetd that has none.
