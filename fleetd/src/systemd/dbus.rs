@@ -280,7 +280,8 @@ async fn signals() -> zbus::Result<MessageStream> {
             .arg(0, "org.freedesktop.systemd1.Unit")
             .build()?,
         from_systemd().interface(manager).member("JobRemoved").build()?,
-        from_systemd().interface(manager).member("UnitRemoved").build()?,
+        // Not `UnitRemoved`: systemd loads a unit that is down only to tell its state and unloads it again, so each look
+        // would ask for the next. What changes for a unit before it is unloaded is told in the others.
         MatchRule::builder()
             .msg_type(Type::Signal)
             .interface("org.freedesktop.DBus")
@@ -314,11 +315,6 @@ fn mark(dirty: &Dirty, message: &zbus::Message) -> zbus::Result<()> {
             let body = message.body();
             let (_, _, unit, result): (u32, OwnedObjectPath, String, String) = body.deserialize()?;
             dirty.mark(&unit, Some(&result));
-        }
-        Some("UnitRemoved") => {
-            let body = message.body();
-            let (unit, _): (String, OwnedObjectPath) = body.deserialize()?;
-            dirty.mark(&unit, None);
         }
         _ => {}
     }

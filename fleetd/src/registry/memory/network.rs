@@ -16,7 +16,7 @@ use super::keyspace::Keyspace;
 use crate::registry::StoreError;
 
 /// How long the HTTP/2 keepalive takes to notice silence: the next ping, and its timeout.
-const SILENCE: RangeInclusive<u64> = 3500..=6000;
+const SILENCE: RangeInclusive<u64> = 3000..=9000;
 /// How long a client tries to connect.
 const CONNECT: Duration = Duration::from_secs(2);
 

@@ -358,8 +358,6 @@ impl Pid1 {
             }
             for name in idle {
                 self.units.remove(&name);
-                // Also one that was loaded only because somebody asked for its state.
-                self.signals.push((name, None));
             }
         }
     }
