@@ -12,7 +12,7 @@ use etcd_client::{Certificate, Client, ConnectOptions, Error, Identity, TlsOptio
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::{
     sync::OnceCell,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tracing::debug;
 
@@ -79,10 +79,11 @@ impl Members {
             let index = (first + turn) % count.max(1);
             let attempt = async { request(self.clients(index).await?).await.map_err(|error| classify(what, error)) };
             turn += 1;
-            let (outcome, turns) = match timeout(patience, attempt).await {
-                Ok(outcome) => (outcome, count + 1),
-                Err(elapsed) => (Err(StoreError::Unavailable(Box::new(elapsed))), count),
-            };
+            let since = Instant::now();
+            let outcome = timeout(patience, attempt)
+                .await
+                .unwrap_or_else(|elapsed| Err(StoreError::Unavailable(Box::new(elapsed))));
+            let turns = if since.elapsed() < patience / 2 { count + 1 } else { count };
             match outcome {
                 Err(StoreError::Unavailable(error)) if turn < turns => {
                     debug!(%error, what, member = self.endpoints.urls[index], "member does not answer, asking the next");
