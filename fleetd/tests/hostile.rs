@@ -2,6 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
+#[path = "hostile/api.rs"]
+mod api;
+#[path = "hostile/engine.rs"]
+mod engine;
 #[path = "hostile/properties.rs"]
 mod properties;
 
@@ -11,6 +15,7 @@ use fleet_core::unit::UnitName;
 use fleetd::{agent::Disk, filesystem::Real};
 use proptest::prelude::*;
 
+use api::Ask;
 use properties::{Found, Happening};
 
 fn bytes(most: usize) -> impl Strategy<Value = Vec<u8>> {
@@ -81,6 +86,70 @@ fn config_line() -> impl Strategy<Value = String> {
     (prop::sample::select(names), "( ?= ?)?", value).prop_map(|(name, equals, value)| format!("{name}{equals}{value}"))
 }
 
+/// Bodies that are near to those of the API.
+fn body() -> impl Strategy<Value = Vec<u8>> {
+    let option = prop_oneof![
+        Just(r#"{"section":"Service","name":"ExecStart","value":"/bin/b"}"#.to_owned()),
+        Just(r#"{"section":"X-Fleet","name":"Global","value":"true"}"#.into()),
+        Just(r#"{"section":"X-Fleet","name":"Conflicts","value":"[*"}"#.into()),
+        Just(r#"{"section":"X","name":"A","value":"\n"}"#.into()),
+        Just("{}".into()),
+        Just("1".into()),
+    ];
+    let state = prop::sample::select(vec!["", "inactive", "loaded", "launched", "paused"]);
+    let unit = (prop::collection::vec(option, 0..3), state).prop_map(|(options, state)| {
+        format!(r#"{{"desiredState":"{state}","options":[{}]}}"#, options.join(",")).into_bytes()
+    });
+    let op = prop::sample::select(vec!["add", "remove", "replace", "move"]);
+    let path = prop_oneof![Just(format!("/{}/metadata/a", api::MACHINE)), "/[0-9a-f/]{0,8}"];
+    let patch = (op, path, "\"[a-z]{0,3}\"|\\{\"value\":\"x\"\\}|null")
+        .prop_map(|(op, path, value)| format!(r#"[{{"op":"{op}","path":"{path}","value":{value}}}]"#).into_bytes());
+    prop_oneof![3 => unit, 3 => patch, 1 => bytes(30), 1 => bad_value()]
+}
+
+fn ask() -> impl Strategy<Value = Ask> {
+    let rest = prop_oneof![
+        4 => Just(String::new()),
+        2 => "(a|b|g|bad|new|web@1|web@)\\.service(/why|/restart)?",
+        2 => "[A-Za-z0-9_=-]{0,8}",
+        1 => "\\PC{0,12}",
+        1 => "[%/.?&=0-9a-f]{0,12}",
+    ];
+    (any::<u8>(), any::<u8>(), rest, any::<u8>(), body()).prop_map(|(method, route, rest, content_type, body)| Ask {
+        method,
+        route,
+        rest,
+        content_type,
+        body,
+    })
+}
+
+/// A key of any kind, and a value that is none.
+fn bad_entry() -> impl Strategy<Value = (String, Vec<u8>)> {
+    let path = prop_oneof![
+        "(unit|global)/(bad[0-9]|u7|web@)\\.service",
+        "(sched|state)/0{31}[0-9]/(bad[0-9]|u7)\\.service",
+        "(machine|metadata)/0{31}[5-9]",
+        "metadata/0{31}[1-3]",
+        "[a-z]{1,9}/[a-z/.]{0,9}",
+    ];
+    (path, bad_value())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn any_requests_are_answered_and_leave_a_store_that_can_be_read(asks in prop::collection::vec(ask(), 0..12)) {
+        api::requests(&asks);
+    }
+
+    #[test]
+    fn good_units_are_placed_as_if_bad_values_were_not_there(bad in prop::collection::vec(bad_entry(), 0..8)) {
+        engine::plan(&bad);
+    }
+}
+
 proptest! {
     #[test]
     fn good_values_are_known_as_if_bad_ones_had_never_been_written(
@@ -138,4 +207,20 @@ fn unit_with_the_longest_name_can_be_put_on_disk() {
     let name = UnitName::new(&format!("{}.service", "a".repeat(255 - ".service".len()))).unwrap();
     disk.write(&name, "[Unit]\nDescription=a\n").unwrap();
     assert!(disk.load().unwrap().files.contains_key(&name));
+}
+
+#[test]
+fn machine_whose_entry_was_overwritten_gets_no_unit() {
+    engine::overwritten_machine();
+}
+
+#[test]
+fn machine_whose_bad_entry_was_deleted_is_not_held_for_ever() {
+    engine::deleted_machine();
+}
+
+#[test]
+fn restart_of_a_unit_with_the_greatest_generation_is_taken() {
+    let ask = |method, route, rest: &str| Ask { method, route, rest: rest.into(), content_type: 3, body: Vec::new() };
+    api::requests(&[ask(5, 0, "/restart"), ask(0, 0, ""), ask(5, 0, "/restart")]);
 }
