@@ -1,11 +1,13 @@
 //! The nouns of a cluster, and their form in etcd and in the HTTP API.
 
 pub mod api;
+mod held;
 mod keys;
 mod machine;
 mod record;
 mod state;
 
+pub use held::{HeldMachineRecord, HeldRecord, HeldUnitRecord, timestamp};
 pub use keys::{Key, Keys};
 pub use machine::{MachineId, MachineIdError, MachineRecord, MetadataEdits, apply_edits, short};
 pub use record::{DecodeError, Desired, Record, UnitRecord};

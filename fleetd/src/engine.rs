@@ -7,8 +7,14 @@
 //!
 //! At most [`CANDIDATES`] daemons of a cluster campaign; the others watch the election and step in when one leaves.
 
+mod changes;
+mod contents;
+mod held;
 mod lead;
+mod moves;
+mod placements;
 mod translate;
+mod unused;
 
 use std::time::Duration;
 
@@ -61,6 +67,7 @@ impl<S: Store> Engine<S> {
                 Err(error) => debug!(error = %crate::chain(&error), "candidacy failed, trying again"),
             }
             tokio::select! {
+                biased;
                 () = shutdown.cancelled() => {}
                 () = sleep(backoff.delay()) => {}
             }
@@ -70,6 +77,7 @@ impl<S: Store> Engine<S> {
     /// One candidacy, from finding a place to the end of the leadership.
     async fn term(&self, shutdown: &CancellationToken) -> Result<(), StoreError> {
         tokio::select! {
+            biased;
             () = shutdown.cancelled() => return Ok(()),
             place = self.wait_for_place() => place?,
         }
@@ -77,13 +85,15 @@ impl<S: Store> Engine<S> {
         let since = Instant::now();
         let (acknowledged, last) = watch::channel(Instant::now());
         let outcome = tokio::select! {
+            biased;
             () = shutdown.cancelled() => Ok(()),
             () = lease::keep(&self.store, lease, self.ttl, Instant::now, &acknowledged) => Err(StoreError::LeaseGone),
-            () = self.silent_too_long(last) => Ok(()),
+            () = self.silent_too_long(last.clone()) => Ok(()),
             () = self.is_surplus(lease) => Ok(()),
-            outcome = self.campaign_and_lead(lease, since) => outcome,
+            outcome = self.campaign_and_lead(lease, since, last) => outcome,
         };
         self.metrics.leader.set(0);
+        self.metrics.held_machines.set(0);
         // Resign: the next candidate leads at once instead of a TTL later.
         if let Err(error) = self.store.revoke(lease).await {
             debug!(error = %crate::chain(&error), "could not resign, leadership ends with its lease");
@@ -91,13 +101,17 @@ impl<S: Store> Engine<S> {
         outcome
     }
 
-    /// Leads once elected. `since` is how long the candidate's own lease has been alive: what kept it alive has kept
-    /// those of the machines alive, too.
-    async fn campaign_and_lead(&self, lease: LeaseId, since: Instant) -> Result<(), StoreError> {
+    /// Leads once elected. `since` is when the candidate's own lease was granted.
+    async fn campaign_and_lead(
+        &self,
+        lease: LeaseId,
+        since: Instant,
+        acknowledged: watch::Receiver<Instant>,
+    ) -> Result<(), StoreError> {
         let leadership = self.store.campaign(&self.keys.election(), self.machine.as_str(), lease).await?;
         info!(revision = leadership.revision, "elected: this host's engine leads");
         self.metrics.leader.set(1);
-        let outcome = lead::lead(self, &leadership, since + self.ttl).await;
+        let outcome = lead::lead(self, lead::Term { leadership: &leadership, lease, since, acknowledged }).await;
         match &outcome {
             Ok(()) => info!("another engine leads"),
             Err(error) => warn!(error = %crate::chain(error), "leadership ended"),
@@ -112,6 +126,7 @@ impl<S: Store> Engine<S> {
         loop {
             let deadline = *acknowledged.borrow_and_update() + self.ttl - margin;
             tokio::select! {
+                biased;
                 () = sleep_until(deadline) => return,
                 changed = acknowledged.changed() => if changed.is_err() { return },
             }

@@ -96,6 +96,19 @@ impl Keys {
         (self.under("global/").0, self.under("unit/").1)
     }
 
+    /// What the engine holds back.
+    #[must_use]
+    pub fn held(&self) -> String {
+        format!("{}engine/held", self.prefix)
+    }
+
+    /// Who leads. It stands among the keys of [`Keys::cluster`], so who follows those sees in which order a new leader
+    /// began and the one before wrote.
+    #[must_use]
+    pub fn leader(&self) -> String {
+        format!("{}leader", self.prefix)
+    }
+
     /// The name of the engine's election.
     #[must_use]
     pub fn election(&self) -> String {
@@ -131,6 +144,14 @@ mod tests {
         {
             assert_eq!(keys.parse(foreign), None, "{foreign}");
         }
+    }
+
+    #[test]
+    fn who_follows_the_cluster_sees_who_leads() {
+        let keys = Keys::new("fleet");
+        let (from, to) = keys.cluster();
+        assert!(from <= keys.leader() && keys.leader() < to);
+        assert_eq!((keys.parse(&keys.leader()), keys.parse(&keys.held())), (None, None));
     }
 
     #[test]

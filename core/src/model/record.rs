@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use thiserror::Error;
 
-use super::{MachineRecord, MetadataEdits, StateRecord};
+use super::{HeldRecord, MachineRecord, MetadataEdits, StateRecord};
 use crate::unit::UnitHash;
 
 /// The version of the schema that this code writes, and the newest that it reads.
@@ -113,6 +113,7 @@ pub struct UnitRecord {
 }
 
 impl Record for UnitRecord {}
+impl Record for HeldRecord {}
 impl Record for MachineRecord {}
 impl Record for MetadataEdits {}
 impl Record for StateRecord {}

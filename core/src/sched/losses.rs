@@ -158,6 +158,12 @@ impl Losses {
         self.gone.iter().map(|(machine, loss)| (machine, loss.dead))
     }
 
+    /// Whether a machine that is not there counts as dead; `None` when it is there.
+    #[must_use]
+    pub fn is_dead(&self, machine: &MachineId) -> Option<bool> {
+        self.gone.get(machine).map(|loss| loss.dead)
+    }
+
     /// The machines that are held, by ID.
     #[must_use]
     pub fn held(&self, now: Duration) -> Vec<HeldMachine> {

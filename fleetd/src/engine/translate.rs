@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 
 use fleet_core::{
-    model::{Key, Keys, MachineId, Record},
+    model::{Desired, Key, Keys, MachineId, Record, UnitRecord},
     unit::UnitName,
 };
 
-use crate::registry::{Cluster, Guard, Leadership, MAX_OPERATIONS, Transaction, Write};
+use crate::registry::{Cluster, Guard, Leadership, MAX_OPERATIONS, Revision, Transaction, Write};
 
 /// What is to become of one unit's entry in `sched/`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,8 +16,32 @@ pub struct Order {
     pub unit: UnitName,
     /// The machines that it is taken from.
     pub from: Vec<MachineId>,
+    /// The machines that are told to give it up.
+    pub recall: Vec<MachineId>,
     /// The machine that gets it, or that has it and gets its new record.
     pub to: Option<MachineId>,
+    /// No second copy may run: nothing but what is known of its entries may be in the store.
+    pub strict: bool,
+}
+
+impl Order {
+    /// Whether there is nothing to write for it.
+    pub fn is_done(&self, cluster: &Cluster) -> bool {
+        let placed = self.to.as_ref().is_none_or(|machine| self.placement(machine, cluster).is_none());
+        self.from.is_empty() && self.recall.is_empty() && placed
+    }
+
+    /// Whether it starts a copy of which there may be one only.
+    pub fn starts_strict(&self) -> bool {
+        self.strict && self.to.is_some()
+    }
+
+    /// What is to be written for the machine that gets the unit; `None` when that is there already.
+    fn placement(&self, machine: &MachineId, cluster: &Cluster) -> Option<UnitRecord> {
+        let wanted = &cluster.units.get(&self.unit)?.record;
+        let scheduled = cluster.scheduled.get(&(machine.clone(), self.unit.clone()));
+        scheduled.is_none_or(|scheduled| scheduled.record != *wanted).then(|| (**wanted).clone())
+    }
 }
 
 /// A transaction, and the orders that it carries out.
@@ -33,45 +57,71 @@ pub struct Batch {
 const UNITS: usize = 100;
 
 /// Packs orders into as few transactions as etcd's limits allow. Each is guarded by the leadership, by the units'
-/// records and by the machines that get units, all as they are in `cluster`.
+/// records and by the machines that get units, all as they are in `cluster`; and by the absence of those machines that
+/// units leave because they are gone: one that has come back keeps its units. Of strict units every entry that an order
+/// is about has to be as it is in `cluster`, so that of two orders for a unit only one can come to pass.
 pub fn translate(orders: Vec<Order>, cluster: &Cluster, keys: &Keys, leadership: &Leadership) -> Vec<Batch> {
     let mut batches = Vec::new();
     let mut open = Open::new(leadership);
     for order in orders {
-        let unit = Key::Unit(order.unit.clone());
-        let record = cluster.units.get(&order.unit);
-        let guard = Guard::Unchanged(keys.format(&unit), record.map_or(0, |record| record.revision));
-        let mut writes: Vec<Write> = order
-            .from
-            .iter()
-            .map(|machine| Write::Delete { key: keys.format(&Key::Sched(machine.clone(), order.unit.clone())) })
-            .collect();
-        let mut machine_guard = None;
-        if let (Some(machine), Some(record)) = (&order.to, record) {
-            let key = keys.format(&Key::Sched(machine.clone(), order.unit.clone()));
-            writes.push(Write::put(key, record.record.encode()));
-            machine_guard = cluster.machines.get(machine).map(|entry| (machine.clone(), entry.revision));
-        }
-        if open.is_full(writes.len()) {
+        let operations = operations(&order, cluster, keys);
+        if open.is_full(&operations) {
             batches.extend(open.close());
             open = Open::new(leadership);
         }
-        if let Some((machine, revision)) = machine_guard
-            && open.machines.insert(machine.clone())
-        {
-            open.batch.transaction.guards.push(Guard::Unchanged(keys.format(&Key::Machine(machine)), revision));
-        }
-        open.batch.transaction.guards.push(guard);
-        open.batch.transaction.writes.extend(writes);
-        open.batch.orders.push(order);
+        open.add(order, operations);
     }
     batches.extend(open.close());
     batches
 }
 
+/// What one order needs.
+struct Operations {
+    guards: Vec<Guard>,
+    /// Guards that other orders may have as well.
+    machines: Vec<(String, Revision)>,
+    writes: Vec<Write>,
+}
+
+fn operations(order: &Order, cluster: &Cluster, keys: &Keys) -> Operations {
+    let unit = &order.unit;
+    let revision = cluster.units.get(unit).map_or(0, |record| record.revision);
+    let mut guards = vec![Guard::Unchanged(keys.format(&Key::Unit(unit.clone())), revision)];
+    let mut machines = Vec::new();
+    let mut writes = Vec::new();
+    let entry = |machine: &MachineId| cluster.scheduled.get(&(machine.clone(), unit.clone()));
+    let sched = |machine: &MachineId| keys.format(&Key::Sched(machine.clone(), unit.clone()));
+    for machine in order.from.iter().chain(&order.recall) {
+        let key = Key::Machine(machine.clone());
+        if !cluster.machines.contains_key(machine) && !cluster.unreadable.contains(&key) {
+            machines.push((keys.format(&key), 0));
+        }
+    }
+    writes.extend(order.from.iter().map(|machine| Write::Delete { key: sched(machine) }));
+    for machine in &order.recall {
+        if let Some(scheduled) = entry(machine) {
+            let recall = UnitRecord { desired: Desired::Inactive, ..(*scheduled.record).clone() };
+            writes.push(Write::put(sched(machine), recall.encode()));
+        }
+    }
+    if let Some(machine) = &order.to {
+        if let Some(record) = order.placement(machine, cluster) {
+            writes.push(Write::put(sched(machine), record.encode()));
+        }
+        if let Some(known) = cluster.machines.get(machine) {
+            machines.push((keys.format(&Key::Machine(machine.clone())), known.revision));
+        }
+    }
+    if order.strict {
+        let named = order.from.iter().chain(&order.recall).chain(&order.to);
+        guards.extend(named.map(|machine| Guard::Unchanged(sched(machine), entry(machine).map_or(0, |e| e.revision))));
+    }
+    Operations { guards, machines, writes }
+}
+
 struct Open {
     batch: Batch,
-    machines: BTreeSet<MachineId>,
+    machines: BTreeSet<String>,
 }
 
 impl Open {
@@ -80,13 +130,26 @@ impl Open {
         Self { batch: Batch { transaction, orders: Vec::new() }, machines: BTreeSet::new() }
     }
 
-    /// Whether an order with this many writes, and up to two more guards, does not fit in any more.
-    fn is_full(&self, writes: usize) -> bool {
+    /// Whether an order does not fit in any more.
+    fn is_full(&self, more: &Operations) -> bool {
         let transaction = &self.batch.transaction;
+        let guards = more.guards.len() + more.machines.len();
         !self.batch.orders.is_empty()
             && (self.batch.orders.len() >= UNITS
-                || transaction.guards.len() + 2 > MAX_OPERATIONS
-                || transaction.writes.len() + writes > MAX_OPERATIONS)
+                || transaction.guards.len() + guards > MAX_OPERATIONS
+                || transaction.writes.len() + more.writes.len() > MAX_OPERATIONS)
+    }
+
+    fn add(&mut self, order: Order, operations: Operations) {
+        let Transaction { guards, writes } = &mut self.batch.transaction;
+        for (key, revision) in operations.machines {
+            if self.machines.insert(key.clone()) {
+                guards.push(Guard::Unchanged(key, revision));
+            }
+        }
+        guards.extend(operations.guards);
+        writes.extend(operations.writes);
+        self.batch.orders.push(order);
     }
 
     fn close(self) -> Option<Batch> {
@@ -98,19 +161,98 @@ impl Open {
 mod tests {
     use std::sync::Arc;
 
-    use fleet_core::{
-        model::{Desired, UnitRecord},
-        unit::UnitHash,
-    };
+    use fleet_core::{model::MachineRecord, unit::UnitHash};
 
     use super::*;
     use crate::registry::Versioned;
 
+    fn machine(n: u32) -> MachineId {
+        MachineId::new(&format!("{n:032x}")).unwrap()
+    }
+
+    fn leadership() -> Leadership {
+        Leadership { key: "/fleet/election/engine/1".into(), revision: 7 }
+    }
+
+    fn at<T>(record: T, revision: Revision) -> Versioned<T> {
+        Versioned { record: Arc::new(record), revision }
+    }
+
+    /// `a.service` wanted at revision 40, scheduled to machine 1 at 41; machine 2 lives since 30.
+    fn cluster() -> (Cluster, UnitName, UnitRecord) {
+        let unit = UnitName::new("a.service").unwrap();
+        let record = UnitRecord { hash: UnitHash::of(""), desired: Desired::Launched, generation: 3 };
+        let host = MachineRecord {
+            address: "10.0.0.2".into(),
+            hostname: "h2".into(),
+            metadata: [].into(),
+            version: "1".into(),
+            boot_id: "b".into(),
+            cpus: 1,
+            memory: 1,
+        };
+        let mut cluster = Cluster::default();
+        cluster.units.insert(unit.clone(), at(record.clone(), 40));
+        cluster.scheduled.insert((machine(1), unit.clone()), at(record.clone(), 41));
+        cluster.machines.insert(machine(2), at(host, 30));
+        (cluster, unit, record)
+    }
+
+    fn transaction(order: Order, cluster: &Cluster) -> Transaction {
+        let mut batches = translate(vec![order], cluster, &Keys::new("fleet"), &leadership());
+        assert_eq!(batches.len(), 1);
+        batches.remove(0).transaction
+    }
+
+    fn sched(n: u32) -> String {
+        format!("/fleet/sched/{}/a.service", machine(n))
+    }
+
+    #[test]
+    fn move_from_a_machine_that_is_gone_fails_when_it_is_back() {
+        let (cluster, unit, record) = cluster();
+        let order = Order { unit, from: vec![machine(1)], recall: Vec::new(), to: Some(machine(2)), strict: false };
+        let unchanged = |key: String, revision| Guard::Unchanged(key, revision);
+        let expected = Transaction {
+            guards: vec![
+                leadership().guard(),
+                unchanged(format!("/fleet/machine/{}", machine(1)), 0),
+                unchanged(format!("/fleet/machine/{}", machine(2)), 30),
+                unchanged("/fleet/unit/a.service".into(), 40),
+            ],
+            writes: vec![Write::Delete { key: sched(1) }, Write::put(sched(2), record.encode())],
+        };
+        assert_eq!(transaction(order.clone(), &cluster), expected);
+        let strict = transaction(Order { strict: true, ..order }, &cluster).guards;
+        assert_eq!(strict[..4], expected.guards);
+        assert_eq!(strict[4..], [unchanged(sched(1), 41), unchanged(sched(2), 0)], "no entry but the known ones");
+    }
+
+    #[test]
+    fn recall_keeps_the_contents_and_takes_the_wish() {
+        let (cluster, unit, record) = cluster();
+        let order = Order { unit, from: Vec::new(), recall: vec![machine(1)], to: None, strict: true };
+        assert!(!order.is_done(&cluster) && !order.starts_strict());
+        let recall = UnitRecord { desired: Desired::Inactive, ..record };
+        let transaction = transaction(order, &cluster);
+        assert_eq!(transaction.writes, [Write::put(sched(1), recall.encode())]);
+        assert!(transaction.guards.contains(&Guard::Unchanged(sched(1), 41)));
+    }
+
+    #[test]
+    fn what_is_scheduled_already_is_not_written_again() {
+        let (mut cluster, unit, record) = cluster();
+        cluster.scheduled.insert((machine(2), unit.clone()), at(record, 42));
+        let order = Order { unit, from: vec![machine(1)], recall: Vec::new(), to: Some(machine(2)), strict: false };
+        let transaction = transaction(order.clone(), &cluster);
+        assert_eq!(transaction.writes, [Write::Delete { key: sched(1) }]);
+        assert!(transaction.guards.contains(&Guard::Unchanged(format!("/fleet/machine/{}", machine(2)), 30)));
+        assert!(Order { from: Vec::new(), ..order }.is_done(&cluster));
+    }
+
     #[test]
     fn a_thousand_moves_fit_into_transactions_that_etcd_takes() {
-        let keys = Keys::new("fleet");
-        let leadership = Leadership { key: "/fleet/election/engine/1".into(), revision: 7 };
-        let machine = |n: u32| MachineId::new(&format!("{n:032x}")).unwrap();
+        let (keys, leadership) = (Keys::new("fleet"), leadership());
         let mut cluster = Cluster::default();
         let record = UnitRecord { hash: UnitHash::of(""), desired: Desired::Launched, generation: 0 };
         let orders: Vec<Order> = (0..1000)
@@ -119,7 +261,7 @@ mod tests {
                 cluster
                     .units
                     .insert(unit.clone(), Versioned { record: Arc::new(record.clone()), revision: i64::from(n) + 1 });
-                Order { unit, from: vec![machine(n)], to: Some(machine(n + 1)) }
+                Order { unit, from: vec![machine(n)], recall: Vec::new(), to: Some(machine(n + 1)), strict: n % 2 == 0 }
             })
             .collect();
         let batches = translate(orders, &cluster, &keys, &leadership);

@@ -57,6 +57,11 @@ pub struct Cluster {
     /// The keys, as the store has them, that are of no use here: values that cannot be read, and keys of no known kind.
     /// With the revision at which the log was told, so that it is told once.
     pub reported: OrdMap<String, Revision>,
+    /// How often each machine's entry was seen to go, so that one that came and went between two looks at this is
+    /// seen to have.
+    pub departures: OrdMap<MachineId, u64>,
+    /// How often a range was listed anew: what came and went before that was not seen.
+    pub lists: u64,
     /// The newest revision that is in here.
     pub revision: Revision,
     /// The revision at which the range that was listed first was listed; 0: all of this comes from the host's disk.
@@ -100,7 +105,11 @@ impl Cluster {
             Key::Unit(name) => drop(self.units.remove(&name)),
             Key::Global(name) => drop(self.globals.remove(&name)),
             Key::Sched(machine, name) => drop(self.scheduled.remove(&(machine, name))),
-            Key::Machine(id) => drop(self.machines.remove(&id)),
+            Key::Machine(id) => {
+                if self.machines.remove(&id).is_some() {
+                    *self.departures.entry(id).or_default() += 1;
+                }
+            }
             Key::Metadata(id) => drop(self.metadata.remove(&id)),
             Key::State(machine, name) => drop(self.states.remove(&(machine, name))),
             Key::File(_) => {}
@@ -111,6 +120,12 @@ impl Cluster {
     #[must_use]
     pub fn is_fresh(&self) -> bool {
         self.complete && self.stale_since.is_none()
+    }
+
+    /// A number that is another one once the machine has been here since it was last looked at.
+    #[must_use]
+    pub fn departures_of(&self, machine: &MachineId) -> u64 {
+        self.lists + self.departures.get(machine).copied().unwrap_or_default()
     }
 
     /// Every key that is in here.

@@ -149,6 +149,7 @@ impl<S: Store> Follower<'_, S> {
                 cluster.reported.remove(text);
             }
             entries.iter().for_each(|stored| self.put(cluster, stored));
+            cluster.lists += 1;
             cluster.revision = cluster.revision.max(revision);
             cluster.stale_since = None;
         });

@@ -1,0 +1,101 @@
+//! What units ask for, by their contents.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use fleet_core::{
+    model::UnitRecord,
+    unit::{OnPartition, Requirements, UnitHash, UnitName},
+};
+use tracing::warn;
+
+use crate::registry::{Store, StoreError, files::Files};
+
+/// Whether a copy of a unit must be down before another one starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Copies {
+    /// Two for a while are better than none.
+    Any,
+    /// One at most. A machine that is cut off stops it within this time; `None`: at no time that is known.
+    One(Option<Duration>),
+}
+
+impl Copies {
+    fn of(requirements: &Requirements) -> Self {
+        match requirements.on_partition {
+            OnPartition::Keep => Self::Any,
+            OnPartition::Stop => Self::One(requirements.stop_bound),
+        }
+    }
+}
+
+/// Reads the requirements of units, and keeps them.
+#[derive(Default)]
+pub struct Contents {
+    requirements: BTreeMap<UnitName, (UnitHash, Arc<Requirements>)>,
+    /// By what is scheduled, which need not be what is wanted now.
+    copies: BTreeMap<UnitHash, Copies>,
+}
+
+impl Contents {
+    /// Reads what these units, and these placements, ask for.
+    ///
+    /// # Errors
+    /// The store does not answer. Nothing has changed then.
+    pub async fn read<'r, S: Store>(
+        &mut self,
+        files: &Files<S>,
+        units: impl Iterator<Item = (&'r UnitName, &'r UnitRecord)>,
+        placements: impl Iterator<Item = (&'r UnitName, &'r UnitRecord)>,
+    ) -> Result<(), StoreError> {
+        let units: Vec<_> = units
+            .map(|(unit, record)| (unit, record.hash))
+            .filter(|(unit, hash)| self.requirements.get(*unit).is_none_or(|read| read.0 != *hash))
+            .collect();
+        let placements: BTreeMap<UnitHash, &UnitName> = placements
+            .map(|(unit, record)| (record.hash, unit))
+            .filter(|(hash, _)| !self.copies.contains_key(hash))
+            .collect();
+        let files = files.get(units.iter().map(|(_, hash)| *hash).chain(placements.keys().copied())).await?;
+        for (unit, hash) in units {
+            let Some(file) = files.get(&hash) else {
+                warn!(%unit, %hash, "the unit's file is missing in the store, submit it again");
+                continue;
+            };
+            match Requirements::read(file, unit) {
+                Ok((requirements, _)) => {
+                    self.requirements.insert(unit.clone(), (hash, Arc::new(requirements)));
+                }
+                Err(error) => warn!(%unit, %error, "what the unit asks for is passed over"),
+            }
+        }
+        for (hash, unit) in placements {
+            let read = files.get(&hash).and_then(|file| Requirements::read(file, unit).ok());
+            self.copies.insert(hash, read.map_or(Copies::Any, |(requirements, _)| Copies::of(&requirements)));
+        }
+        Ok(())
+    }
+
+    /// What a unit asks for.
+    pub fn of(&self, unit: &UnitName) -> Option<&Arc<Requirements>> {
+        self.requirements.get(unit).map(|(_, requirements)| requirements)
+    }
+
+    /// How many copies there may be of what is scheduled with these contents.
+    pub fn copies(&self, hash: UnitHash) -> Copies {
+        self.copies.get(&hash).copied().unwrap_or(Copies::Any)
+    }
+
+    /// Forgets a unit.
+    pub fn remove(&mut self, unit: &UnitName) {
+        self.requirements.remove(unit);
+    }
+
+    /// Forgets contents that nothing uses.
+    pub fn retain(&mut self, used: &BTreeSet<UnitHash>) {
+        self.copies.retain(|hash, _| used.contains(hash));
+    }
+}

@@ -1,0 +1,206 @@
+//! What the planner is told before it plans.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use fleet_core::{
+    model::{Desired, HeldUnitRecord, Key, MachineId, apply_edits},
+    unit::{OnPartition, Requirements, UnitName},
+};
+use imbl::ordmap::DiffItem;
+use tracing::{info, warn};
+
+use super::{
+    super::{changes::Changes, contents::Copies, moves::Situation, placements::is_recall},
+    Leader,
+};
+use crate::registry::{Cluster, Store};
+
+impl<S: Store> Leader<'_, S> {
+    pub(super) fn feed_placements(&mut self, before: &Cluster, current: &Cluster, touched: &mut BTreeSet<UnitName>) {
+        for item in before.scheduled.diff(&current.scheduled) {
+            let (DiffItem::Add((machine, unit), _)
+            | DiffItem::Update { new: ((machine, unit), _), .. }
+            | DiffItem::Remove((machine, unit), _)) = item;
+            touched.insert(unit.clone());
+            match item {
+                DiffItem::Remove(..) => {
+                    self.placements.remove(unit, machine);
+                    self.planner.unplaced(unit, machine);
+                }
+                DiffItem::Add(_, new) | DiffItem::Update { new: (_, new), .. } => {
+                    self.placements.set(unit, machine, &new.record);
+                    if is_recall(&new.record) {
+                        self.planner.recalled(unit.clone(), machine.clone());
+                    } else {
+                        self.planner.placed(unit.clone(), machine.clone());
+                    }
+                }
+            }
+        }
+    }
+
+    pub(super) fn feed_units(&mut self, changes: Changes, current: &Cluster, touched: &mut BTreeSet<UnitName>) {
+        self.unused.add(changes.dropped);
+        for (unit, global) in changes.removed {
+            if global {
+                self.planner.remove_global(&unit);
+            } else {
+                self.planner.remove_unit(&unit);
+            }
+            // Unless it has become global, or is no longer.
+            if !current.units.contains_key(&unit) && !current.globals.contains_key(&unit) {
+                self.contents.remove(&unit);
+            }
+        }
+        for (unit, global, record) in changes.set {
+            let wanted = record.desired != Desired::Inactive;
+            if global {
+                match self.contents.of(&unit).map(Arc::clone) {
+                    Some(requirements) => self.planner.set_global(unit, requirements, wanted),
+                    None if wanted => {}
+                    None => self.planner.set_global(unit, Arc::default(), wanted),
+                }
+            } else {
+                self.set_unit(&unit, current);
+                touched.insert(unit);
+            }
+        }
+        // What is scheduled of a unit may make it strict although it is not any more, until that is gone.
+        for (unit, _) in changes.scheduled {
+            self.set_unit_if_formerly_strict(&unit, current);
+        }
+        for unit in self.formerly_strict.clone() {
+            self.set_unit_if_formerly_strict(&unit, current);
+        }
+    }
+
+    fn set_unit(&mut self, unit: &UnitName, current: &Cluster) {
+        let Some(record) = current.units.get(unit).map(|value| &value.record) else { return };
+        let wanted = record.desired != Desired::Inactive;
+        let requirements = match self.contents.of(unit) {
+            Some(requirements) => self.with_scheduled(unit, requirements, current),
+            // Without knowing what it asks for, nothing can be decided but that it must go.
+            None if wanted => return,
+            None => Arc::default(),
+        };
+        self.planner.set_unit(unit.clone(), requirements, wanted);
+    }
+
+    fn set_unit_if_formerly_strict(&mut self, unit: &UnitName, current: &Cluster) {
+        let is_so = self.scheduled_bound(unit, current).is_some()
+            && self.contents.of(unit).is_some_and(|wanted| wanted.on_partition != OnPartition::Stop);
+        let was_so = if is_so { !self.formerly_strict.insert(unit.clone()) } else { self.formerly_strict.remove(unit) };
+        if is_so != was_so {
+            self.set_unit(unit, current);
+        }
+    }
+
+    /// What a unit asks for, and that it be down before it starts elsewhere when any copy that is scheduled asks that.
+    fn with_scheduled(&self, unit: &UnitName, wanted: &Arc<Requirements>, current: &Cluster) -> Arc<Requirements> {
+        match self.scheduled_bound(unit, current) {
+            Some(stop_bound) if wanted.on_partition != OnPartition::Stop => {
+                let on_partition = OnPartition::Stop;
+                Arc::new(Requirements { on_partition, stop_bound, ..(**wanted).clone() })
+            }
+            _ => Arc::clone(wanted),
+        }
+    }
+
+    /// The time that a strict copy of a unit, as it is scheduled somewhere, may take to stop.
+    fn scheduled_bound(&self, unit: &UnitName, current: &Cluster) -> Option<Option<Duration>> {
+        self.placements.of(unit).find_map(|machine| {
+            let scheduled = current.scheduled.get(&(machine.clone(), unit.clone()))?;
+            match self.contents.copies(scheduled.record.hash) {
+                Copies::Any => None,
+                Copies::One(bound) => Some(bound),
+            }
+        })
+    }
+
+    pub(super) fn feed_machines(&mut self, before: &Cluster, current: &Cluster) {
+        let now = self.now();
+        for item in before.machines.diff(&current.machines) {
+            match item {
+                DiffItem::Add(id, _) | DiffItem::Update { new: (id, _), .. } => self.set_machine(id, current),
+                DiffItem::Remove(id, _) => {
+                    warn!(machine = %id, "machine is gone");
+                    self.losses.gone(id, current.departures_of(id), now);
+                }
+            }
+        }
+        for item in before.metadata.diff(&current.metadata) {
+            let (DiffItem::Add(id, _) | DiffItem::Update { new: (id, _), .. } | DiffItem::Remove(id, _)) = item;
+            self.set_machine(id, current);
+        }
+        // Also one that is known from before: no transaction that gives it a unit would find its entry unchanged.
+        for key in &current.unreadable {
+            if let Key::Machine(id) = key {
+                self.losses.back(id);
+                self.planner.hold_machine(id.clone());
+            }
+        }
+        let is_there = |machine: &MachineId| {
+            current.machines.contains_key(machine) || current.unreadable.contains(&Key::Machine(machine.clone()))
+        };
+        for key in &before.unreadable {
+            if let Key::Machine(id) = key
+                && !is_there(id)
+            {
+                self.losses.gone(id, current.departures_of(id), now);
+            }
+        }
+        for machine in self.placements.machines().filter(|machine| !is_there(machine)) {
+            self.losses.gone(machine, current.departures_of(machine), now);
+        }
+    }
+
+    fn set_machine(&mut self, id: &MachineId, current: &Cluster) {
+        let Some(machine) = current.machines.get(id) else { return };
+        let edits = current.metadata.get(id).map(|edits| &*edits.record);
+        let metadata = apply_edits(machine.record.metadata.clone(), edits);
+        self.losses.back(id);
+        if edits.is_some_and(|edits| edits.drain) {
+            self.planner.drain_machine(id.clone(), metadata);
+        } else {
+            self.planner.set_machine(id.clone(), metadata);
+        }
+    }
+
+    /// Has the planner hold the machines that are gone, and their units, for as long as they are to be held. Returns
+    /// the units that wait on machines that count as dead, and when they will be down.
+    pub(super) fn feed_losses(&mut self, current: &Cluster, now: Duration) -> Vec<(HeldUnitRecord, Option<Duration>)> {
+        let gone: Vec<MachineId> = self.losses.machines().map(|(machine, _)| machine.clone()).collect();
+        for machine in &gone {
+            let evicted = current.metadata.get(machine).is_some_and(|edits| edits.record.evicted);
+            self.losses.set_evicted(machine, evicted);
+        }
+        let dead_before: BTreeSet<MachineId> =
+            self.losses.machines().filter(|(_, dead)| *dead).map(|(machine, _)| machine.clone()).collect();
+        let placements = &self.placements;
+        self.losses.step(now, current.machines.len(), |machine| placements.on(machine).next().is_some());
+        let situation = Situation { current, placements, contents: &self.contents, losses: &self.losses, now };
+        let mut held = Vec::new();
+        for (machine, dead) in self.losses.machines() {
+            if !dead {
+                self.planner.hold_machine(machine.clone());
+                continue;
+            }
+            if !dead_before.contains(machine) {
+                info!(%machine, "machine counts as dead, its units move");
+            }
+            for unit in placements.on(machine) {
+                let at = situation.down_at(unit, machine);
+                if at.is_some_and(|at| at <= now) {
+                    self.planner.release_unit(unit, machine);
+                } else {
+                    self.planner.hold_unit(unit, machine);
+                    let until = at.map(|at| self.held.time(at));
+                    let record = HeldUnitRecord { name: unit.clone(), machine: machine.clone(), until };
+                    held.push((record, at));
+                }
+            }
+            self.planner.remove_machine(machine);
+        }
+        held
+    }
+}

@@ -1,0 +1,95 @@
+//! What the leader writes.
+
+use fleet_core::model::{Key, MetadataEdits, Record};
+use futures_util::{StreamExt, stream};
+use tracing::{info, warn};
+
+use super::{
+    super::translate::{Batch, Order, translate},
+    Leader,
+};
+use crate::registry::{Cluster, Guard, Store, StoreError, Transaction, Write};
+
+/// Transactions under way at a time.
+const IN_FLIGHT: usize = 8;
+
+impl<S: Store> Leader<'_, S> {
+    /// Writes, several transactions at a time. The orders of one that is refused are written each by itself, so that
+    /// one unit that has changed meanwhile holds up no other. What did not go through is decided again.
+    ///
+    /// # Errors
+    /// The leadership is over. It also is when nobody knows whether a strict unit was placed: that transaction may
+    /// still be on its way, and only the end of this term stops it before another one for the same unit.
+    pub(super) async fn write(&mut self, orders: Vec<Order>, current: &Cluster) -> Result<(), StoreError> {
+        let engine = self.engine;
+        let batches = translate(orders, current, &engine.keys, self.leadership);
+        let commit = |batch: Batch| async move { (batch.orders, engine.store.commit(batch.transaction).await) };
+        let mut outcomes: Vec<_> = stream::iter(batches).map(commit).buffer_unordered(IN_FLIGHT).collect().await;
+        if outcomes.iter().any(|(_, outcome)| matches!(outcome, Ok(None))) {
+            if !self.still_leads().await? {
+                return Err(StoreError::LeaseGone);
+            }
+            let refused = outcomes.extract_if(.., |(_, outcome)| matches!(outcome, Ok(None)));
+            let single = refused
+                .flat_map(|(orders, _)| orders)
+                .flat_map(|order| translate(vec![order], current, &engine.keys, self.leadership));
+            let again: Vec<Batch> = single.collect();
+            outcomes.extend(stream::iter(again).map(commit).buffer_unordered(IN_FLIGHT).collect::<Vec<_>>().await);
+        }
+        for (orders, outcome) in outcomes {
+            match outcome {
+                Ok(Some(revision)) => {
+                    self.written = self.written.max(revision);
+                    engine.metrics.placements.inc_by(orders.len() as u64);
+                    continue;
+                }
+                Err(error @ StoreError::Unavailable(_)) if orders.iter().any(Order::starts_strict) => {
+                    warn!("it is not known whether strict units were scheduled: leaving the lead to find out");
+                    return Err(error);
+                }
+                Ok(None) | Err(StoreError::Unavailable(_)) => {}
+                Err(error) => return Err(error),
+            }
+            for order in orders {
+                self.planner.refused(&order.unit);
+                self.unwritten.insert(order.unit);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a refusal was about the units and not about the leadership.
+    async fn still_leads(&self) -> Result<bool, StoreError> {
+        let page = match self.engine.store.get(std::slice::from_ref(&self.leadership.key)).await {
+            Err(StoreError::Unavailable(_)) => return Ok(true),
+            page => page?,
+        };
+        Ok(page.entries.first().is_some_and(|stored| stored.create_revision == self.leadership.revision))
+    }
+
+    /// Takes evictions back: of machines that are there, and of those that have nothing left to be moved. Whether the
+    /// store has taken it.
+    pub(super) async fn end_evictions(&mut self, current: &Cluster) -> Result<bool, StoreError> {
+        for (machine, edits) in current.metadata.iter().filter(|(_, edits)| edits.record.evicted) {
+            let there = current.machines.contains_key(machine);
+            if !there && self.placements.on(machine).next().is_some() {
+                continue;
+            }
+            let key = self.engine.keys.format(&Key::Metadata(machine.clone()));
+            let record = MetadataEdits { evicted: false, ..(*edits.record).clone() };
+            let guards = vec![self.leadership.guard(), Guard::Unchanged(key.clone(), edits.revision)];
+            let writes = vec![Write::put(key, record.encode())];
+            match self.engine.store.commit(Transaction { guards, writes }).await {
+                Ok(Some(revision)) => {
+                    info!(%machine, there, "its eviction is over");
+                    self.written = self.written.max(revision);
+                }
+                // Changed meanwhile, which is news; or the leadership is over, which the next write finds out.
+                Ok(None) => {}
+                Err(StoreError::Unavailable(_)) => return Ok(false),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(true)
+    }
+}
