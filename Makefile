@@ -6,6 +6,9 @@ DESTDIR ?=
 # What `make lab` boots: HOSTS=5, LAB="--docker --etcd 3".
 HOSTS ?= 3
 LAB ?=
+# How long `make faults` does faults, and what they are drawn with: SEED=7 draws the same again.
+MINUTES ?= 15
+SEED ?=
 
 # Where rustup puts cargo, for shells that have not read its profile.
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -18,7 +21,7 @@ CAN_BE_ROOT = test -z "$(SUDO)" || command -v sudo >/dev/null || { echo "error: 
 CARGO := cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help deps build check test demo lab install clean
+.PHONY: help deps build check test demo lab faults install clean
 
 help: ## List what can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1 /p' $(MAKEFILE_LIST) | while read name text; do printf '  make %-8s %s\n' "$$name" "$$text"; done
@@ -51,6 +54,11 @@ lab: deps ## Boot a cluster to play with: HOSTS=3 LAB="--docker" (root or sudo)
 	$(CARGO) build --workspace --locked
 	@$(SUDO) $(TARGET)/debug/fleet-lab up --hosts $(HOSTS) $(LAB)
 	@echo "fleet-lab is $(TARGET)/debug/fleet-lab"
+
+faults: deps ## Do faults to a cluster for MINUTES=15 and say which promises were broken (root or sudo)
+	@$(CAN_BE_ROOT)
+	$(CARGO) build --workspace --locked
+	@$(SUDO) $(TARGET)/debug/fleet-soak --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) --keep $(TARGET)/faults
 
 # Does not build, so that `sudo make install` needs no cargo.
 install: ## Install what `make build` built: PREFIX=/usr DESTDIR=

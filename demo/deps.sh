@@ -27,6 +27,8 @@ dockerd docker.io
 docker docker.io
 containerd containerd
 iptables iptables
+nft nftables
+faketime faketime
 sshd openssh-server
 ssh-keygen openssh-client
 cc gcc

@@ -36,6 +36,9 @@ impl Host {
 
     /// Loses packets of both directions at random.
     pub fn lose(&self, percent: u8) -> Result<()> {
+        if percent > 99 {
+            bail!("a line loses up to 99 % of its packets; all are what `cut` is for");
+        }
         let rule = format!("numgen random mod 100 < {percent} drop");
         let both = [Direction::Inbound, Direction::Outbound].map(|direction| chain(direction, &rule));
         self.rules(&format!("{FRESH}; {}", both.join("; ")))

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use fleet_lab::{IMAGE, Lab, LabBuilder, MemberStatus, eventually, eventually_eq};
+use fleet_lab::{Direction, IMAGE, Lab, LabBuilder, MemberStatus, OUTSIDE, Volume, eventually, eventually_eq};
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -108,5 +108,79 @@ fn dropped_lab_leaves_nothing() -> Result<()> {
     assert!(!std::path::Path::new(&format!("/proc/{pid}/root/etc")).exists());
     let mounts = std::fs::read_to_string("/proc/self/mountinfo")?;
     assert!(!mounts.contains(&format!("{}/", dir.display())));
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs root"]
+fn one_direction_can_be_cut_and_packets_lost() -> Result<()> {
+    let lab = lab().hosts(2).up()?;
+    let (host, caller) = (lab.host("h2"), lab.host("h1"));
+    // Who hears the question for its address notes who asked.
+    let hears = || -> Result<bool> {
+        host.sh("ip neighbour flush all")?;
+        caller.sh("ip neighbour flush all")?;
+        assert!(!reaches(&lab, "h1", "h2")?);
+        Ok(host.sh("ip neighbour show")?.contains(&format!("{} ", caller.address())))
+    };
+    host.cut(Direction::Outbound)?;
+    assert!(hears()?, "mute, not deaf");
+    host.cut(Direction::Inbound)?;
+    assert!(!hears()?, "deaf");
+    host.lose(20)?;
+    let pings = host.exec(&["busybox", "ping", "-c60", "-i0.05", "-W1", &caller.address().to_string()])?;
+    let told = String::from_utf8_lossy(&pings.stdout).into_owned();
+    assert!(told.contains("% packet loss") && !told.contains(" 0% packet") && !told.contains("100% packet"), "{told}");
+    host.throttle(64)?;
+    host.heal()?;
+    eventually(SOON, "h2 is reached again", || reaches(&lab, "h1", "h2"))
+}
+
+#[test]
+#[ignore = "needs root"]
+fn full_disk_takes_nothing_until_it_is_emptied() -> Result<()> {
+    let lab = lab().up()?;
+    let host = lab.host("h1");
+    for (volume, file) in [(Volume::Root, "/var/lib/file"), (Volume::Run, "/run/file")] {
+        host.sh(&format!("head -c 100000 /dev/zero > {file}"))?;
+        host.fill(volume)?;
+        let refused = host.sh(&format!("head -c 100000 /dev/zero > {file}.more")).err().map(|e| e.to_string());
+        assert!(refused.is_some_and(|error| error.contains("No space left on device")));
+        assert_eq!(host.sh(&format!("wc -c < {file}"))?, "100000\n", "what is there stays");
+        host.empty(volume)?;
+        host.sh(&format!("head -c 100000 /dev/zero > {file}.more"))?;
+    }
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs root"]
+fn members_that_lost_their_disks_are_replaced_one_by_one_and_the_data_stays() -> Result<()> {
+    let lab = lab().etcd(3).up()?;
+    lab.etcdctl(&["put", "key", "value"])?;
+    for member in lab.members() {
+        lab.replace_member(&member)?;
+        assert_eq!(lab.etcdctl(&["get", "key"])?, "key\nvalue\n");
+    }
+    let leader = lab.store_leader()?.map(|member| member.number());
+    let other = lab.members().into_iter().find(|member| Some(member.number()) != leader);
+    let other = other.ok_or_else(|| anyhow::anyhow!("three members"))?;
+    lab.move_store_leader(&other)?;
+    assert_eq!(lab.store_leader()?.map(|member| member.number()), Some(other.number()));
+    let revision = lab.compact()?;
+    let past = lab.etcdctl(&["get", "key", "--rev", &(revision - 1).to_string()]);
+    assert!(past.is_err_and(|error| error.to_string().contains("compacted")));
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs root"]
+fn what_a_host_writes_outside_is_there_though_the_host_is_not() -> Result<()> {
+    let lab = lab().up()?;
+    let host = lab.host("h1");
+    host.partition()?;
+    host.sh(&format!("echo here > {OUTSIDE}/file"))?;
+    host.kill()?;
+    assert_eq!(std::fs::read_to_string(lab.outside().join("file"))?, "here\n");
     Ok(())
 }

@@ -31,7 +31,7 @@ impl Trial {
             seed: 0,
             duration: Duration::ZERO,
             kinds: vec![Kind::ClockTurned],
-            strict: false,
+            strict: true,
             overlapping: false,
         };
         Self(Campaign::prepare(options, Path::new(program)).expect("the cluster is ready"))
