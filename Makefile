@@ -9,6 +9,8 @@ LAB ?=
 # How long `make faults` does faults, and what they are drawn with: SEED=7 draws the same again.
 MINUTES ?= 15
 SEED ?=
+# How long `make fuzz` looks at each target.
+SECONDS ?= 60
 
 # Where rustup puts cargo, for shells that have not read its profile.
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -21,7 +23,7 @@ CAN_BE_ROOT = test -z "$(SUDO)" || command -v sudo >/dev/null || { echo "error: 
 CARGO := cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help deps build check test demo lab faults install clean
+.PHONY: help deps build check test demo lab faults fuzz install clean
 
 help: ## List what can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1 /p' $(MAKEFILE_LIST) | while read name text; do printf '  make %-8s %s\n' "$$name" "$$text"; done
@@ -59,6 +61,16 @@ faults: deps ## Do faults to a cluster for MINUTES=15 and say which promises wer
 	@$(CAN_BE_ROOT)
 	$(CARGO) build --workspace --locked
 	@$(SUDO) $(TARGET)/debug/fleet-soak --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) --keep $(TARGET)/faults
+
+# `cargo install cargo-fuzz`; see fuzz/README.md.
+fuzz: ## Look for input that breaks something: SECONDS=60 TARGETS="unit_file records"
+	@command -v cargo-fuzz >/dev/null || { echo "error: cargo-fuzz is missing: cargo install cargo-fuzz" >&2; exit 1; }
+	cd fuzz && RUSTC_BOOTSTRAP=1 $(CARGO) fuzz build --sanitizer none
+	@cd fuzz && for target in $(or $(TARGETS),$$(RUSTC_BOOTSTRAP=1 $(CARGO) fuzz list)); do \
+		echo "$$target: $(SECONDS) s" && mkdir -p corpus/$$target && \
+		RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run --sanitizer none $$target corpus/$$target ../units -- \
+			-max_total_time=$(SECONDS) -dict=fleet.dict -max_len=4096 -timeout=10 -verbosity=0 -print_final_stats=1 || exit 1; \
+	done
 
 # Does not build, so that `sudo make install` needs no cargo.
 install: ## Install what `make build` built: PREFIX=/usr DESTDIR=
