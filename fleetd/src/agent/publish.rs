@@ -92,6 +92,7 @@ pub async fn run<S: Store>(
         };
         // Both receivers keep what they have not shown yet, so no arm loses anything when another wins.
         let waited = tokio::select! {
+            biased;
             changed = states.changed() => changed,
             changed = registration.changed() => changed,
             () = sleep_until(due.map_or(resync, |due| due.min(resync))) => Ok(()),

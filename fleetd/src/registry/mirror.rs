@@ -96,7 +96,10 @@ impl<S: Store> Follower<'_, S> {
             }
         };
         *position = Some(revision);
-        let mut watch = self.store.watch(self.range, revision + 1).await?;
+        // From what was seen last, though it comes again: of a key that was deleted in the very revision that etcd has
+        // compacted to, a watch from that revision does not tell (3.4 up to its last releases). One from before is
+        // told of the compaction.
+        let mut watch = self.store.watch(self.range, revision).await?;
         self.fresh();
         loop {
             match watch.next().await? {
@@ -187,5 +190,43 @@ impl<S: Store> Follower<'_, S> {
         if self.cluster.send_if_modified(|cluster| cluster.stale_since.take().is_some()) {
             info!("etcd is back");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fleet_core::{
+        model::{Desired, Record, UnitRecord},
+        unit::{UnitHash, UnitName},
+    };
+
+    use super::*;
+    use crate::registry::{
+        Transaction, Write,
+        memory::{Link, MemoryStore},
+    };
+
+    #[tokio::test(start_paused = true)]
+    async fn deletion_in_the_revision_that_is_compacted_to_is_not_missed() {
+        let (etcd, lessor) = MemoryStore::new(fastrand::Rng::with_seed(1));
+        let lessor = tokio::spawn(lessor);
+        let keys = Keys::new("fleet");
+        let key = keys.format(&Key::Unit(UnitName::new("a.service").unwrap()));
+        let write =
+            |write| etcd.write("test", &Transaction { guards: Vec::new(), writes: vec![write] }).unwrap().unwrap();
+        let record = UnitRecord { hash: UnitHash::of(""), desired: Desired::Launched, generation: 0 };
+        write(Write::put(key.clone(), record.encode()));
+        let (sender, mut cluster) = watch::channel(Cluster::default());
+        let (client, ranges) = (etcd.client("one"), [keys.cluster()]);
+        let mirror = tokio::spawn(async move { follow(&client, &keys, &ranges, &sender).await });
+        cluster.wait_for(|cluster| cluster.complete && cluster.units.len() == 1).await.unwrap();
+        etcd.set_link("one", Link::Cut);
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        etcd.compact(write(Write::Delete { key }));
+        etcd.set_link("one", Link::Up);
+        let gone = cluster.wait_for(|cluster| cluster.units.is_empty());
+        tokio::time::timeout(Duration::from_secs(60), gone).await.expect("the unit goes").unwrap();
+        mirror.abort();
+        lessor.abort();
     }
 }
