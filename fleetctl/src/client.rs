@@ -14,7 +14,8 @@ use std::{
 };
 
 use fleet_core::model::api::{
-    ErrorEntity, Machine, MachinePage, Unit, UnitOption, UnitPage, UnitState, UnitStatePage, UnitStatus, Why,
+    Drain, ErrorEntity, Held, Machine, MachinePage, Unit, UnitOption, UnitPage, UnitState, UnitStatePage, UnitStatus,
+    Why,
 };
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{
@@ -108,6 +109,31 @@ impl Client {
     /// The machines that are alive.
     pub async fn machines(&self) -> Result<Vec<Machine>> {
         self.list::<MachinePage>("/machines", "").await
+    }
+
+    /// Empties a machine, or lets it have units again.
+    pub async fn set_drained(&self, machine: &str, drained: bool) -> Result<()> {
+        let method = if drained { Method::PUT } else { Method::DELETE };
+        self.tell(method, &format!("/machines/{}/drain", escape(machine)), None::<&Unit>).await
+    }
+
+    /// How far a machine is from being empty. `None` for one that does not exist.
+    pub async fn drain(&self, machine: &str) -> Result<Option<Drain>> {
+        self.get(&format!("/machines/{}/drain", escape(machine))).await
+    }
+
+    /// Says that a machine which is not there is gone for good.
+    pub async fn evict(&self, machine: &str) -> Result<()> {
+        self.tell(Method::PUT, &format!("/machines/{}/evict", escape(machine)), None::<&Unit>).await
+    }
+
+    /// What the engine holds back. Nothing, from a fleetd that holds nothing back.
+    pub async fn held(&self) -> Result<Held> {
+        match self.get("/held").await {
+            Ok(held) => Ok(held.unwrap_or_default()),
+            Err(ClientError::Api { code: 404, .. }) => Ok(Held::default()),
+            Err(error) => Err(error),
+        }
     }
 
     /// All units.

@@ -3,6 +3,8 @@
 mod cat;
 mod completion;
 mod destroy;
+mod drain;
+mod evict;
 mod fd_forward;
 mod import_v2;
 mod journal;
@@ -18,6 +20,7 @@ mod start;
 mod status;
 mod stop;
 mod submit;
+mod undrain;
 mod unload;
 mod verify;
 mod version;
@@ -71,6 +74,8 @@ pub enum Command {
     Cat(cat::Cat),
     Completion(completion::Completion),
     Destroy(destroy::Destroy),
+    Drain(drain::Drain),
+    Evict(evict::Evict),
     FdForward(fd_forward::FdForward),
     ImportV2(import_v2::ImportV2),
     Journal(journal::Journal),
@@ -86,6 +91,7 @@ pub enum Command {
     Status(status::Status),
     Stop(stop::Stop),
     Submit(submit::Submit),
+    Undrain(undrain::Undrain),
     Unload(unload::Unload),
     Verify(verify::Verify),
     Version(version::Version),
@@ -109,6 +115,8 @@ pub async fn run(cli: Cli) -> Outcome {
         Some(Command::Version(args)) => version::run(&args),
         Some(Command::Cat(args)) => cat::run(&context()?, &args).await,
         Some(Command::Destroy(args)) => destroy::run(&context()?, &args).await,
+        Some(Command::Drain(args)) => drain::run(&context()?, &args).await,
+        Some(Command::Evict(args)) => evict::run(&context()?, &args).await,
         Some(Command::ImportV2(args)) => import_v2::run(&context()?, &args).await,
         Some(Command::Journal(args)) => journal::run(&context()?, &args).await,
         Some(Command::ListMachines(args)) => list_machines::run(&context()?, &args).await,
@@ -121,6 +129,7 @@ pub async fn run(cli: Cli) -> Outcome {
         Some(Command::Status(args)) => status::run(&context()?, &args).await,
         Some(Command::Stop(args)) => stop::run(&context()?, &args).await,
         Some(Command::Submit(args)) => submit::run(&context()?, &args).await,
+        Some(Command::Undrain(args)) => undrain::run(&context()?, &args).await,
         Some(Command::Unload(args)) => unload::run(&context()?, &args).await,
         Some(Command::Why(args)) => why::run(&context()?, &args).await,
     }

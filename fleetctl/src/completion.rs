@@ -8,7 +8,7 @@ use std::{ffi::OsStr, time::Duration};
 use clap::{Arg, Command, FromArgMatches};
 use clap_complete::{CompletionCandidate, PathCompleter, engine::ValueCompleter};
 use fleet_core::model::{
-    api::{Machine, Unit},
+    api::{HeldMachine, Machine, Unit},
     short,
 };
 use tokio::{runtime, time::timeout};
@@ -67,6 +67,13 @@ pub fn machines(current: &OsStr) -> Vec<CompletionCandidate> {
 /// IDs of machines; their addresses once something has been typed.
 pub fn machine_ids(current: &OsStr) -> Vec<CompletionCandidate> {
     machines_by(|machine| vec![short(&machine.id).into(), machine.primary_ip.clone()], current)
+}
+
+/// IDs of machines that are gone and held.
+pub fn gone_machines(current: &OsStr) -> Vec<CompletionCandidate> {
+    let held = ask(async |client| client.held().await.map(|held| held.machines));
+    let candidate = |machine: HeldMachine| CompletionCandidate::new(short(&machine.id).to_owned());
+    beginning_with(current, held.into_iter().map(candidate))
 }
 
 /// What `ssh` takes.

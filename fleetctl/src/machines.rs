@@ -2,6 +2,8 @@
 
 use fleet_core::model::{api::Machine, short};
 
+use crate::error::{ClientError, Failure, NOT_FOUND};
+
 /// The machines that are alive.
 #[derive(Clone, Debug, Default)]
 pub struct Roster(Vec<Machine>);
@@ -55,8 +57,40 @@ impl Roster {
         }
     }
 
+    /// The machines that `words` name, in that order.
+    ///
+    /// # Errors
+    /// One of them names none, or several.
+    pub fn choose(&self, words: &[String]) -> Result<Vec<&Machine>, Failure> {
+        let choose = |word: &String| match self.find(word) {
+            Found::One(machine) => Ok(machine),
+            Found::None => Err(Failure::new(format!("no machine matches {word}"))
+                .hint("see the machines that are alive with `fleetctl list-machines`")
+                .code(NOT_FOUND)),
+            Found::Several(machines) => Err(ambiguous(word, machines.iter().map(|machine| &*machine.id))),
+        };
+        words.iter().map(choose).collect()
+    }
+
     fn get(&self, id: &str) -> Option<&Machine> {
         self.0.iter().find(|machine| machine.id == id)
+    }
+}
+
+/// A word that names several machines.
+pub fn ambiguous<'i>(word: &str, ids: impl Iterator<Item = &'i str>) -> Failure {
+    let ids: Vec<_> = ids.collect();
+    Failure::new(format!("found more than one machine that matches {word}"))
+        .hint(format!("`{word}` may be any of {}", ids.join(", ")))
+}
+
+/// What a fleetd that does not know machines to be drained or evicted answers.
+pub fn unknown_route(error: &ClientError, doing: &str) -> Failure {
+    match error {
+        ClientError::Api { code: 404 | 405, message } if message.is_empty() => {
+            Failure::new(format!("{doing}: this fleetd cannot do that")).hint("upgrade the fleetd that answers here")
+        }
+        error => error.during(&format!("error: {doing}")),
     }
 }
 

@@ -58,7 +58,8 @@ impl Patience {
         !self.no_block && self.block_attempts >= 0
     }
 
-    fn deadline(&self) -> Option<Instant> {
+    /// When a command that waits gives up.
+    pub fn deadline(&self) -> Option<Instant> {
         let attempts = u32::try_from(self.block_attempts).unwrap_or(0);
         (attempts > 0).then(|| Instant::now() + ATTEMPT * attempts)
     }

@@ -44,7 +44,7 @@ async fn every_read_speaks_json_with_all_its_members() {
         ),
         (
             "list-machines --output json",
-            json!([{"machineID": MACHINE, "hostname": null, "primaryIP": "10.82.0.13", "metadata": {}}]),
+            json!([{"machineID": MACHINE, "hostname": null, "primaryIP": "10.82.0.13", "metadata": {}, "drained": false}]),
         ),
         (
             "cat -o json hello",

@@ -377,3 +377,81 @@ async fn a_reader_that_goes_away_is_no_failure() {
     let output = list.wait_with_output().await.unwrap();
     assert_eq!((output.status.code(), &*String::from_utf8_lossy(&output.stderr)), (Some(0), ""));
 }
+
+#[tokio::test]
+async fn machines_are_drained_and_take_units_again() {
+    let cluster = Cluster::default();
+    let (fake, directory) = (cluster.serve(), files(&[("hello.service", HELLO), ("stay.service", HELLO)]));
+    fleetctl(&fake, directory.path(), "start hello").await;
+    transcript(
+        &fake,
+        directory.path(),
+        &[
+            (
+                "drain d097",
+                "1> Unit hello.service moved from d097a72e.../10.82.0.13 to e515483f...\n\
+                 2> Global units stay on d097a72e.../10.82.0.13: glob.service\n\
+                 2> Machine d097a72e.../10.82.0.13 is drained.\n[0]",
+            ),
+            ("undrain 10.82.0.13", "1> Machine d097a72e.../10.82.0.13 takes units again\n[0]"),
+            (
+                "start stay",
+                "1> Unit stay.service inactive\n1> Unit stay.service launched on d097a72e.../10.82.0.13\n[0]",
+            ),
+            (
+                "drain d097a72e",
+                "2> Unit stay.service cannot leave d097a72e.../10.82.0.13: no machine fits\n\
+                 2> Global units stay on d097a72e.../10.82.0.13: glob.service\n[1]",
+            ),
+            ("drain --no-block d0", "1> Triggered drain of machine d097a72e.../10.82.0.13\n[0]"),
+            (
+                "drain nosuch",
+                "2> error: no machine matches nosuch\n\
+                 2> hint: see the machines that are alive with `fleetctl list-machines`\n[3]",
+            ),
+        ],
+    )
+    .await;
+    let old = Cluster { old: true, ..Cluster::default() }.serve();
+    transcript(
+        &old,
+        directory.path(),
+        &[(
+            "drain d097",
+            "2> error: cannot drain the machine: this fleetd cannot do that\n\
+             2> hint: upgrade the fleetd that answers here\n[1]",
+        )],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn machines_that_are_held_are_named_and_can_be_evicted() {
+    let cluster = Cluster::default();
+    cluster.held.store(true, std::sync::atomic::Ordering::Relaxed);
+    let (fake, directory) = (cluster.serve(), files(&[]));
+    let list = "1> MACHINE\t\tIP\t\tMETADATA\n1> d097a72e...\t10.82.0.13\t-\n";
+    let held = "2> Machine e515483f... is gone since 2026-11-21T10:50:43Z, its units are held until \
+                2026-11-21T10:51:03Z: many machines vanished together\n\
+                2> hint: if it is gone for good, `fleetctl evict e515483f` moves its units now\n[0]";
+    transcript(
+        &fake,
+        directory.path(),
+        &[
+            ("list-machines", &format!("{list}{held}")),
+            (
+                "evict d097",
+                "2> error: machine d097a72e.../10.82.0.13 is alive\n\
+                 2> hint: `fleetctl drain d097` moves its units elsewhere\n[1]",
+            ),
+            ("evict e5", "1> Machine e515483f... evicted, its units move now\n[0]"),
+            (
+                "evict e5",
+                "2> error: no machine that is gone matches e5\n\
+                 2> hint: `fleetctl list-machines` names those that are held\n[3]",
+            ),
+            ("list-machines", &format!("{list}[0]")),
+        ],
+    )
+    .await;
+}

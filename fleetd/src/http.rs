@@ -6,7 +6,9 @@
 
 mod body;
 mod discovery;
+mod drain;
 mod error;
+mod evict;
 mod listen;
 mod machines;
 mod page;
@@ -69,6 +71,9 @@ type Shared<S> = State<Arc<Api<S>>>;
 pub fn router<S: Store>(api: Arc<Api<S>>) -> Router {
     let v1 = Router::new()
         .route("/machines", any(machines::collection::<S>))
+        .route("/machines/{id}/drain", any(drain::drain::<S>))
+        .route("/machines/{id}/evict", any(evict::evict::<S>))
+        .route("/held", any(evict::list::<S>))
         .route("/units", any(units::collection::<S>))
         .route("/units/{name}", any(units::one::<S>))
         .route("/units/{name}/why", any(status::why::<S>))

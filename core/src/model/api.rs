@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::{HeldMachineRecord, HeldRecord, HeldUnitRecord};
 use crate::unit::{UnitFile, UnitOption as FileOption};
 
 /// `GET /fleet/v1/machines`
@@ -35,6 +36,9 @@ pub struct Machine {
     /// Added: its host name.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub hostname: String,
+    /// Added: it is to be emptied, and gets no new units.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub drained: bool,
 }
 
 /// `GET /fleet/v1/units`
@@ -220,6 +224,99 @@ pub struct MachineVerdict {
     pub fits: bool,
     /// Why, or why not.
     pub reason: String,
+}
+
+/// Added: `GET /fleet/v1/machines/ID/drain`: how far a machine is from being empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Drain {
+    /// The machine.
+    #[serde(rename = "machineID")]
+    pub machine_id: String,
+    /// Whether it is to be emptied.
+    pub drained: bool,
+    /// The units that it still has, by name.
+    pub units: Vec<DrainUnit>,
+    /// The global units that run on it, and stay.
+    pub globals: Vec<String>,
+}
+
+/// A unit that a machine still has.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DrainUnit {
+    /// The unit.
+    pub name: String,
+    /// `waiting` until its way is decided, `starting` on another machine, `stopping` before it starts on another, or
+    /// `stuck`.
+    pub state: String,
+    /// Where it is starting.
+    #[serde(rename = "machineID", skip_serializing_if = "String::is_empty")]
+    pub machine_id: String,
+    /// Why it is stuck.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+}
+
+/// Added: `GET /fleet/v1/held`: what the engine holds back.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Held {
+    /// Machines that vanished, and whose units stay where they are for now.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub machines: Vec<HeldMachine>,
+    /// Units that stay on a machine that is gone until they are down there for certain.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub units: Vec<HeldUnit>,
+}
+
+/// A machine that vanished and may come back.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct HeldMachine {
+    /// The machine.
+    pub id: String,
+    /// When it was found gone, as in RFC 3339.
+    pub since: String,
+    /// When its units move if nothing else happens; absent while nobody can tell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<String>,
+    /// Why, in words.
+    pub reason: String,
+}
+
+/// A unit that may still run on a machine that is gone.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct HeldUnit {
+    /// The unit.
+    pub name: String,
+    /// The machine.
+    #[serde(rename = "machineID")]
+    pub machine_id: String,
+    /// When it is down for certain; absent when that is never.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<String>,
+}
+
+impl From<HeldRecord> for Held {
+    fn from(record: HeldRecord) -> Self {
+        let machine = |held: HeldMachineRecord| HeldMachine {
+            id: held.id.into(),
+            since: held.since,
+            until: held.until,
+            reason: held.reason,
+        };
+        let unit = |held: HeldUnitRecord| HeldUnit {
+            name: held.name.to_string(),
+            machine_id: held.machine.into(),
+            until: held.until,
+        };
+        Self {
+            machines: record.machines.into_iter().map(machine).collect(),
+            units: record.units.into_iter().map(unit).collect(),
+        }
+    }
 }
 
 impl From<&FileOption> for UnitOption {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use clap::Args;
-use fleet_core::model::api::Machine;
+use fleet_core::model::{api::Machine, short};
 use serde::Serialize;
 
 use super::{
@@ -14,6 +14,7 @@ use crate::{
     error::{ClientError, FAILED, Failure},
     format::member,
     machines::shown_id,
+    output,
 };
 
 /// List the machines of the cluster
@@ -30,11 +31,12 @@ JSON:
     machineID   string
     hostname    string, or null when it is not known
     primaryIP   string, or null: the address at which others reach the machine
-    metadata    object of strings")]
+    metadata    object of strings
+    drained     bool: it gets no new units, see `fleetctl drain`")]
 pub struct ListMachines {
     #[command(flatten)]
     list: ListArgs,
-    /// Columns: machine,ip,metadata, if not given
+    /// Columns: machine,ip,metadata, if not given; also drained
     #[arg(long, value_name = "FIELDS", default_value = "machine,ip,metadata", hide_default_value = true)]
     fields: String,
 }
@@ -49,11 +51,12 @@ struct Row {
     #[serde(rename = "primaryIP")]
     primary_ip: Option<String>,
     metadata: BTreeMap<String, String>,
+    drained: bool,
 }
 
 impl list::Row for Row {}
 
-const COLUMNS: [Column<Row>; 3] = [
+const COLUMNS: [Column<Row>; 4] = [
     Column { name: "machine", cell: |row, full| shown_id(&row.machine_id, full) },
     Column { name: "ip", cell: |row, _| list::or_dash(row.primary_ip.as_deref()) },
     Column {
@@ -63,11 +66,32 @@ const COLUMNS: [Column<Row>; 3] = [
             list::or_dash(member(&pairs.join(",")).as_deref())
         },
     },
+    Column { name: "drained", cell: |row, _| if row.drained { "yes" } else { "-" }.into() },
 ];
 
 pub async fn run(context: &Context, args: &ListMachines) -> Outcome {
     let columns = list::choose(&args.fields, &COLUMNS)?;
-    list::show(context, &args.list, &columns, async || rows(context).await, failure).await
+    let code = list::show(context, &args.list, &columns, async || rows(context).await, failure).await?;
+    tell_held(context).await;
+    Ok(code)
+}
+
+/// Says on stderr which machines are not in the list, and yet have their units.
+async fn tell_held(context: &Context) {
+    // A courtesy: whatever keeps the answer away, the list itself will tell.
+    let Ok(held) = context.client.held().await else { return };
+    for machine in held.machines {
+        let until = machine.until.map_or_else(String::new, |until| format!(" until {until}"));
+        let id = shown_id(&machine.id, false);
+        output::note(&format!(
+            "Machine {id} is gone since {}, its units are held{until}: {}",
+            machine.since, machine.reason
+        ));
+        output::note(&format!(
+            "hint: if it is gone for good, `fleetctl evict {}` moves its units now",
+            short(&machine.id)
+        ));
+    }
 }
 
 async fn rows(context: &Context) -> Result<Vec<Row>, ClientError> {
@@ -78,6 +102,7 @@ async fn rows(context: &Context) -> Result<Vec<Row>, ClientError> {
         hostname: member(&machine.hostname),
         primary_ip: member(&machine.primary_ip),
         metadata: machine.metadata,
+        drained: machine.drained,
     };
     Ok(machines.into_iter().map(row).collect())
 }

@@ -17,7 +17,8 @@ use std::{
 use fake::{Answer, Asked, Fake};
 use fleet_core::{
     model::api::{
-        ErrorBody, ErrorEntity, Machine, MachinePage, MachineVerdict, Unit, UnitPage, UnitReport, UnitStatus, Why,
+        Drain, DrainUnit, ErrorBody, ErrorEntity, Held, HeldMachine, Machine, MachinePage, MachineVerdict, Unit,
+        UnitPage, UnitReport, UnitStatus, Why,
     },
     unit::UnitFile,
 };
@@ -25,16 +26,21 @@ use serde::Serialize;
 use tokio::process::Command;
 
 pub const MACHINE: &str = "d097a72e4aef45bf815b90988acdbf13";
+/// A machine that is gone, and held.
+pub const GONE: &str = "e515483f4aef45bf815b90988acdbf13";
 pub const HELLO: &str = "[Service]\nExecStart=/bin/sleep 1\n";
 
 /// A cluster of one machine, on which everything happens at once. Units whose name begins with `bad` fail there,
-/// those that begin with `lone` fit nowhere.
+/// those that begin with `lone` fit nowhere, and those that begin with `stay` nowhere else.
 #[derive(Clone, Default)]
 pub struct Cluster {
     pub units: Arc<Mutex<BTreeMap<String, Unit>>>,
     pub generation: Arc<Mutex<u64>>,
-    /// CoreOS fleet's, without watch, why and restart.
+    /// CoreOS fleet's, without watch, why and restart, and all that is newer.
     pub old: bool,
+    pub drained: Arc<AtomicBool>,
+    /// Whether [`GONE`] has vanished.
+    pub held: Arc<AtomicBool>,
     /// Whether the first watch breaks before anything has happened.
     pub breaks: Arc<AtomicBool>,
 }
@@ -57,6 +63,25 @@ impl Cluster {
         let parts: Vec<&str> = path.split('/').skip(1).collect();
         match (method, &*parts) {
             ("GET", ["machines"]) => json(&MachinePage { machines: vec![machine()], next_page_token: None }),
+            ("GET", ["machines", MACHINE, "drain"]) if !self.old => self.drain(),
+            ("PUT" | "DELETE", ["machines", MACHINE, "drain"]) if !self.old => {
+                self.drained.store(method == "PUT", Ordering::Relaxed);
+                Answer::Whole(204, String::new())
+            }
+            ("GET", ["held"]) if !self.old => {
+                let machine = HeldMachine {
+                    id: GONE.into(),
+                    since: "2026-11-21T10:50:43Z".into(),
+                    until: Some("2026-11-21T10:51:03Z".into()),
+                    reason: "many machines vanished together".into(),
+                };
+                let machines = if self.held.load(Ordering::Relaxed) { vec![machine] } else { Vec::new() };
+                json(&Held { machines, units: Vec::new() })
+            }
+            ("PUT", ["machines", GONE, "evict"]) if !self.old => {
+                self.held.store(false, Ordering::Relaxed);
+                Answer::Whole(204, String::new())
+            }
             ("GET", ["units"]) => {
                 let units = self.units.lock().unwrap().values().cloned().collect();
                 json(&UnitPage { units, next_page_token: None })
@@ -105,6 +130,32 @@ impl Cluster {
         unit.current_state = if placed { sent.desired_state.clone() } else { "inactive".into() };
         unit.desired_state = sent.desired_state;
         Answer::Whole(204, String::new())
+    }
+
+    /// At each look one unit leaves, for [`GONE`], which is not so gone then.
+    fn drain(&self) -> Answer {
+        let mut units = self.units.lock().unwrap();
+        let here: Vec<String> =
+            units.values().filter(|unit| unit.machine_id == MACHINE).map(|unit| unit.name.clone()).collect();
+        let state = |name: &String| match name.starts_with("stay") {
+            true => DrainUnit {
+                name: name.clone(),
+                state: "stuck".into(),
+                reason: "no machine fits".into(),
+                ..DrainUnit::default()
+            },
+            false => DrainUnit { name: name.clone(), state: "waiting".into(), ..DrainUnit::default() },
+        };
+        let status = Drain {
+            machine_id: MACHINE.into(),
+            drained: self.drained.load(Ordering::Relaxed),
+            units: here.iter().map(state).collect(),
+            globals: vec!["glob.service".into()],
+        };
+        if let Some(unit) = here.iter().find(|name| !name.starts_with("stay")).and_then(|name| units.get_mut(name)) {
+            unit.machine_id = GONE.into();
+        }
+        json(&status)
     }
 
     fn status(&self, name: &str) -> UnitStatus {

@@ -54,6 +54,7 @@ async fn list<S: Store>(api: &Api<S>, paging: &Paging) -> Result<Response, ApiEr
             metadata: apply_edits(machine.record.metadata.clone(), edits),
             primary_ip: machine.record.address.clone(),
             hostname: machine.record.hostname.clone(),
+            drained: edits.is_some_and(|edits| edits.drain),
         }
     });
     let (machines, next_page_token) = page(machines.collect(), paging.next_page_token.as_deref(), api.token_limit)?;
@@ -76,39 +77,54 @@ async fn edit<S: Store>(api: &Api<S>, body: &[u8]) -> Result<(), ApiError> {
         by_machine.entry(operation.machine.clone()).or_default().push(operation);
     }
     for (machine, operations) in by_machine {
-        let key = api.keys.format(&Key::Metadata(machine));
-        for last in (0..TRIES).map(|attempt| attempt + 1 == TRIES) {
-            let stored = api.store.get(std::slice::from_ref(&key)).await?.entries.pop();
-            let revision = stored.as_ref().map_or(0, |stored| stored.mod_revision);
-            let mut edits = match stored.map(|stored| MetadataEdits::decode(&stored.value)) {
-                // What a newer fleet wrote may be more than this one could keep.
-                Some(Err(error @ DecodeError::Newer(_))) => {
-                    return Err(ApiError::conflict(&format!("{key} in etcd: {error}")));
-                }
-                stored => stored.and_then(Result::ok).unwrap_or_default(),
-            };
+        let insert = |edits: &mut MetadataEdits| {
             for Operation { key, value, .. } in &operations {
                 edits.edits.insert(key.clone(), value.clone());
             }
-            let value = edits.encode();
-            if value.len() > MAX_EDITS {
-                return Err(ApiError::bad_request(&format!(
-                    "the edited metadata of a machine would have {} bytes, at most {MAX_EDITS} are taken",
-                    value.len()
-                )));
-            }
-            let guards = vec![Guard::Unchanged(key.clone(), revision)];
-            let writes = vec![Write::put(key.clone(), value)];
-            if let Some(revision) = api.store.commit(Transaction { guards, writes }).await? {
-                api.view.seen(revision).await;
-                break;
-            }
-            if last {
-                return Err(ApiError::conflict("the metadata are being changed by others, try again"));
-            }
-        }
+        };
+        change(api, &machine, &[], insert).await?;
     }
     Ok(())
+}
+
+/// Changes what is said of a machine, when `guards` hold.
+pub(super) async fn change<S: Store>(
+    api: &Api<S>,
+    machine: &MachineId,
+    guards: &[Guard],
+    change: impl Fn(&mut MetadataEdits),
+) -> Result<(), ApiError> {
+    let key = api.keys.format(&Key::Metadata(machine.clone()));
+    for _ in 0..TRIES {
+        let stored = api.store.get(std::slice::from_ref(&key)).await?.entries.pop();
+        let revision = stored.as_ref().map_or(0, |stored| stored.mod_revision);
+        let known = match stored.map(|stored| MetadataEdits::decode(&stored.value)) {
+            // What a newer fleet wrote may be more than this one could keep.
+            Some(Err(error @ DecodeError::Newer(_))) => {
+                return Err(ApiError::conflict(&format!("{key} in etcd: {error}")));
+            }
+            stored => stored.and_then(Result::ok),
+        };
+        let mut edits = known.clone().unwrap_or_default();
+        change(&mut edits);
+        if known.unwrap_or_default() == edits {
+            return Ok(());
+        }
+        let value = edits.encode();
+        if value.len() > MAX_EDITS {
+            return Err(ApiError::bad_request(&format!(
+                "the edited metadata of a machine would have {} bytes, at most {MAX_EDITS} are taken",
+                value.len()
+            )));
+        }
+        let guards = [&[Guard::Unchanged(key.clone(), revision)], guards].concat();
+        let writes = vec![Write::put(key.clone(), value)];
+        if let Some(revision) = api.store.commit(Transaction { guards, writes }).await? {
+            api.view.seen(revision).await;
+            return Ok(());
+        }
+    }
+    Err(ApiError::conflict("what is said of the machine is being changed by others, try again"))
 }
 
 /// Reads a patch; every operation is checked before any is done.

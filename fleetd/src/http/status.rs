@@ -12,7 +12,7 @@ use axum::{
 };
 use fleet_core::{
     model::{
-        Desired, MachineId, StateRecord, UnitRecord,
+        Desired, HeldRecord, MachineId, StateRecord, UnitRecord,
         api::{MachineVerdict, UnitReport, UnitStatus, Why},
         apply_edits,
     },
@@ -20,8 +20,8 @@ use fleet_core::{
     unit::{Requirements, UnitHash, UnitName},
 };
 
-use super::{Api, ApiError, Shared, aged, only};
-use crate::registry::{Cluster, Store, files::Files};
+use super::{Api, ApiError, Shared, aged, evict::held, only};
+use crate::registry::{Cluster, Store, files::Files, view::Reading};
 
 /// A picture of the cluster, indexed by unit.
 pub struct Index<'c> {
@@ -34,12 +34,20 @@ impl<'c> Index<'c> {
     /// Indexes all units, or only those in `units`.
     pub fn new(cluster: &'c Cluster, units: Option<&HashSet<UnitName>>) -> Self {
         let asked = |unit: &UnitName| units.is_none_or(|units| units.contains(unit));
-        let scheduled = cluster.scheduled.keys().filter(|(_, unit)| asked(unit)).map(|(machine, unit)| (unit, machine));
+        let mut scheduled = HashMap::new();
+        for ((machine, unit), value) in cluster.scheduled.iter().filter(|((_, unit), _)| asked(unit)) {
+            // Of two, the one on a machine that is being drained is on its way out.
+            let drains = |machine| cluster.metadata.get(machine).is_some_and(|edits| edits.record.drain);
+            let leaves = value.record.desired == Desired::Inactive;
+            if !leaves && (!drains(machine) || !scheduled.contains_key(unit)) {
+                scheduled.insert(unit, machine);
+            }
+        }
         let mut reports: HashMap<_, Vec<_>> = HashMap::new();
         for ((machine, unit), state) in cluster.states.iter().filter(|((_, unit), _)| asked(unit)) {
             reports.entry(unit).or_default().push((machine, &*state.record));
         }
-        Self { cluster, scheduled: scheduled.collect(), reports }
+        Self { cluster, scheduled, reports }
     }
 
     /// The machine that a unit is scheduled to.
@@ -111,7 +119,8 @@ pub(super) async fn why<S: Store>(
     if !cluster.units.contains_key(&unit) && !cluster.globals.contains_key(&unit) {
         return Err(ApiError::not_found("unit does not exist"));
     }
-    let planner = planner(&api, cluster).await?;
+    let held = known_held(&api, &reading).await;
+    let planner = plan(&api, cluster, &held).await?;
     let explanation = planner.explain(&unit);
     let address = |machine: &MachineId| {
         cluster.machines.get(machine).map(|entry| entry.record.address.clone()).unwrap_or_default()
@@ -126,17 +135,51 @@ pub(super) async fn why<S: Store>(
         name: unit.to_string(),
         machine_id: explanation.placed.as_ref().map(ToString::to_string).unwrap_or_default(),
         machines: machines.collect(),
-        summary: explanation.summary.clone(),
+        summary: format!("{}{}", explanation.summary, held_until(&unit, explanation.placed.as_ref(), &held)),
     };
     Ok(aged(body, reading.age))
 }
 
+/// What is to be said of a unit that stays where it is although its machine is gone.
+fn held_until(unit: &UnitName, placed: Option<&MachineId>, held: &HeldRecord) -> String {
+    let machine = held.machines.iter().find(|held| placed == Some(&held.id)).map(|held| (&held.id, &held.until));
+    let waits = held.units.iter().find(|held| held.name == *unit).map(|held| (&held.machine, &held.until));
+    let Some((machine, until)) = machine.or(waits) else { return String::new() };
+    let moves = until.as_ref().map_or_else(|| "nobody can tell when it moves".into(), |at| format!("it moves at {at}"));
+    format!("; {moves}, `fleetctl evict {}` moves it now", machine.short())
+}
+
+/// What the engine holds back; nothing when the store does not answer, or did not a moment ago.
+async fn known_held<S: Store>(api: &Api<S>, reading: &Reading) -> HeldRecord {
+    if reading.age.is_some() {
+        return HeldRecord::default();
+    }
+    held(api).await.unwrap_or_default()
+}
+
 /// A planner that knows what the engine's knows.
-async fn planner<S: Store>(api: &Api<S>, cluster: &Cluster) -> Result<Planner, ApiError> {
+pub(super) async fn planner<S: Store>(api: &Api<S>, reading: &Reading) -> Result<Planner, ApiError> {
+    let held = known_held(api, reading).await;
+    plan(api, &reading.cluster, &held).await
+}
+
+async fn plan<S: Store>(api: &Api<S>, cluster: &Cluster, held: &HeldRecord) -> Result<Planner, ApiError> {
     let mut planner = Planner::new();
     for (id, machine) in &cluster.machines {
         let edits = cluster.metadata.get(id).map(|edits| &*edits.record);
-        planner.set_machine(id.clone(), apply_edits(machine.record.metadata.clone(), edits));
+        let metadata = apply_edits(machine.record.metadata.clone(), edits);
+        if edits.is_some_and(|edits| edits.drain) {
+            planner.drain_machine(id.clone(), metadata);
+        } else {
+            planner.set_machine(id.clone(), metadata);
+        }
+    }
+    let is_gone = |machine: &MachineId| !cluster.machines.contains_key(machine);
+    for machine in held.machines.iter().filter(|held| is_gone(&held.id)) {
+        planner.hold_machine(machine.id.clone());
+    }
+    for unit in held.units.iter().filter(|held| is_gone(&held.machine)) {
+        planner.hold_unit(&unit.name, &unit.machine);
     }
     let units = cluster.units.iter().map(|(unit, value)| (unit, &value.record, false));
     let globals = cluster.globals.iter().map(|(unit, value)| (unit, &value.record, true));
@@ -152,8 +195,12 @@ async fn planner<S: Store>(api: &Api<S>, cluster: &Cluster) -> Result<Planner, A
             planner.set_unit(unit.clone(), Arc::clone(requirements), wanted);
         }
     }
-    for (machine, unit) in cluster.scheduled.keys() {
-        planner.placed(unit.clone(), machine.clone());
+    for ((machine, unit), scheduled) in &cluster.scheduled {
+        if scheduled.record.desired == Desired::Inactive {
+            planner.recalled(unit.clone(), machine.clone());
+        } else {
+            planner.placed(unit.clone(), machine.clone());
+        }
     }
     // The decisions are the engine's to make; here they only settle what is to be explained.
     planner.plan();
