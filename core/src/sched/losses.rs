@@ -1,16 +1,19 @@
 //! Which machines that are gone count as dead, and from when on.
 //!
-//! One machine that vanishes is dead: its units are needed elsewhere at once. Many that vanish together are more
-//! likely well, and it is the network or the store that is not; moving their units would restart what runs. So the
-//! leader *holds* machines that vanished, which means that their units stay as they are:
+//! One machine that vanishes is dead: its units are needed elsewhere. Many that vanish together are more likely well,
+//! and it is the network or the store that is not; moving their units would restart what runs. So the leader *holds*
+//! machines that vanished, which means that their units stay as they are:
 //!
 //! ```text
 //!            gone                                 nothing speaks against it
-//!  alive ───────────▶ held ◀─── trouble, brake ──────────────┬──────────▶ dead: its units move
+//!  alive ───────────▶ held ◀─── spread, trouble, brake ──────┬──────────▶ dead: its units move
 //!    ▲                 │                                     │              │
 //!    └──── back ───────┴─────────────────────────────────────┴── back ──────┘
 //! ```
 //!
+//! * **Spread**: leases that are lost at one moment end up to a third of a TTL apart, because keepalives are sent that far
+//!   apart. For so long nobody knows whether a machine has vanished alone. Where all but one would have to vanish to be
+//!   many, it is not waited for.
 //! * **Trouble**: the store was slow or away. A lease that ran out meanwhile may have lost nobody, and those that are
 //!   well come back within a TTL; so machines are held until one TTL after the trouble has ended. A leader that is new
 //!   does not know what was before, and takes the beginning of its own lease for the end of a trouble.
@@ -31,6 +34,8 @@ use crate::model::MachineId;
 const TOGETHER: Duration = Duration::from_secs(60);
 /// So many may vanish together, in any cluster.
 const FEW: usize = 2;
+/// How late a store may be in ending a lease.
+const LATE: Duration = Duration::from_millis(500);
 /// Of a large cluster, one in so many may vanish together.
 const FRACTION: usize = 5;
 
@@ -45,6 +50,8 @@ pub struct Losses {
     gone: BTreeMap<MachineId, Loss>,
     /// When the brake lets the next machine go.
     brake: Option<Duration>,
+    /// How long machines that vanish at one moment may take to be found gone.
+    spread: Duration,
 }
 
 #[derive(Debug)]
@@ -61,6 +68,8 @@ struct Loss {
 /// Why a machine is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum HeldBy {
+    /// Others may have vanished with it.
+    Spread,
     /// The store is, or was a moment ago, slow or away; or the leader is new.
     Trouble,
     /// Many machines vanished together.
@@ -84,7 +93,7 @@ impl Losses {
     /// The account of an owner whose own lease has lived since `lease`, and is alive by a keepalive sent at `sent`.
     #[must_use]
     pub fn new(ttl: Duration, lease: Duration, sent: Duration) -> Self {
-        Self { ttl, sent, calm: lease + ttl, gone: BTreeMap::new(), brake: None }
+        Self { ttl, sent, calm: lease + ttl, gone: BTreeMap::new(), brake: None, spread: Duration::ZERO }
     }
 
     /// The store has answered a keepalive that was sent at `sent`.
@@ -124,6 +133,7 @@ impl Losses {
         let together = |loss: &Loss| now < loss.since + TOGETHER;
         self.gone.retain(|machine, loss| together(loss) || !loss.dead || expected(machine));
         let recent = self.gone.values().filter(|loss| together(loss)).count();
+        self.spread = if alive + recent > FEW + 1 { self.ttl / 3 + LATE } else { Duration::ZERO };
         let many = recent > FEW && recent * FRACTION > alive + recent;
         if self.gone.values().all(|loss| loss.dead || loss.new) {
             // Those it was for are dead or back.
@@ -140,9 +150,10 @@ impl Losses {
         if self.is_in_trouble(now) || now < self.calm {
             return;
         }
+        let spread = self.spread;
         let mut held = self.gone.values_mut().filter(|loss| !loss.dead);
         match self.brake {
-            None => held.for_each(|loss| loss.dead = true),
+            None => held.for_each(|loss| loss.dead = now >= loss.since + spread),
             Some(at) if now < at => {}
             Some(_) => {
                 if let Some(first) = held.next() {
@@ -170,8 +181,12 @@ impl Losses {
         let trouble = self.is_in_trouble(now);
         let mut brake = self.brake;
         let held = self.gone.iter().filter(|(_, loss)| !loss.dead).map(|(machine, loss)| {
-            let by = if brake.is_some_and(|at| at >= self.calm) { HeldBy::Brake } else { HeldBy::Trouble };
-            let at = brake.map_or(self.calm, |at| at.max(self.calm));
+            let at = self.due(loss, brake);
+            let by = match brake {
+                Some(brake) if brake >= self.calm => HeldBy::Brake,
+                None if !trouble && at > self.calm => HeldBy::Spread,
+                _ => HeldBy::Trouble,
+            };
             brake = brake.map(|_| at + self.ttl / 2);
             let until = (!trouble).then_some(at);
             HeldMachine { machine: machine.clone(), since: loss.since, until, by }
@@ -191,10 +206,16 @@ impl Losses {
     /// end, which [`Losses::heard`] tells, changes anything.
     #[must_use]
     pub fn wake(&self, now: Duration) -> Option<Duration> {
-        if self.is_in_trouble(now) || self.gone.values().all(|loss| loss.dead) {
+        if self.is_in_trouble(now) {
             return None;
         }
-        Some(self.brake.map_or(self.calm, |at| at.max(self.calm)))
+        let held = self.gone.values().filter(|loss| !loss.dead);
+        held.map(|loss| self.due(loss, self.brake)).min()
+    }
+
+    /// When a machine that is held is dead, if the brake lets it go at `brake`.
+    fn due(&self, loss: &Loss, brake: Option<Duration>) -> Duration {
+        brake.unwrap_or(loss.since + self.spread).max(self.calm)
     }
 
     /// Whether the store has been silent for longer than it is between two keepalives.

@@ -2,8 +2,10 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use fleet_core::model::{HeldMachineRecord, HeldRecord, HeldUnitRecord, Record, timestamp};
-use fleet_core::sched::{HeldBy, HeldMachine};
+use fleet_core::{
+    model::{HeldMachineRecord, HeldRecord, HeldUnitRecord, Record, timestamp},
+    sched::{HeldBy, HeldMachine},
+};
 use tracing::debug;
 
 use super::Engine;
@@ -26,18 +28,19 @@ impl Held {
         Self { began: today.saturating_sub(now), shown: HeldRecord::default() }
     }
 
-    /// What a machine's being held looks like in the store.
-    pub fn machine(&self, held: &HeldMachine) -> HeldMachineRecord {
+    /// What a machine's being held looks like in the store; `None` when that is over too soon to be told.
+    pub fn machine(&self, held: &HeldMachine) -> Option<HeldMachineRecord> {
         let reason = match held.by {
+            HeldBy::Spread => return None,
             HeldBy::Trouble => "etcd was slow or away, or the engine is new: machines that are well come back",
             HeldBy::Brake => "many machines vanished together",
         };
-        HeldMachineRecord {
+        Some(HeldMachineRecord {
             id: held.machine.clone(),
             since: self.time(held.since),
             until: held.until.map(|at| self.time(at)),
             reason: reason.into(),
-        }
+        })
     }
 
     /// A moment of the leader's time as a time of day.

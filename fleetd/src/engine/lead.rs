@@ -221,7 +221,7 @@ impl<'e, S: Store> Leader<'e, S> {
         units: &[(HeldUnitRecord, Option<Duration>)],
         now: Duration,
     ) -> Result<bool, StoreError> {
-        let machines = self.losses.held(now).iter().map(|held| self.held.machine(held)).collect();
+        let machines = self.losses.held(now).iter().filter_map(|held| self.held.machine(held)).collect();
         let units = units.iter().map(|(unit, _)| unit.clone()).collect();
         let shown = self.held.show(self.engine, self.leadership, machines, units).await?;
         Ok(self.end_evictions(current).await? && shown)

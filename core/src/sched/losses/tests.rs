@@ -84,13 +84,29 @@ impl Owner {
 }
 
 #[test]
-fn one_or_two_machines_that_vanish_are_dead_at_once() {
+fn one_or_two_machines_that_vanish_are_dead_as_soon_as_no_others_can_have_vanished_with_them() {
     let mut owner = Owner::of(4);
-    assert_eq!(owner.vanish([1]).dead(), [1]);
-    assert_eq!(owner.pass(s(5)).vanish([3]).dead(), [1, 3]);
+    assert_eq!(owner.vanish([1]).held(), [1]);
+    assert_eq!(owner.losses.held(owner.now)[0].by, HeldBy::Spread);
+    let wake = owner.losses.wake(owner.now).unwrap() - owner.now;
+    assert!(wake > TTL / 3 && wake < TTL / 2, "{wake:?}");
+    assert_eq!(owner.pass(s(4)).dead(), [1]);
+    assert_eq!(owner.vanish([3]).pass(s(4)).dead(), [1, 3]);
     assert_eq!(owner.losses.wake(owner.now), None);
-    assert_eq!(owner.pass(s(61)).vanish([2]).dead(), [1, 2, 3], "a minute later it is a loss of its own");
+    assert_eq!(owner.pass(s(61)).vanish([2]).pass(s(4)).dead(), [1, 2, 3], "a minute later it is a loss of its own");
     assert_eq!(owner.back(2).dead(), [1, 3]);
+}
+
+#[test]
+fn of_three_machines_one_that_vanishes_is_dead_at_once() {
+    assert_eq!(Owner::of(3).vanish([1]).dead(), [1]);
+}
+
+#[test]
+fn leases_that_end_one_after_the_other_are_held_from_the_first_on() {
+    let mut owner = Owner::of(10);
+    owner.vanish([1]).pass(s(1)).vanish([2]).pass(s(1)).vanish([3]);
+    assert_eq!((owner.held(), owner.dead().len()), (vec![1, 2, 3], 0));
 }
 
 #[test]
@@ -113,7 +129,7 @@ fn many_that_vanish_together_are_held_and_then_let_go_one_by_one() {
 #[test]
 fn those_that_vanished_before_the_brake_stay_dead_and_a_later_one_prolongs_it() {
     let mut owner = Owner::of(4);
-    owner.vanish([1]).pass(s(2)).vanish([2]).pass(s(2)).vanish([3]);
+    owner.vanish([1]).pass(s(5)).vanish([2]).pass(s(5)).vanish([3]);
     assert_eq!((owner.dead(), owner.held()), (vec![1, 2], vec![3]));
     owner.pass(s(15)).vanish([4]);
     assert_eq!(owner.pass(s(19)).held(), [3, 4]);
@@ -124,7 +140,7 @@ fn those_that_vanished_before_the_brake_stay_dead_and_a_later_one_prolongs_it() 
 #[test]
 fn a_fifth_of_a_large_cluster_may_vanish() {
     let mut owner = Owner::of(100);
-    assert!(owner.vanish(1..=20).held().is_empty());
+    assert!(owner.vanish(1..=20).pass(s(4)).held().is_empty());
     assert_eq!(owner.vanish([21]).held(), [21]);
 }
 
@@ -187,6 +203,8 @@ fn machine_of_which_nothing_is_expected_is_forgotten() {
     losses.heard(s(100), s(1));
     losses.gone(&id(1), 1, s(100));
     losses.step(s(100), 3, |_| false);
+    losses.heard(s(110), s(104));
+    losses.step(s(110), 3, |_| false);
     assert_eq!(losses.machines().count(), 1);
     losses.step(s(160), 3, |_| false);
     assert_eq!(losses.machines().count(), 0);
