@@ -152,7 +152,11 @@ impl<S: Store> Engine<S> {
     async fn wait_for_place(&self) -> Result<(), StoreError> {
         let range = self.keys.under("election/engine/");
         loop {
-            let candidates = self.store.list(&range, None, CANDIDATES).await?;
+            let candidates = self.store.list(&range, None, 1000).await?;
+            // Etcd's election waits for every key there that is older, and one without a lease never goes by itself.
+            if let Some(stray) = candidates.entries.iter().find(|stored| stored.lease.is_none()) {
+                warn!(key = stray.key, "this key is no candidate's and blocks the election: delete it");
+            }
             if candidates.entries.len() < CANDIDATES {
                 return Ok(());
             }

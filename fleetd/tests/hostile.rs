@@ -224,3 +224,51 @@ fn restart_of_a_unit_with_the_greatest_generation_is_taken() {
     let ask = |method, route, rest: &str| Ask { method, route, rest: rest.into(), content_type: 3, body: Vec::new() };
     api::requests(&[ask(5, 0, "/restart"), ask(0, 0, ""), ask(5, 0, "/restart")]);
 }
+
+/// A change of the metadata `a` of the one machine.
+fn patch(value: &str) -> Ask {
+    let path = format!("/{}/metadata/a", api::MACHINE);
+    let body = format!(r#"[{{"op":"add","path":"{path}","value":"{value}"}}]"#).into_bytes();
+    Ask { method: 3, route: 6, rest: String::new(), content_type: 3, body }
+}
+
+#[test]
+fn metadata_too_large_for_the_store_are_the_client_s_fault() {
+    let (status, message) = api::answer(Vec::new(), &patch(&"x".repeat(1_900_000)));
+    assert!(status == 400 && message.contains("at most 65536 are taken"), "{status} {message}");
+    assert_eq!(api::answer(Vec::new(), &patch("x")).0, 204);
+}
+
+#[test]
+fn metadata_of_a_newer_fleet_are_not_overwritten() {
+    let stored = |value: &str| vec![(format!("/fleet/metadata/{}", api::MACHINE), value.into())];
+    let (status, message) = api::answer(stored(r#"{"v":99,"new":true}"#), &patch("x"));
+    assert!(status == 409 && message.contains("upgrade"), "{status} {message}");
+    assert_eq!(api::answer(stored("garbage"), &patch("x")).0, 204, "what is nothing of fleet's is mended");
+}
+
+#[test]
+fn body_nested_deeper_than_any_stack_is_refused() {
+    for open in ["[", r#"{"options":"#, r#"[{"value":"#] {
+        for (method, route) in [(1, 0), (3, 6)] {
+            let body = open.repeat(100_000).into_bytes();
+            let ask = Ask { method, route, rest: String::new(), content_type: 3, body };
+            assert_eq!(api::answer(Vec::new(), &ask).0, 400);
+        }
+    }
+}
+
+#[test]
+fn body_with_a_section_for_each_option_is_answered_soon() {
+    // Quadratic work kept one of the daemon's threads for a minute.
+    let options: Vec<String> = (0..50_000).map(|n| format!(r#"{{"section":"{n}","name":"a"}}"#)).collect();
+    let body = format!(r#"{{"options":[{}]}}"#, options.join(",")).into_bytes();
+    let (status, message) =
+        api::answer(Vec::new(), &Ask { method: 1, route: 0, rest: String::new(), content_type: 3, body });
+    assert!(status == 400 && message.contains("at most 65536 are taken"), "{status} {message}");
+}
+
+#[test]
+fn stray_key_in_the_election_blocks_it_no_longer_than_it_is_there() {
+    engine::stray_candidate();
+}

@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use fleet_core::{
-    model::{Key, Keys, MachineId, MachineRecord, MetadataEdits, Record, StateRecord, UnitRecord},
+    model::{HeldRecord, Key, Keys, MachineId, MachineRecord, MetadataEdits, Record, StateRecord, UnitRecord},
     unit::{Glob, Requirements, UnitFile, UnitHash, UnitName, UnitOption, expand_specifiers},
 };
 
@@ -156,6 +156,7 @@ pub fn records(bytes: &[u8]) {
     record::<MachineRecord>(bytes);
     record::<MetadataEdits>(bytes);
     record::<StateRecord>(bytes);
+    record::<HeldRecord>(bytes);
 }
 
 fn record<R: Record + PartialEq + std::fmt::Debug>(bytes: &[u8]) {

@@ -114,6 +114,20 @@ pub fn requests(asks: &[Ask]) {
     });
 }
 
+/// The status and the message of one answer, on a store that also holds `values`.
+pub fn answer(values: Vec<(String, Vec<u8>)>, ask: &Ask) -> (u16, String) {
+    simulate(async {
+        let (store, lessor) = MemoryStore::new(fastrand::Rng::with_seed(1));
+        tokio::spawn(lessor);
+        plant(&store, values);
+        let mut api = api(store.client("api"), Keys::new("fleet"));
+        let response = call(&mut api, request(ask).expect("a request")).await;
+        let status = response.status().as_u16();
+        let body = to_bytes(response.into_body(), usize::MAX).await.expect("a body in memory");
+        (status, String::from_utf8_lossy(&body).into_owned())
+    })
+}
+
 async fn call(api: &mut Router, request: Request<Body>) -> Response<Body> {
     let answer = tokio::time::timeout(Duration::from_secs(60), api.call(request)).await;
     answer.expect("every request is answered").expect("the service cannot fail")

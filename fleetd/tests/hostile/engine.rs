@@ -152,3 +152,24 @@ pub fn deleted_machine() {
         assert_eq!(placed[&unit("u0.service")] == machine(3), !deleted, "deleted: {deleted}, {placed:?}");
     }
 }
+
+/// A key that is no candidate's blocks the election, until it is deleted.
+pub fn stray_candidate() {
+    let keys = Keys::new("fleet");
+    for deleted in [false, true] {
+        let placed = simulate(async {
+            let store = store();
+            let key = format!("{}/stray", keys.election());
+            plant(&store, [(key.clone(), b"garbage".to_vec())]);
+            plant(&store, good(&keys));
+            let change = || {
+                if deleted {
+                    let writes = vec![Write::Delete { key }];
+                    store.write("test", &Transaction { guards: Vec::new(), writes }).expect("a small transaction");
+                }
+            };
+            work(&store, &keys, change).await
+        });
+        assert_eq!(placed.len(), if deleted { 4 } else { 0 }, "deleted: {deleted}");
+    }
+}
