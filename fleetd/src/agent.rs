@@ -271,7 +271,7 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
             return;
         }
         let before = self.fence.is_open();
-        let open = self.fence.update(&self.cluster.borrow());
+        let open = self.fence.update(self.wishes.as_ref().map_or(0, |wishes| wishes.listed));
         if before != open {
             let message = if open { "fence is open" } else { "lease may run out: fence is closed" };
             warn!(units = ?self.strict, "{message}");

@@ -17,7 +17,7 @@ use std::{path::Path, time::Duration};
 use tokio::sync::watch;
 use tracing::warn;
 
-use crate::{clock::Clock, filesystem::Filesystem, machine::Registration, registry::Cluster};
+use crate::{clock::Clock, filesystem::Filesystem, machine::Registration, registry::Revision};
 
 /// How long a lease is proven to live: a moment of [`Clock`], less what stopping takes to begin. `None` while
 /// nothing is proven.
@@ -57,9 +57,10 @@ impl Fence {
         self.open
     }
 
-    /// Closes or opens it, whichever it is time for. `cluster` is what the host has read. Returns whether it is open.
-    pub fn update(&mut self, cluster: &Cluster) -> bool {
-        let is_current = |registration: &Registration| cluster.listed >= registration.revision;
+    /// Closes or opens it, whichever it is time for. `listed` is the revision at which was listed what the host is
+    /// about to act on, not what it may have read since. Returns whether it is open.
+    pub fn update(&mut self, listed: Revision) -> bool {
+        let is_current = |registration: &Registration| listed >= registration.revision;
         let may_open = || self.registration.borrow().as_ref().is_some_and(is_current);
         self.open = self.is_proven() && (self.open || may_open());
         self.open
@@ -141,29 +142,28 @@ mod tests {
         let (proofs, proof_receiver) = watch::channel(None);
         let (registrations, registration) = watch::channel(None);
         let mut fence = Fence::new(clock, proof_receiver, registration);
-        let read = |listed| Cluster { complete: true, listed, ..Cluster::default() };
-        assert!(!fence.update(&read(5)));
+        assert!(!fence.update(5));
         registrations.send_replace(Some(Registration { lease: LeaseId(1), revision: 7 }));
         proofs.send_replace(proof(clock, TTL));
         timeout(TTL, fence.turning()).await.unwrap();
-        assert!(!fence.update(&read(6)), "read before the registration");
-        assert!(fence.update(&read(7)));
+        assert!(!fence.update(6), "read before the registration");
+        assert!(fence.update(7));
         // Keepalives hold it open without waking anybody.
         advance(Duration::from_secs(5)).await;
         proofs.send_replace(proof(clock, TTL));
         assert!(timeout(Duration::from_secs(8), fence.turning()).await.is_err());
-        assert!(fence.update(&read(7)));
+        assert!(fence.update(7));
         // Without them it closes before the lease can run out.
         let since = Instant::now();
         fence.turning().await;
         assert!(since.elapsed() <= Duration::from_secs(1), "{:?}", since.elapsed());
-        assert!(!fence.update(&read(7)));
+        assert!(!fence.update(7));
         // The lease is lost for certain: at once.
         proofs.send_replace(proof(clock, TTL));
-        assert!(fence.update(&read(7)));
+        assert!(fence.update(7));
         proofs.send_replace(None);
         timeout(Duration::from_millis(1), fence.turning()).await.unwrap();
-        assert!(!fence.update(&read(7)));
+        assert!(!fence.update(7));
     }
 
     #[tokio::test]

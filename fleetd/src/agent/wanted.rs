@@ -24,6 +24,8 @@ pub struct Wishes {
     pub strict: BTreeSet<UnitName>,
     /// Units that may run elsewhere once this host says that it has them no more, and the revision that asks for it.
     pub recalled: BTreeMap<UnitName, (UnitHash, Revision)>,
+    /// The revision at which was listed what this rests on, see [`Cluster::listed`].
+    pub listed: Revision,
 }
 
 /// Works out the wanted units. Keeps the requirements it has read.
@@ -70,7 +72,7 @@ impl<S: Store> Wisher<S> {
     }
 
     async fn readable(&mut self, cluster: &Cluster) -> Result<Wishes, StoreError> {
-        let mut wishes = Wishes::default();
+        let mut wishes = Wishes { listed: cluster.listed, ..Wishes::default() };
         let mut scheduled: Vec<(&UnitName, Wanted)> = Vec::new();
         for ((_, unit), value) in cluster.scheduled.iter().filter(|((machine, _), _)| *machine == self.machine) {
             match wanted(&value.record) {
