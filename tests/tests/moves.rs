@@ -128,7 +128,7 @@ fn drain_goes_on_under_another_leader() {
     let cluster = Cluster::with(Lab::builder().hosts(3).config("agent_ttl=\"3s\""));
     cluster.write(&[("slow.service", &WEB.replace("StartPre=/bin/sleep 1", "StartPre=/bin/sleep 6"))]);
     cluster.write(&[("one.service", &WEB.replace("StopPost=/bin/sleep 1", "StopPost=/bin/sleep 4"))]);
-    let strict = format!("{}[X-Fleet]\nOnPartition=stop\nMachineOf=slow.service\n", WEB);
+    let strict = format!("{WEB}[X-Fleet]\nOnPartition=stop\nMachineOf=slow.service\n");
     cluster.write(&[("one.service", &strict.replace("StopPost=/bin/sleep 1", "StopPost=/bin/sleep 4"))]);
     cluster.ok(&["start", "slow.service"]);
     cluster.ok(&["start", "one.service"]);
