@@ -92,6 +92,8 @@ impl<S: Store, F: Filesystem> Membership<S, F> {
                         () = lease::keep(&self.store, lease, self.ttl, proof, &self.proof) => {
                             self.proof.send_replace(None);
                             warn!(machine = %self.id, "lease lost, registering again");
+                            // A store that was frozen has lost the leases of all hosts at the same moment.
+                            sleep(self.ttl.mul_f64(fastrand::f64() / 20.0)).await;
                         }
                         () = self.entry_lost(&record) => {
                             self.proof.send_replace(None);

@@ -113,7 +113,7 @@ impl Members {
                     self.clients(index).await?
                 } else {
                     sleep(HEAD_START).await;
-                    // Not kept, unless it wins: idle connections are probed, too.
+                    // Not kept, unless it wins: one connection is enough for as long as it answers.
                     self.connect(index).await?
                 };
                 request(clients).await.map_err(|error| classify(what, error))
