@@ -26,6 +26,9 @@ pub enum Key {
     Metadata(MachineId),
     /// `state/<machine>/<name>`: what an agent reports.
     State(MachineId, UnitName),
+    /// `leader`: who leads. It stands among the keys of [`Keys::cluster`], so who follows those sees in which order a
+    /// new leader began and the one before wrote.
+    Leader,
 }
 
 impl Keys {
@@ -56,13 +59,18 @@ impl Keys {
             Key::Machine(id) => format!("{prefix}machine/{id}"),
             Key::Metadata(id) => format!("{prefix}metadata/{id}"),
             Key::State(machine, name) => format!("{prefix}state/{machine}/{name}"),
+            Key::Leader => format!("{prefix}leader"),
         }
     }
 
     /// Reads a key; `None` when it is not of this schema.
     #[must_use]
     pub fn parse(&self, key: &str) -> Option<Key> {
-        let (kind, rest) = key.strip_prefix(&self.prefix)?.split_once('/')?;
+        let key = key.strip_prefix(&self.prefix)?;
+        if key == "leader" {
+            return Some(Key::Leader);
+        }
+        let (kind, rest) = key.split_once('/')?;
         let on_machine = || {
             let (machine, name) = rest.split_once('/')?;
             Some((MachineId::new(machine).ok()?, UnitName::new(name).ok()?))
@@ -102,13 +110,6 @@ impl Keys {
         format!("{}engine/held", self.prefix)
     }
 
-    /// Who leads. It stands among the keys of [`Keys::cluster`], so who follows those sees in which order a new leader
-    /// began and the one before wrote.
-    #[must_use]
-    pub fn leader(&self) -> String {
-        format!("{}leader", self.prefix)
-    }
-
     /// The name of the engine's election.
     #[must_use]
     pub fn election(&self) -> String {
@@ -133,25 +134,23 @@ mod tests {
             (Key::Machine(machine.clone()), format!("/fleet/machine/{machine}")),
             (Key::Metadata(machine.clone()), format!("/fleet/metadata/{machine}")),
             (Key::State(machine.clone(), name), format!("/fleet/state/{machine}/web@1.service")),
+            (Key::Leader, "/fleet/leader".into()),
         ] {
             assert_eq!(keys.format(&key), text);
             assert_eq!(keys.parse(&text), Some(key.clone()));
             let (from, to) = keys.cluster();
             assert_eq!(from <= text && text < to, !matches!(key, Key::File(_)), "{text}");
         }
-        for foreign in
-            ["/other/unit/a.service", "/fleet/unit/a", "/fleet/sched/x/a.service", "/fleet/election/engine/1", ""]
-        {
+        for foreign in [
+            "/other/unit/a.service",
+            "/fleet/unit/a",
+            "/fleet/sched/x/a.service",
+            "/fleet/election/engine/1",
+            "/fleet/engine/held",
+            "",
+        ] {
             assert_eq!(keys.parse(foreign), None, "{foreign}");
         }
-    }
-
-    #[test]
-    fn who_follows_the_cluster_sees_who_leads() {
-        let keys = Keys::new("fleet");
-        let (from, to) = keys.cluster();
-        assert!(from <= keys.leader() && keys.leader() < to);
-        assert_eq!((keys.parse(&keys.leader()), keys.parse(&keys.held())), (None, None));
     }
 
     #[test]

@@ -172,12 +172,13 @@ impl Planner {
         }
     }
 
-    /// The unit is down on a machine that was told to give it up.
+    /// The unit is down on a machine that was told to give it up, or is known to be down there otherwise.
     pub fn given_up(&mut self, unit: &UnitName, machine: &MachineId) {
         if let (Some(key), Some(machine)) = (self.units.key(unit), self.machines.key(machine)) {
             let unit = self.units.get_mut(key);
             unit.recalled.remove(&machine);
-            if unit.leaving.remove(&machine) {
+            let held = unit.held.remove(&machine);
+            if unit.leaving.remove(&machine) || held {
                 self.units.doubt(key);
                 self.mark(key);
             }

@@ -18,14 +18,15 @@ const UNITS: usize = 1000;
 pub struct Held {
     /// The time of day at which the leader's own time began. Fixed, so that a moment is always written alike.
     began: Duration,
-    shown: HeldRecord,
+    /// What is in the store; `None` before this leader has written anything.
+    shown: Option<HeldRecord>,
 }
 
 impl Held {
-    /// At a term's beginning, when the key has just been deleted; the leader's own time is `now`.
+    /// At a term's beginning; the leader's own time is `now`.
     pub fn new(now: Duration) -> Self {
         let today = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self { began: today.saturating_sub(now), shown: HeldRecord::default() }
+        Self { began: today.saturating_sub(now), shown: None }
     }
 
     /// What a machine's being held looks like in the store; `None` when that is over too soon to be told.
@@ -62,7 +63,7 @@ impl Held {
         engine.metrics.held_machines.set(machines.len() as i64);
         units.truncate(UNITS);
         let record = HeldRecord { machines, units };
-        if record == self.shown {
+        if self.shown.as_ref() == Some(&record) {
             return Ok(true);
         }
         let key = engine.keys.held();
@@ -70,7 +71,7 @@ impl Held {
             if record == HeldRecord::default() { Write::Delete { key } } else { Write::put(key, record.encode()) };
         match engine.store.commit(Transaction { guards: vec![leadership.guard()], writes: vec![write] }).await {
             Ok(Some(_)) => {
-                self.shown = record;
+                self.shown = Some(record);
                 Ok(true)
             }
             Ok(None) => Err(StoreError::LeaseGone),

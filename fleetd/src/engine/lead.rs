@@ -13,7 +13,7 @@ mod write;
 use std::{collections::BTreeSet, time::Duration};
 
 use fleet_core::{
-    model::{Desired, HeldUnitRecord},
+    model::{Desired, HeldUnitRecord, Key},
     sched::{Losses, Planner},
     unit::UnitName,
 };
@@ -54,7 +54,7 @@ pub(super) struct Term<'t> {
 
 /// Leads until the leadership is lost.
 pub(super) async fn lead<S: Store>(engine: &Engine<S>, mut term: Term<'_>) -> Result<(), StoreError> {
-    let began = begin(engine, &term).await?;
+    let began = sign(engine, term.leadership, term.lease).await?;
     let (_running, mut changes) = engine.view.open();
     let mut leader = Leader::new(engine, &term, began);
     let mut pacer = Pacer::new(PASSES.0, PASSES.1);
@@ -85,19 +85,20 @@ pub(super) async fn lead<S: Store>(engine: &Engine<S>, mut term: Term<'_>) -> Re
     }
 }
 
-/// Says who leads. Whoever sees this written has seen all that leaders before have written.
-async fn begin<S: Store>(engine: &Engine<S>, term: &Term<'_>) -> Result<Revision, StoreError> {
-    let value = serde_json::json!({ "v": 1, "machine": engine.machine });
-    let leader =
-        Write::Put { key: engine.keys.leader(), value: value.to_string().into_bytes(), lease: Some(term.lease) };
-    let writes = vec![leader, Write::Delete { key: engine.keys.held() }];
-    let transaction = Transaction { guards: vec![term.leadership.guard()], writes };
+/// Says who leads. Whoever sees this written has seen all that leaders have written before; also what this one does
+/// not know of, because an answer was lost.
+async fn sign<S: Store>(engine: &Engine<S>, leadership: &Leadership, lease: LeaseId) -> Result<Revision, StoreError> {
+    let (key, lease) = (engine.keys.format(&Key::Leader), Some(lease));
+    let value = serde_json::json!({ "v": 1, "machine": engine.machine }).to_string().into_bytes();
+    let writes = vec![Write::Put { key, value, lease }];
+    let transaction = Transaction { guards: vec![leadership.guard()], writes };
     engine.store.commit(transaction).await?.ok_or(StoreError::LeaseGone)
 }
 
 struct Leader<'e, S> {
     engine: &'e Engine<S>,
     leadership: &'e Leadership,
+    lease: LeaseId,
     /// The moment that this leader's time counts from.
     epoch: Instant,
     planner: Planner,
@@ -124,6 +125,7 @@ impl<'e, S: Store> Leader<'e, S> {
         Self {
             engine,
             leadership: term.leadership,
+            lease: term.lease,
             epoch,
             planner: Planner::new(),
             seen: Cluster::default(),

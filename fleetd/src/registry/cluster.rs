@@ -88,7 +88,7 @@ impl Cluster {
             Key::Machine(id) => decode(stored).map(|value| drop(self.machines.insert(id, value))),
             Key::Metadata(id) => decode(stored).map(|value| drop(self.metadata.insert(id, value))),
             Key::State(machine, name) => decode(stored).map(|value| drop(self.states.insert((machine, name), value))),
-            Key::File(_) => Ok(()),
+            Key::File(_) | Key::Leader => Ok(()),
         };
         self.revision = self.revision.max(revision);
         match &outcome {
@@ -112,7 +112,7 @@ impl Cluster {
             }
             Key::Metadata(id) => drop(self.metadata.remove(&id)),
             Key::State(machine, name) => drop(self.states.remove(&(machine, name))),
-            Key::File(_) => {}
+            Key::File(_) | Key::Leader => {}
         }
     }
 

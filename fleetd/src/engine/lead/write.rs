@@ -6,7 +6,7 @@ use tracing::{info, warn};
 
 use super::{
     super::translate::{Batch, Order, translate},
-    Leader,
+    Leader, sign,
 };
 use crate::registry::{Cluster, Guard, Store, StoreError, Transaction, Write};
 
@@ -18,7 +18,7 @@ impl<S: Store> Leader<'_, S> {
     /// one unit that has changed meanwhile holds up no other. What did not go through is decided again.
     ///
     /// # Errors
-    /// The leadership is over. It also is when nobody knows whether a strict unit was placed: that transaction may
+    /// The leadership is over, or given up because it cannot be told what the store holds. It also is when nobody knows whether a strict unit was placed: that transaction may
     /// still be on its way, and only the end of this term stops it before another one for the same unit.
     pub(super) async fn write(&mut self, orders: Vec<Order>, current: &Cluster) -> Result<(), StoreError> {
         let engine = self.engine;
@@ -35,6 +35,9 @@ impl<S: Store> Leader<'_, S> {
                 .flat_map(|order| translate(vec![order], current, &engine.keys, self.leadership));
             let again: Vec<Batch> = single.collect();
             outcomes.extend(stream::iter(again).map(commit).buffer_unordered(IN_FLIGHT).collect::<Vec<_>>().await);
+            // A transaction that was sent twice, because its first answer got lost, is refused for what it has done
+            // itself. The next decisions rest on a picture that shows it.
+            self.written = sign(engine, self.leadership, self.lease).await?;
         }
         for (orders, outcome) in outcomes {
             match outcome {
