@@ -70,3 +70,10 @@ fn full_disk_holds_up_what_is_new_until_there_is_room() {
     cluster.active(&[("before.service", "h1"), ("after.service", "h1")]);
     assert_eq!(cluster.invocations("before.service"), before);
 }
+
+#[test]
+fn most_hosts_that_vanish_at_once_and_are_back_soon_keep_their_units() {
+    let mut trial = Trial::new(5, 1, TTL, COPY);
+    trial.suffers(&[Trial::fault(Kind::ManyCut, &["h1", "h2", "h3"], 6.0)]);
+    trial.suffers(&[Trial::fault(Kind::ManyPowerLost, &["h3", "h4", "h5"], 6.0)]);
+}
