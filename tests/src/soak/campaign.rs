@@ -212,9 +212,15 @@ impl Campaign {
             if faults.len() == wanted {
                 break;
             }
-            let other = self.draw_one();
+            let mut other = self.draw_one();
             let stores = faults[0].kind.is_of_store() && other.kind.is_of_store();
             let many = faults[0].kind.is_of_many() || other.kind.is_of_many();
+            if faults[0].kind.goes_with(other.kind) && self.rng.bool() {
+                // Two on one host, as a daemon that is killed while its host is cut off.
+                other.hosts.clone_from(&faults[0].hosts);
+                faults.push(other);
+                continue;
+            }
             let shared = other.hosts.iter().any(|host| faults[0].hosts.contains(host));
             if !stores && !many && !shared {
                 faults.push(other);

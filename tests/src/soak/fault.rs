@@ -74,6 +74,11 @@ pub const KINDS: &[(Kind, u32)] = &[
     (Kind::ClockTurned, 2),
 ];
 
+const THAW: &str = "systemctl kill -s CONT --kill-whom=main fleet";
+const RIGHT_CLOCK: &str = "rm -f /run/fleet-lab-clock";
+/// Does not wait: fleetd is not ready without etcd.
+const START: &str = "systemctl start --no-block fleet.socket fleet";
+
 /// What a fault may do to units. What it may not do is a broken promise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Harm {
@@ -166,6 +171,23 @@ impl Kind {
         matches!(self, Self::ManyCut | Self::ManyPowerLost)
     }
 
+    /// Whether it can be done to a host beside another fault that leaves the host up, and the other way round.
+    #[must_use]
+    pub fn goes_with(self, other: Self) -> bool {
+        use Kind::{
+            BusRestarted, ClockTurned, Compacted, Cut, CutInbound, CutOutbound, DaemonKilled, DaemonRestarted, Lossy,
+            RootFull, RunFull, SystemdReplaced, Thin,
+        };
+        let stumbles = |kind| {
+            matches!(
+                kind,
+                DaemonKilled | DaemonRestarted | SystemdReplaced | BusRestarted | RootFull | RunFull | ClockTurned
+            )
+        };
+        let severs = |kind| matches!(kind, Cut | CutInbound | CutOutbound | Compacted | Lossy | Thin);
+        (stumbles(self) && severs(other)) || (severs(self) && stumbles(other))
+    }
+
     fn is_of_all(self) -> bool {
         matches!(self, Self::DaemonsKilled | Self::DaemonsRestarted)
     }
@@ -243,13 +265,7 @@ impl Fault {
     /// When that is not possible. What was done is undone by [`restore`].
     pub fn strike(&self, lab: &Lab) -> Result<()> {
         let member = || lab.etcd(self.member);
-        let each = |act: &(dyn Fn(&Host) -> Result<()> + Sync)| -> Result<()> {
-            let hosts: Vec<Host> = self.hosts.iter().map(|name| lab.host(name)).collect();
-            std::thread::scope(|scope| {
-                let acts: Vec<_> = hosts.iter().map(|host| scope.spawn(move || act(host))).collect();
-                acts.into_iter().try_for_each(|act| act.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-            })
-        };
+        let each = |act: &(dyn Fn(&Host) -> Result<()> + Sync)| self.each(lab, act);
         let sh = |script: &'static str| each(&move |host| host.sh(script).map(drop));
         match self.kind {
             Kind::MemberKilled => member().kill(),
@@ -293,7 +309,7 @@ impl Fault {
         }
     }
 
-    /// Undoes it.
+    /// Undoes it, and nothing that another fault did.
     ///
     /// # Errors
     /// When that is not possible.
@@ -301,9 +317,24 @@ impl Fault {
         if self.kind.is_of_store() {
             restore_store(lab)?;
         }
+        self.each(lab, &|host| match self.kind {
+            Kind::Cut | Kind::ManyCut | Kind::Compacted => host.heal(),
+            Kind::CutInbound | Kind::CutOutbound | Kind::Lossy | Kind::Thin => host.clear_traffic(),
+            Kind::PowerLost | Kind::ManyPowerLost | Kind::PowerLostWithoutStore if !host.is_up() => host.boot(),
+            Kind::DaemonFrozen => host.sh(THAW).map(drop),
+            Kind::HostLeft => host.sh(START).map(drop),
+            Kind::RootFull => host.empty(Volume::Root),
+            Kind::RunFull => host.empty(Volume::Run),
+            Kind::ClockTurned => host.sh(RIGHT_CLOCK).map(drop),
+            _ => Ok(()),
+        })
+    }
+
+    /// Does something to each of its hosts at once.
+    fn each(&self, lab: &Lab, act: &(dyn Fn(&Host) -> Result<()> + Sync)) -> Result<()> {
+        let hosts: Vec<Host> = self.hosts.iter().map(|name| lab.host(name)).collect();
         std::thread::scope(|scope| {
-            let hosts: Vec<_> = self.hosts.iter().map(|name| lab.host(name)).collect();
-            let acts: Vec<_> = hosts.into_iter().map(|host| scope.spawn(move || restore_host(&host))).collect();
+            let acts: Vec<_> = hosts.iter().map(|host| scope.spawn(move || act(host))).collect();
             acts.into_iter().try_for_each(|act| act.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
         })
     }
@@ -339,9 +370,7 @@ fn restore_host(host: &Host) -> Result<()> {
     host.clear_traffic()?;
     host.empty(Volume::Root)?;
     host.empty(Volume::Run)?;
-    let thaw = "systemctl kill -s CONT --kill-whom=main fleet 2>/dev/null; rm -f /run/fleet-lab-clock";
-    // `start` returns once fleetd serves; without etcd it does not.
-    host.sh(&format!("{thaw}; systemctl start --no-block fleet.socket fleet")).map(drop)
+    host.sh(&format!("{THAW} 2>/dev/null; {RIGHT_CLOCK}; {START}")).map(drop)
 }
 
 #[cfg(test)]
