@@ -42,7 +42,7 @@ pub struct Ask {
     pub body: Vec<u8>,
 }
 
-const ROUTES: [&str; 18] = [
+const ROUTES: [&str; 23] = [
     "/fleet/v1/units/a.service",
     "/fleet/v1/units/",
     "/fleet/v1/units/bad.service",
@@ -59,6 +59,11 @@ const ROUTES: [&str; 18] = [
     "/fleet/v1/watch?",
     "/v1-alpha/units/",
     "/fleet/v1/discovery",
+    "/fleet/v1/machines/d097a72e4aef45bf815b90988acdbf13/drain",
+    "/fleet/v1/machines/d097a72e4aef45bf815b90988acdbf13/evict",
+    "/fleet/v1/machines/0123456789abcdef0123456789abcdef/drain",
+    "/fleet/v1/machines/0123456789abcdef0123456789abcdef/evict",
+    "/fleet/v1/held",
     "/metrics",
     "",
 ];
@@ -239,6 +244,7 @@ pub fn garbage(keys: &Keys) -> Vec<(String, Vec<u8>)> {
         format!("state/{MACHINE}/bad.service"),
         "unit/no-suffix".into(),
         "sched/x/y/z".into(),
+        "engine/held".into(),
         "unheard/of".into(),
     ];
     let values: [&[u8]; 5] = [b"", b"garbage", b"{\"v\":99}", b"[1]", b"\xff\x00"];
