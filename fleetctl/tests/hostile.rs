@@ -213,4 +213,31 @@ proptest! {
         let head: &[u8] = if is_http { b"HTTP/1.1 200 OK\r\n\r\n" } else { b"" };
         Server::new().check(COMMANDS[command], &[head, &bytes].concat());
     }
+
+    #[test]
+    fn any_file_is_submitted_or_refused_in_order(bytes in prop_oneof![
+        prop::collection::vec(any::<u8>(), 0..80),
+        "(\\[(Unit|X-Fleet|\\])\\]?\n|[A-Z][a-z]*=|\\PC|\\\\\n|Global=true|Conflicts=\\*|MachineOf=a|\n){0,12}"
+            .prop_map(String::into_bytes),
+    ]) {
+        let server = Server::new();
+        fs::write(server.directory.path().join("any.service"), bytes).unwrap();
+        server.check(&["submit", "any.service"], b"HTTP/1.1 404 X\r\nContent-Length: 45\r\n\r\n{\"error\":{\"code\":404,\"message\":\"not there\"}}");
+    }
+
+    #[test]
+    fn any_dump_is_imported_or_refused_in_order(
+        nodes in prop::collection::vec(("/x/(job/\\PC{0,3}(/object|/target-state)|unit/[0-9a-f]{0,4}|/)", "\\PC{0,6}"), 0..4),
+        junk in prop::option::weighted(0.3, prop::collection::vec(any::<u8>(), 0..60)),
+    ) {
+        let node = |(key, value): (String, String)| {
+            let value = if key.ends_with("object") { format!(r#"{{"Name":"{value}","UnitHash":[1,2]}}"#) } else { value };
+            serde_json::json!({"key": key, "value": value})
+        };
+        let nodes: Vec<_> = nodes.into_iter().map(node).collect();
+        let dump = serde_json::json!({"action": "get", "node": {"key": "/x", "nodes": nodes}}).to_string();
+        let server = Server::new();
+        fs::write(server.directory.path().join("dump.json"), junk.unwrap_or(dump.into_bytes())).unwrap();
+        server.check(&["import-v2", "dump.json"], &json(r#"{"units":[]}"#));
+    }
 }
