@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
+#[path = "hostile/agent.rs"]
+mod agent;
 #[path = "hostile/api.rs"]
 mod api;
 #[path = "hostile/engine.rs"]
@@ -271,4 +273,9 @@ fn body_with_a_section_for_each_option_is_answered_soon() {
 #[test]
 fn stray_key_in_the_election_blocks_it_no_longer_than_it_is_there() {
     engine::stray_candidate();
+}
+
+#[test]
+fn states_that_others_overwrote_are_published_again() {
+    agent::overwritten_states();
 }
