@@ -5,7 +5,7 @@
 //! until what the last one has proven is over and then stops the units with `OnPartition=stop`. The next fleetd starts
 //! them when its own fence opens.
 
-use std::{collections::BTreeSet, process::Stdio};
+use std::{collections::BTreeSet, path::Path, process::Stdio};
 
 use anyhow::{Context, ensure};
 use fleet_core::{model::Target, unit::UnitName};
@@ -17,7 +17,7 @@ use crate::{
     agent::{Disk, strict_of},
     clock::Clock,
     config::Config,
-    filesystem::Real,
+    filesystem::{Filesystem, Real},
     member::proof_file,
 };
 
@@ -26,15 +26,35 @@ use crate::{
 /// # Errors
 /// When the directory of unit files cannot be read, or systemd does not take the order.
 pub async fn run(config: &Config) -> anyhow::Result<()> {
-    let disk = Disk::open(Real, &config.units_directory)?;
-    let left = disk.load()?;
-    let strict: BTreeSet<UnitName> = strict_of(&left.files);
+    let strict = wait(Real, &config.units_directory, Clock::Boottime).await?;
     if strict.is_empty() {
         return Ok(());
     }
-    if let Some(until) = recall(&Real, &proof_file(&config.units_directory)) {
+    // `systemctl` reaches PID 1 without the bus, which may be down, too.
+    let stop = Command::new("systemctl")
+        .args(["stop", "--no-block", "--"])
+        .args(strict.iter().map(UnitName::as_str))
+        .stdin(Stdio::null())
+        .status();
+    let status = stop.await.context("cannot run systemctl")?;
+    ensure!(status.success(), "systemctl did not stop {strict:?}: {status}");
+    Ok(())
+}
+
+/// Waits until those units are to be stopped, and returns them.
+///
+/// # Errors
+/// When the directory of unit files cannot be read.
+pub async fn wait<F: Filesystem>(filesystem: F, units: &Path, clock: Clock) -> anyhow::Result<BTreeSet<UnitName>> {
+    let disk = Disk::open(filesystem.clone(), units)?;
+    let left = disk.load()?;
+    let strict: BTreeSet<UnitName> = strict_of(&left.files);
+    if strict.is_empty() {
+        return Ok(strict);
+    }
+    if let Some(until) = recall(&filesystem, &proof_file(units)) {
         info!(units = ?strict, "fleetd is down: these units are stopped when its lease may run out");
-        Clock::Boottime.sleep_until(until).await;
+        clock.sleep_until(until).await;
     }
     // First of all the next fleetd must know that they are not to be taken for running.
     let mut installed = left.installed;
@@ -46,13 +66,5 @@ pub async fn run(config: &Config) -> anyhow::Result<()> {
         warn!(error = %crate::chain(&error), "manifest not written: the next fleetd will not start these units again");
     }
     warn!(units = ?strict, "fleetd is down and its lease may run out: stopping these units");
-    // `systemctl` reaches PID 1 without the bus, which may be down, too.
-    let stop = Command::new("systemctl")
-        .args(["stop", "--no-block", "--"])
-        .args(strict.iter().map(UnitName::as_str))
-        .stdin(Stdio::null())
-        .status();
-    let status = stop.await.context("cannot run systemctl")?;
-    ensure!(status.success(), "systemctl did not stop {strict:?}: {status}");
-    Ok(())
+    Ok(strict)
 }

@@ -78,7 +78,7 @@ impl MemoryHost {
         name: &str,
         files: Arc<dyn ReadFile>,
         mut rng: fastrand::Rng,
-    ) -> (Self, impl Future<Output = ()> + Send + 'static) {
+    ) -> (Self, impl Future<Output = ()> + Send + use<>) {
         let pid1 = Pid1::new(name, files, rng.fork(), Instant::now());
         let state =
             State { pid1, rng, faults: Faults::default(), up: true, away: None, listeners: Vec::new(), calls: 0 };

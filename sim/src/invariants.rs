@@ -1,0 +1,92 @@
+//! What must be so in every run, whatever happens in it (DESIGN.md, section 9).
+//!
+//! Each judge is a pure function of the record.
+
+mod calm;
+mod copies;
+mod end_state;
+mod leadership;
+mod placement;
+
+use std::{collections::BTreeMap, fmt};
+
+use fleet_core::{
+    model::{Key, MachineId, Record as _, UnitRecord},
+    unit::UnitName,
+};
+use fleetd::registry::{Stored, memory::Commit};
+use tokio::time::Instant;
+
+use crate::record::Record;
+
+/// A promise that was broken.
+#[derive(Clone, Debug)]
+pub struct Violation {
+    /// Which: `I1` to `I8`, or in words.
+    pub invariant: &'static str,
+    /// When, if at a certain moment.
+    pub at: Option<Instant>,
+    /// How.
+    pub how: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.invariant, self.how)
+    }
+}
+
+/// All promises that a run has broken.
+#[must_use]
+pub fn check(record: &Record) -> Vec<Violation> {
+    let broken = record.broken.iter().map(|how| Violation { invariant: "panic", at: None, how: how.clone() });
+    let judges: [fn(&Record) -> Vec<Violation>; 10] = [
+        end_state::every_wanted_unit_runs_where_it_should,
+        leadership::no_deposed_leader_writes,
+        placement::no_constraint_is_violated,
+        copies::strict_units_run_once,
+        calm::nothing_happens_when_nothing_should,
+        end_state::mirror_equals_the_store,
+        calm::foreign_units_are_left_alone,
+        end_state::all_hosts_are_members,
+        copies::nothing_is_stopped_without_reason,
+        placement::nothing_moves_from_a_host_that_is_well,
+    ];
+    broken.chain(judges.iter().flat_map(|judge| judge(record))).collect()
+}
+
+/// The store as it was after each transaction.
+struct Past<'r> {
+    record: &'r Record,
+    keys: BTreeMap<&'r str, &'r Stored>,
+}
+
+impl<'r> Past<'r> {
+    fn new(record: &'r Record) -> Self {
+        Self { record, keys: BTreeMap::new() }
+    }
+
+    fn apply(&mut self, commit: &'r Commit) {
+        for change in &commit.changes {
+            match &change.after {
+                Some(stored) => drop(self.keys.insert(&change.key, stored)),
+                None => drop(self.keys.remove(&*change.key)),
+            }
+        }
+    }
+
+    /// Where units are scheduled.
+    fn scheduled(&self) -> impl Iterator<Item = (MachineId, UnitName, UnitRecord)> {
+        let (from, to) = self.record.keys.under("sched/");
+        let entries = self.keys.iter().filter(move |(key, _)| *from <= ***key && ***key < *to);
+        entries.filter_map(|(key, stored)| match self.record.keys.parse(key)? {
+            Key::Sched(machine, unit) => Some((machine, unit, UnitRecord::decode(&stored.value).ok()?)),
+            _ => None,
+        })
+    }
+}
+
+/// Keys of the schema that a transaction changes.
+fn touched<'r>(record: &'r Record, commit: &'r Commit) -> impl Iterator<Item = Key> + 'r {
+    commit.changes.iter().filter_map(|change| record.keys.parse(&change.key))
+}

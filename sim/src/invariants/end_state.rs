@@ -1,0 +1,122 @@
+//! I1 and I8: in the end all is as if there had been no faults. I6: a mirror equals the store.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use fleet_core::{
+    model::{Desired, Key, MachineId, Record as _, UnitRecord},
+    sched::{Planner, globals_for},
+    unit::{Requirements, UnitName},
+};
+
+use super::Violation;
+use crate::{record::Record, units::is_lasting};
+
+/// The units that a store holds.
+#[derive(Default)]
+struct Wanted {
+    units: BTreeMap<UnitName, UnitRecord>,
+    globals: BTreeMap<UnitName, UnitRecord>,
+    scheduled: BTreeMap<(MachineId, UnitName), UnitRecord>,
+    machines: BTreeSet<MachineId>,
+}
+
+fn read(record: &Record) -> Wanted {
+    let mut wanted = Wanted::default();
+    for stored in &record.entries {
+        let value = || UnitRecord::decode(&stored.value).ok();
+        match record.keys.parse(&stored.key) {
+            Some(Key::Unit(unit)) => wanted.units.extend(value().map(|value| (unit, value))),
+            Some(Key::Global(unit)) => wanted.globals.extend(value().map(|value| (unit, value))),
+            Some(Key::Sched(machine, unit)) => wanted.scheduled.extend(value().map(|value| ((machine, unit), value))),
+            Some(Key::Machine(machine)) => drop(wanted.machines.insert(machine)),
+            _ => {}
+        }
+    }
+    wanted
+}
+
+fn requirements(record: &Record, entry: &UnitRecord) -> Arc<Requirements> {
+    record.library.get(&entry.hash).map(|contents| Arc::clone(&contents.requirements)).unwrap_or_default()
+}
+
+/// A planner that knows nothing of what was has nothing to decide, and each host runs what it should.
+pub fn every_wanted_unit_runs_where_it_should(record: &Record) -> Vec<Violation> {
+    let mut violations = Vec::new();
+    let mut violation = |how: String| violations.push(Violation { invariant: "I1", at: None, how });
+    let wanted = read(record);
+    let mut planner = Planner::new();
+    for host in &record.hosts {
+        if wanted.machines.contains(&host.id) {
+            planner.set_machine(host.id.clone(), host.metadata.clone());
+        }
+    }
+    for (unit, entry) in &wanted.units {
+        planner.set_unit(unit.clone(), requirements(record, entry), entry.desired != Desired::Inactive);
+    }
+    for (unit, entry) in &wanted.globals {
+        planner.set_global(unit.clone(), requirements(record, entry), entry.desired != Desired::Inactive);
+    }
+    for ((machine, unit), entry) in &wanted.scheduled {
+        if entry.desired == Desired::Inactive {
+            violation(format!("{unit} is still recalled from {machine}"));
+        }
+        planner.placed(unit.clone(), machine.clone());
+        if wanted.units.get(unit).is_some_and(|now| now.desired != Desired::Inactive && now != entry) {
+            violation(format!("{unit}: its machine was not told what is wanted now"));
+        }
+    }
+    for decision in planner.plan() {
+        violation(format!("{} should move from {:?} to {:?}", decision.unit, decision.from, decision.to));
+    }
+    for (number, host) in record.hosts.iter().enumerate() {
+        let here = wanted.scheduled.iter().filter(|((machine, _), _)| *machine == host.id);
+        let here: Vec<(&UnitName, &UnitRecord)> = here.map(|((_, unit), entry)| (unit, entry)).collect();
+        let scheduled: Vec<_> = here.iter().map(|(unit, entry)| (*unit, requirements(record, entry))).collect();
+        let globals = wanted.globals.iter().filter(|(_, entry)| entry.desired != Desired::Inactive);
+        let globals: Vec<_> = globals.map(|(unit, entry)| (unit, requirements(record, entry))).collect();
+        let verdicts = globals_for(
+            &host.id,
+            &host.metadata,
+            globals.iter().map(|(unit, asks)| (*unit, &**asks)),
+            scheduled.iter().map(|(unit, asks)| (*unit, &**asks)),
+        );
+        let global = wanted.globals.iter().filter(|(unit, _)| verdicts.get(*unit).is_some_and(|verdict| verdict.fits));
+        let launched = here.into_iter().chain(global).filter(|(_, entry)| entry.desired == Desired::Launched);
+        let lasting = launched.filter(|(_, entry)| record.library.get(&entry.hash).is_some_and(is_lasting));
+        let expected: BTreeSet<&str> = lasting.map(|(unit, _)| unit.as_str()).collect();
+        let ends_itself = |unit: &str| ["foreign", "flapping", "once", "failing"].iter().any(|n| unit.starts_with(n));
+        let runs: BTreeSet<&str> =
+            record.alive[number].iter().map(String::as_str).filter(|unit| !ends_itself(unit)).collect();
+        if runs != expected {
+            let missing: Vec<_> = expected.difference(&runs).collect();
+            let surplus: Vec<_> = runs.difference(&expected).collect();
+            violation(format!("{}: does not run {missing:?}, runs {surplus:?} for nothing", host.name));
+        }
+    }
+    violations
+}
+
+/// What a mirror shows that had its part of the faults is what the store holds.
+pub fn mirror_equals_the_store(record: &Record) -> Vec<Violation> {
+    let (from, to) = record.keys.cluster();
+    let stored = record.entries.iter().filter(|stored| from <= stored.key && stored.key < to);
+    let readable = stored.filter(|stored| record.keys.parse(&stored.key).is_some());
+    let stored: BTreeSet<String> = readable.map(|stored| stored.key.clone()).collect();
+    let differ: Vec<_> = stored.symmetric_difference(&record.mirror).collect();
+    if differ.is_empty() {
+        return Vec::new();
+    }
+    vec![Violation { invariant: "I6", at: None, how: format!("mirror and store differ in {differ:?}") }]
+}
+
+/// Every host is back in the cluster.
+pub fn all_hosts_are_members(record: &Record) -> Vec<Violation> {
+    let machines = read(record).machines;
+    let absent = record.hosts.iter().filter(|host| !machines.contains(&host.id));
+    absent
+        .map(|host| Violation { invariant: "I8", at: None, how: format!("{} is no member any more", host.name) })
+        .collect()
+}

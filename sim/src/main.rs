@@ -1,0 +1,87 @@
+//! `fleet-sim`: runs scenarios by seed. `fleet-sim 1000` runs a thousand, `SEED=7 fleet-sim` shows what happens in one.
+
+use std::{
+    process::ExitCode,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Instant,
+};
+
+use fleet_sim::{Outcome, run, world};
+use tracing_subscriber::EnvFilter;
+
+/// Scenarios when nothing is said.
+const SCENARIOS: u64 = 1000;
+/// Lines of a story before a violation.
+const BEFORE: usize = 60;
+
+fn main() -> ExitCode {
+    world::catch_panics();
+    let number = |text: String| text.parse::<u64>().ok();
+    if let Some(seed) = std::env::var("SEED").ok().and_then(number) {
+        return show(seed);
+    }
+    let mut numbers = std::env::args().skip(1).filter_map(number);
+    let count = numbers.next().unwrap_or(SCENARIOS);
+    let first = numbers.next().unwrap_or(1);
+    run_many(first, count)
+}
+
+/// Runs one and prints its story.
+fn show(seed: u64) -> ExitCode {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("off"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_target(false).without_time().init();
+    let outcome = run(seed);
+    outcome.record.story().iter().for_each(|line| println!("{line}"));
+    verdict(&outcome)
+}
+
+fn verdict(outcome: &Outcome) -> ExitCode {
+    let record = &outcome.record;
+    for violation in &outcome.violations {
+        let at = violation.at.map(|at| format!(" at {:.3}", record.seconds(at))).unwrap_or_default();
+        eprintln!("SEED={}{at}: {violation}", record.seed);
+    }
+    if outcome.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Runs many on all processors; those that broke a promise are told with what led to it.
+fn run_many(first: u64, count: u64) -> ExitCode {
+    let start = Instant::now();
+    let next = AtomicU64::new(first);
+    let failed = AtomicU64::new(0);
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= first + count {
+                        return;
+                    }
+                    let outcome = run(seed);
+                    if outcome.violations.is_empty() {
+                        continue;
+                    }
+                    if failed.fetch_add(1, Ordering::Relaxed) == 0 {
+                        lead_up(&outcome);
+                    }
+                    verdict(&outcome);
+                }
+            });
+        }
+    });
+    let failed = failed.into_inner();
+    println!("{count} scenarios in {:.0} s, {failed} broke a promise", start.elapsed().as_secs_f64());
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// The last events before the first violation.
+fn lead_up(outcome: &Outcome) {
+    let first = outcome.violations.iter().filter_map(|violation| violation.at).min();
+    let record = &outcome.record;
+    let story = record.story();
+    let end = first.map(|at| format!("{:9.3}", record.seconds(at)));
+    let until =
+        end.map_or(story.len(), |end| story.iter().take_while(|line| **line <= end || line.starts_with(&end)).count());
+    story[until.saturating_sub(BEFORE)..until].iter().for_each(|line| eprintln!("{line}"));
+}

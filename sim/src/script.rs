@@ -1,0 +1,156 @@
+//! What happens to a simulated cluster, drawn by seed.
+
+use std::time::Duration;
+
+use fleet_core::model::Desired;
+use fleetd::registry::memory::{Condition, Link};
+
+use crate::units::Unit;
+
+/// Who something happens to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whom {
+    /// A host by its number.
+    Host(usize),
+    /// The host whose engine leads then.
+    Leader,
+}
+
+/// What somebody wants or does not want to happen.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// The operator wants this of a unit.
+    Want(usize, Desired),
+    /// The operator asks for a restart.
+    Restart(usize),
+    /// The operator submits other contents.
+    Edit(usize),
+    /// The operator destroys a unit.
+    Destroy(usize),
+    /// A link changes.
+    Link(Whom, Link, Duration),
+    /// The store changes.
+    Store(Condition, Duration),
+    /// All streams of a host break.
+    Disconnect(Whom),
+    /// The store forgets its history.
+    Compact,
+    /// fleetd is killed, and started again after a while.
+    Kill(Whom, Duration),
+    /// fleetd is restarted in order.
+    RestartDaemon(Whom, Duration),
+    /// The host leaves, and joins again after a while.
+    Leave(Whom, Duration),
+    /// The host loses its power, and boots after a while.
+    PowerLoss(Whom, Duration),
+    /// PID 1 is re-executed.
+    Reexecute(Whom, Duration),
+    /// Systemd answers badly for a while.
+    SystemdFaults(Whom, Duration),
+    /// The network to the store is bad for a while.
+    NetworkFaults(Duration),
+    /// The disk is full for a while.
+    FullDisk(Whom, Duration),
+}
+
+/// A scenario.
+#[derive(Clone, Debug)]
+pub struct Script {
+    /// What happens, and when, in order.
+    pub events: Vec<(Duration, Event)>,
+    /// When all faults are over.
+    pub end: Duration,
+}
+
+/// When the first fault may come: by then all units run.
+const CALM: u64 = 20_000;
+
+impl Script {
+    /// Draws one for so many hosts.
+    #[must_use]
+    pub fn draw(rng: &mut fastrand::Rng, hosts: usize, units: &[Unit]) -> Self {
+        let length = rng.u64(20_000..120_000);
+        let mut events = Vec::new();
+        for unit in 0..units.len() {
+            events.push((rng.u64(1_000..4_000), Event::Want(unit, Desired::Launched)));
+        }
+        for _ in 0..rng.usize(1..7) {
+            events.push((CALM + rng.u64(..length), fault(rng, hosts)));
+        }
+        for _ in 0..rng.usize(..4) {
+            events.push((CALM + rng.u64(..length), order(rng, units.len())));
+        }
+        events.sort_by_key(|(at, _)| *at);
+        let events: Vec<_> = events.into_iter().map(|(at, event)| (Duration::from_millis(at), event)).collect();
+        let over = events.iter().map(|(at, event)| *at + event.lasts()).max();
+        Self { events, end: over.unwrap_or_default().max(Duration::from_millis(CALM)) }
+    }
+}
+
+impl Event {
+    /// How long it goes on.
+    #[must_use]
+    pub fn lasts(&self) -> Duration {
+        match self {
+            Self::Link(_, _, lasts)
+            | Self::Store(_, lasts)
+            | Self::Kill(_, lasts)
+            | Self::RestartDaemon(_, lasts)
+            | Self::Leave(_, lasts)
+            | Self::PowerLoss(_, lasts)
+            | Self::Reexecute(_, lasts)
+            | Self::SystemdFaults(_, lasts)
+            | Self::NetworkFaults(lasts)
+            | Self::FullDisk(_, lasts) => *lasts,
+            _ => Duration::ZERO,
+        }
+    }
+}
+
+fn order(rng: &mut fastrand::Rng, units: usize) -> Event {
+    let unit = rng.usize(..units);
+    match rng.u8(..6) {
+        0 => Event::Want(unit, Desired::Loaded),
+        1 => Event::Want(unit, Desired::Inactive),
+        2 => Event::Want(unit, Desired::Launched),
+        3 => Event::Restart(unit),
+        4 => Event::Edit(unit),
+        _ => Event::Destroy(unit),
+    }
+}
+
+fn fault(rng: &mut fastrand::Rng, hosts: usize) -> Event {
+    let whom = if rng.u8(..4) == 0 { Whom::Leader } else { Whom::Host(rng.usize(..hosts)) };
+    // Short ones are over before a lease can be, long ones are not.
+    let short = Duration::from_millis(rng.u64(10..3_000));
+    let long = Duration::from_millis(rng.u64(1_000..40_000));
+    match rng.u8(..16) {
+        0 | 1 => Event::Link(whom, Link::Cut, long),
+        2 => Event::Link(whom, Link::Deaf, long),
+        3 => Event::Link(whom, Link::Cut, short),
+        4 => Event::Store(Condition::Frozen, long),
+        5 => Event::Store(Condition::Down, long),
+        6 => Event::Store(Condition::Frozen, short),
+        7 => Event::Disconnect(whom),
+        8 => Event::Compact,
+        9 => Event::Kill(whom, short),
+        10 => Event::Kill(whom, long),
+        11 => Event::RestartDaemon(whom, short),
+        12 => {
+            if rng.bool() {
+                Event::Leave(whom, long)
+            } else {
+                Event::PowerLoss(whom, long)
+            }
+        }
+        13 => Event::Reexecute(whom, short),
+        14 => {
+            if rng.u8(..4) == 0 {
+                Event::FullDisk(whom, long)
+            } else {
+                Event::SystemdFaults(whom, long)
+            }
+        }
+        _ => Event::NetworkFaults(long),
+    }
+}

@@ -1,0 +1,378 @@
+//! A cluster of simulated hosts, and what a script does to it.
+
+mod host;
+
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use fleet_core::model::{Desired, Key, Keys, Record as _, UnitRecord};
+use fleetd::registry::{
+    Cluster, Transaction, Write,
+    memory::{Condition, Faults, Link, MemoryStore},
+    mirror,
+};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until},
+};
+use tokio_util::task::AbortOnDropHandle;
+
+use self::host::SimHost;
+use crate::{
+    record::{HostFacts, Note, Quiet, Record},
+    script::{Event, Script, Whom},
+    units::{self, Library, Unit},
+};
+
+/// After the last fault: leases run out, brakes are let go, what has failed often is tried again.
+const SETTLE: Duration = Duration::from_secs(240);
+/// Then nothing may happen for so long.
+const QUIET: Duration = Duration::from_secs(60);
+/// The client of the mirror that is compared with the store.
+const MIRROR: &str = "mirror";
+
+thread_local! {
+    static BROKEN: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Keeps panics of this thread's simulation for its record instead of printing them. To be called once.
+pub fn catch_panics() {
+    std::panic::set_hook(Box::new(|panic| BROKEN.with_borrow_mut(|broken| broken.push(panic.to_string()))));
+}
+
+/// Runs the scenario of a seed from its beginning to its end.
+///
+/// # Panics
+/// When there can be no runtime.
+#[must_use]
+pub fn run(seed: u64) -> Record {
+    // The jitter of fleetd comes from this thread's generator.
+    fastrand::seed(seed);
+    BROKEN.with_borrow_mut(Vec::clear);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+    let runtime = runtime.expect("a runtime without IO needs nothing");
+    let mut record = runtime.block_on(async {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let units = units::draw(&mut rng);
+        let hosts = rng.usize(3..=6);
+        let script = Script::draw(&mut rng, hosts, &units);
+        let ttl = Duration::from_secs(*rng.choice(&[4, 6, 10]).unwrap_or(&10));
+        World::new(seed, rng, hosts, units, ttl).play(script).await
+    });
+    record.broken = BROKEN.with_borrow(Vec::clone);
+    record
+}
+
+enum Todo {
+    Begin(Event),
+    End(Option<usize>, Event),
+}
+
+struct World {
+    seed: u64,
+    start: Instant,
+    ttl: Duration,
+    rng: fastrand::Rng,
+    store: MemoryStore,
+    keys: Keys,
+    hosts: Vec<SimHost>,
+    units: Vec<Unit>,
+    edits: u32,
+    library: Library,
+    agenda: BTreeMap<(Instant, u64), Todo>,
+    count: u64,
+    notes: Vec<Note>,
+    orders: Vec<(Instant, fleet_core::unit::UnitName)>,
+    /// Faults of the store that are under way, the newest last.
+    store_faults: Vec<Condition>,
+    cluster: watch::Receiver<Cluster>,
+    _tasks: Vec<AbortOnDropHandle<()>>,
+}
+
+impl World {
+    fn new(seed: u64, mut rng: fastrand::Rng, hosts: usize, units: Vec<Unit>, ttl: Duration) -> Self {
+        let start = Instant::now();
+        let keys = Keys::new("fleet");
+        let (store, lessor) = MemoryStore::new(rng.fork());
+        let mut tasks = vec![AbortOnDropHandle::new(tokio::spawn(lessor))];
+        let zones = ["a", "b"];
+        let hosts = (0..hosts)
+            .map(|number| {
+                let metadata = BTreeMap::from([("zone".to_owned(), zones[number % 2].to_owned())]);
+                let (host, clock) = SimHost::new(number, metadata, rng.fork(), start, ttl);
+                tasks.push(AbortOnDropHandle::new(tokio::spawn(clock)));
+                host
+            })
+            .collect();
+        let (sender, cluster) = watch::channel(Cluster::default());
+        let (client, mirrored) = (store.client(MIRROR), keys.clone());
+        let follow = async move { mirror::follow(&client, &mirrored, &[mirrored.cluster()], &sender).await };
+        tasks.push(AbortOnDropHandle::new(tokio::spawn(follow)));
+        Self {
+            seed,
+            start,
+            ttl,
+            rng,
+            store,
+            keys,
+            hosts,
+            units,
+            edits: 0,
+            library: Library::new(),
+            agenda: BTreeMap::new(),
+            count: 0,
+            notes: Vec::new(),
+            orders: Vec::new(),
+            store_faults: Vec::new(),
+            cluster,
+            _tasks: tasks,
+        }
+    }
+
+    fn at(&mut self, at: Instant, todo: Todo) {
+        self.count += 1;
+        self.agenda.insert((at, self.count), todo);
+    }
+
+    async fn play(mut self, script: Script) -> Record {
+        for host in &mut self.hosts {
+            host.start(&self.store, &self.keys);
+        }
+        for (at, event) in script.events {
+            self.at(self.start + at, Todo::Begin(event));
+        }
+        let end = self.start + script.end + SETTLE;
+        while let Some((at, todo)) = self.next(end) {
+            sleep_until(at).await;
+            match todo {
+                Todo::Begin(event) => self.begin(event),
+                Todo::End(host, event) => self.end(host, event),
+            }
+        }
+        sleep_until(end).await;
+        let mut quiet = Quiet::default();
+        quiet.store.0 = self.store.calls();
+        quiet.systemd.0 = self.hosts.iter().map(|host| host.pid1.calls()).collect();
+        let revision = self.store.revision();
+        sleep_until(end + QUIET).await;
+        quiet.store.1 = self.store.calls();
+        quiet.systemd.1 = self.hosts.iter().map(|host| host.pid1.calls()).collect();
+        quiet.commits = self.store.history(revision + 1).len();
+        self.record(quiet)
+    }
+
+    fn next(&mut self, end: Instant) -> Option<(Instant, Todo)> {
+        let entry = self.agenda.first_entry().filter(|entry| entry.key().0 < end)?;
+        let at = entry.key().0;
+        Some((at, entry.remove()))
+    }
+
+    fn record(self, quiet: Quiet) -> Record {
+        let mut log: Vec<_> = self.hosts.iter().flat_map(|host| host.pid1.log()).collect();
+        log.sort_by_key(|entry| entry.at);
+        let cluster = self.cluster.borrow();
+        Record {
+            seed: self.seed,
+            start: self.start,
+            ttl: self.ttl,
+            hosts: self
+                .hosts
+                .iter()
+                .map(|host| HostFacts { name: host.name.clone(), id: host.id.clone(), metadata: host.metadata.clone() })
+                .collect(),
+            library: self.library,
+            orders: self.orders,
+            notes: self.notes,
+            commits: self.store.history(2),
+            log,
+            entries: self.store.entries(&self.keys.under("")),
+            mirror: cluster.keys().map(|key| self.keys.format(&key)).collect::<BTreeSet<_>>(),
+            keys: self.keys,
+            alive: self.hosts.iter().map(|host| host.pid1.alive()).collect(),
+            quiet,
+            broken: Vec::new(),
+        }
+    }
+
+    fn note(&mut self, begins: bool, host: Option<usize>, event: Event) {
+        self.notes.push(Note { at: Instant::now(), begins, host, event });
+    }
+
+    fn resolve(&self, whom: Whom) -> usize {
+        match whom {
+            Whom::Host(host) => host,
+            Whom::Leader => {
+                let candidates = self.store.entries(&self.keys.under("election/engine/"));
+                let leader = candidates.iter().min_by_key(|stored| stored.create_revision);
+                let leads = |host: &SimHost| leader.is_some_and(|leader| leader.value == host.id.as_str().as_bytes());
+                self.hosts.iter().position(leads).unwrap_or(0)
+            }
+        }
+    }
+
+    fn begin(&mut self, event: Event) {
+        let now = Instant::now();
+        let lasts = event.lasts();
+        let host = match &event {
+            Event::Link(whom, ..)
+            | Event::Disconnect(whom)
+            | Event::Kill(whom, _)
+            | Event::RestartDaemon(whom, _)
+            | Event::Leave(whom, _)
+            | Event::PowerLoss(whom, _)
+            | Event::Reexecute(whom, _)
+            | Event::SystemdFaults(whom, _)
+            | Event::FullDisk(whom, _) => Some(self.resolve(*whom)),
+            _ => None,
+        };
+        let done = match (&event, host) {
+            (Event::Want(..) | Event::Restart(_) | Event::Edit(_) | Event::Destroy(_), _) => {
+                if self.store.condition() != Condition::Up {
+                    // The API would answer 503, and the operator tries again.
+                    return self.at(now + Duration::from_secs(1), Todo::Begin(event));
+                }
+                self.order(&event);
+                true
+            }
+            (Event::Store(condition, _), _) => {
+                self.store_faults.push(*condition);
+                self.store.set_condition(*condition);
+                true
+            }
+            (Event::Compact, _) => {
+                let revision = self.rng.i64(1..=self.store.revision());
+                // A frozen store compacts nothing.
+                let up = self.store.condition() == Condition::Up;
+                if up {
+                    self.store.compact(revision);
+                }
+                up
+            }
+            (Event::NetworkFaults(_), _) => {
+                let faults = Faults {
+                    latency: 0..=self.rng.u64(1..400),
+                    refuse: self.rng.f64() * 0.2,
+                    lose_answer: self.rng.f64() * 0.2,
+                    break_watch: self.rng.f64() * 0.2,
+                };
+                self.store.set_faults(faults);
+                true
+            }
+            (_, Some(number)) => self.begin_on(number, &event),
+            (_, None) => false,
+        };
+        if done {
+            self.note(true, host, event.clone());
+            if lasts > Duration::ZERO {
+                self.at(now + lasts, Todo::End(host, event));
+            }
+        }
+    }
+
+    fn begin_on(&mut self, number: usize, event: &Event) -> bool {
+        let host = &mut self.hosts[number];
+        match event {
+            Event::Link(_, link, _) => {
+                host.links.push(*link);
+                self.store.set_link(&host.name, *link);
+                true
+            }
+            Event::Disconnect(_) => {
+                self.store.disconnect(&host.name);
+                true
+            }
+            Event::Kill(..) => host.kill(),
+            Event::RestartDaemon(..) => host.end(false),
+            Event::Leave(..) => host.end(true),
+            Event::PowerLoss(..) => host.lose_power(&self.store),
+            Event::Reexecute(_, away) => {
+                host.pid1.reexecute(*away);
+                true
+            }
+            Event::SystemdFaults(..) => {
+                host.trouble(&mut self.rng);
+                true
+            }
+            Event::FullDisk(..) => {
+                host.files.set_full(true);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn end(&mut self, host: Option<usize>, event: Event) {
+        let again = Instant::now() + Duration::from_millis(500);
+        match (&event, host) {
+            (Event::Store(condition, _), _) => {
+                if let Some(at) = self.store_faults.iter().position(|fault| fault == condition) {
+                    self.store_faults.remove(at);
+                }
+                self.store.set_condition(*self.store_faults.last().unwrap_or(&Condition::Up));
+            }
+            (Event::NetworkFaults(_), _) => self.store.set_faults(Faults::default()),
+            (Event::Link(_, link, _), Some(number)) => {
+                let host = &mut self.hosts[number];
+                if let Some(at) = host.links.iter().position(|fault| fault == link) {
+                    host.links.remove(at);
+                }
+                self.store.set_link(&host.name, *host.links.last().unwrap_or(&Link::Up));
+            }
+            (Event::Kill(..) | Event::RestartDaemon(..) | Event::Leave(..), Some(number)) => {
+                let host = &mut self.hosts[number];
+                if host.is_ending() {
+                    return self.at(again, Todo::End(Some(number), event));
+                }
+                host.start(&self.store, &self.keys);
+            }
+            (Event::PowerLoss(..), Some(number)) => self.hosts[number].boot(&self.store, &self.keys),
+            (Event::SystemdFaults(..), Some(number)) => self.hosts[number].pid1.set_faults(Default::default()),
+            (Event::FullDisk(..), Some(number)) => self.hosts[number].files.set_full(false),
+            _ => {}
+        }
+        self.note(false, host, event);
+    }
+
+    /// Does what the API does for an operator.
+    fn order(&mut self, event: &Event) {
+        let (Event::Want(number, _) | Event::Restart(number) | Event::Edit(number) | Event::Destroy(number)) = event
+        else {
+            return;
+        };
+        if matches!(event, Event::Edit(_)) {
+            self.edits += 1;
+            let unit = &mut self.units[*number];
+            unit.text = units::edited(&unit.text, self.edits);
+        }
+        let unit = &self.units[*number];
+        let (hash, contents) = units::read(&unit.name, &unit.text);
+        let key = match contents.requirements.global {
+            true => Key::Global(unit.name.clone()),
+            false => Key::Unit(unit.name.clone()),
+        };
+        let key = self.keys.format(&key);
+        let text = contents.file.canonical();
+        self.library.insert(hash, contents);
+        let stored = self.store.entries(&(key.clone(), format!("{key}\0"))).pop();
+        let before = stored.and_then(|stored| UnitRecord::decode(&stored.value).ok());
+        let (desired, generation) = before.map_or((Desired::Inactive, 0), |record| (record.desired, record.generation));
+        let writes = match event {
+            Event::Destroy(_) => vec![Write::Delete { key }],
+            _ => {
+                let desired = if let Event::Want(_, desired) = event { *desired } else { desired };
+                let generation = if matches!(event, Event::Restart(_)) { generation + 1 } else { generation };
+                let record = UnitRecord { hash, desired, generation };
+                let file = Write::put(self.keys.format(&Key::File(hash)), text.into_bytes());
+                vec![file, Write::put(key, record.encode())]
+            }
+        };
+        self.orders.push((Instant::now(), unit.name.clone()));
+        let written = self.store.write("operator", &Transaction { guards: Vec::new(), writes });
+        if let Err(error) = written {
+            BROKEN.with_borrow_mut(|broken| broken.push(format!("the operator's write: {error}")));
+        }
+    }
+}
