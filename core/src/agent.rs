@@ -44,13 +44,27 @@ pub struct Installed {
     pub applied: Target,
     /// The generation it carried out; `None` when that is not known any more, which counts as carried out.
     pub generation: Option<u64>,
+    /// The agent asked for it to be stopped, so that it is down, or will be, not by itself.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stopping: bool,
 }
 
 impl Installed {
+    /// A unit whose file has just been put in place.
+    #[must_use]
+    pub fn loaded(hash: UnitHash, generation: Option<u64>) -> Self {
+        Self { hash, applied: Target::Loaded, generation, stopping: false }
+    }
+
     /// What is wanted when nothing is to change.
     #[must_use]
     pub fn as_wanted(&self) -> Wanted {
-        Wanted { hash: self.hash, target: self.applied, generation: self.generation }
+        Wanted { hash: self.hash, target: self.effective(), generation: self.generation }
+    }
+
+    /// How far it is still brought.
+    fn effective(&self) -> Target {
+        if self.stopping { Target::Loaded } else { self.applied }
     }
 }
 
@@ -178,11 +192,12 @@ pub fn next_step(
     };
     let is_settled = wanted.generation.is_none() || installed.generation == wanted.generation;
     match (wanted.target, installed.applied) {
-        // A stop that is still under way ends first: its ExecStop may need what a start would overwrite.
-        (Target::Launched, Target::Loaded) if is_stopping(runtime) => None,
-        (Target::Launched, Target::Loaded) => Some((Step::Start, "wanted launched")),
         (Target::Loaded, Target::Launched) => once_down(runtime, Step::Settle, "wanted loaded, not launched"),
+        // A stop that is still under way ends first: its ExecStop may need what a start would overwrite.
+        (Target::Launched, _) if installed.effective() == Target::Loaded && is_stopping(runtime) => None,
         (Target::Launched, Target::Launched) if !carried_out => Some((Step::Restart, "restart asked for")),
+        // Also when it was wanted otherwise only for a moment: what stopped it was the agent.
+        (Target::Launched, _) if installed.effective() == Target::Loaded => Some((Step::Start, "wanted launched")),
         _ if !is_settled => Some((Step::Settle, "already as wanted")),
         _ => None,
     }

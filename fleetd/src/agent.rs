@@ -148,7 +148,7 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
         };
         for (unit, file) in left.files {
             // Written just before a crash, and most likely not started yet.
-            let unknown = Installed { hash: file.hash(), applied: Target::Loaded, generation: None };
+            let unknown = Installed::loaded(file.hash(), None);
             agent.installed.entry(unit).or_insert(unknown);
             agent.files.insert(file);
         }
@@ -458,6 +458,7 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
             if let (Some(want), Some(entry)) = (want, self.installed.get_mut(unit)) {
                 entry.applied = want.target;
                 entry.generation = want.generation.or(entry.generation);
+                entry.stopping = false;
             }
         }
         if units.is_empty() {

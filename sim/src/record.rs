@@ -130,7 +130,12 @@ impl Record {
                 What::Stopped => "stopped".into(),
                 What::Asked(verb) => format!("asked: {verb}"),
             };
-            lines.push((entry.at, format!("     {} {} {what}", entry.host, entry.unit)));
+            // The middle of the name of a batch is the number of this process.
+            let unit = match entry.unit.strip_prefix("fleet-batch-").and_then(|rest| rest.rsplit_once('-')) {
+                Some((_, count)) => format!("fleet-batch-{count}"),
+                None => entry.unit.clone(),
+            };
+            lines.push((entry.at, format!("     {} {unit} {what}", entry.host)));
         }
         lines.sort_by_key(|(at, _)| *at);
         lines.into_iter().map(|(at, line)| format!("{:9.3} {line}", self.seconds(at))).collect()

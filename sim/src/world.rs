@@ -52,8 +52,12 @@ pub fn run(seed: u64) -> Record {
     // The jitter of fleetd comes from this thread's generator.
     fastrand::seed(seed);
     BROKEN.with_borrow_mut(Vec::clear);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
-    let runtime = runtime.expect("a runtime without IO needs nothing");
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    runtime.enable_time().start_paused(true);
+    // Tokio wakes those who wait for one thing in an order of its own drawing. `make sim` builds so that it can be told.
+    #[cfg(tokio_unstable)]
+    runtime.rng_seed(tokio::runtime::RngSeed::from_bytes(&seed.to_le_bytes()));
+    let runtime = runtime.build().expect("a runtime without IO needs nothing");
     let mut record = runtime.block_on(async {
         let mut rng = fastrand::Rng::with_seed(seed);
         let units = units::draw(&mut rng);

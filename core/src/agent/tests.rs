@@ -11,7 +11,7 @@ fn wanted(n: u8, target: Target, generation: u64) -> Wanted {
 }
 
 fn installed(n: u8, applied: Target, generation: u64) -> Installed {
-    Installed { hash: hash(n), applied, generation: Some(generation) }
+    Installed { applied, ..Installed::loaded(hash(n), Some(generation)) }
 }
 
 fn runtime(active: &str, job: Option<Job>) -> Runtime {
@@ -110,6 +110,20 @@ fn one_step_at_a_time_leads_from_what_is_to_what_should_be() {
             runtime("active", None),
             Some(Step::Restart),
         ),
+        (
+            "stopped by the agent and wanted again",
+            Some(wanted(1, Launched, 0)),
+            Some(Installed { stopping: true, ..installed(1, Launched, 0) }),
+            runtime("inactive", None),
+            Some(Step::Start),
+        ),
+        (
+            "wanted again while the agent's stop is under way",
+            Some(wanted(1, Launched, 0)),
+            Some(Installed { stopping: true, ..installed(1, Launched, 0) }),
+            runtime("deactivating", Some(Job::Stop)),
+            None,
+        ),
         ("gone, running", None, Some(installed(1, Launched, 0)), runtime("active", None), Some(Step::Stop)),
         ("gone, down", None, Some(installed(1, Launched, 0)), runtime("failed", None), Some(Step::Remove)),
         ("gone, never started", None, Some(installed(1, Loaded, 0)), runtime("inactive", None), Some(Step::Remove)),
@@ -154,23 +168,25 @@ impl Host {
             Step::Install => {
                 assert!(self.runtime.get(&unit).is_none_or(Runtime::is_down), "file replaced under a running unit");
                 let wanted = wanted.unwrap();
-                let entry = Installed { hash: wanted.hash, applied: Target::Loaded, generation: wanted.generation };
-                self.installed.insert(unit, entry);
+                self.installed.insert(unit, Installed::loaded(wanted.hash, wanted.generation));
             }
             Step::Start | Step::Restart => {
                 *self.starts.entry(unit.clone()).or_default() += 1;
                 let entry = self.installed.get_mut(&unit).unwrap();
                 (entry.applied, entry.generation) = (Target::Launched, wanted.unwrap().generation);
+                entry.stopping = false;
                 self.runtime.insert(unit, runtime("active", None));
             }
             Step::Stop => {
                 assert!(self.installed.contains_key(&unit), "stopped a unit that is not ours");
+                self.installed.get_mut(&unit).unwrap().stopping = true;
                 self.runtime.insert(unit, runtime("inactive", None));
             }
             Step::Settle => {
                 let entry = self.installed.get_mut(&unit).unwrap();
                 let wanted = wanted.unwrap();
                 (entry.applied, entry.generation) = (wanted.target, wanted.generation);
+                entry.stopping = false;
             }
             Step::Remove => {
                 self.installed.remove(&unit);
@@ -206,6 +222,23 @@ proptest! {
                 prop_assert!(!(unchanged && started), "restarted though nothing changed");
             }
             before = wanted;
+        }
+    }
+
+    #[test]
+    fn a_wish_that_changes_half_way_loses_nothing(history in prop::collection::vec((any_wanted(), 0..6usize), 1..8)) {
+        let mut host = Host::default();
+        let last = history.last().unwrap().0.clone();
+        for (wanted, steps) in history {
+            for _ in 0..steps {
+                let Some(action) = reconcile(&wanted, &host.installed, &host.runtime).into_iter().next() else { break };
+                host.apply(&action, wanted.get(&action.unit));
+            }
+        }
+        host.settle(&last);
+        for (unit, want) in &last {
+            let active = host.runtime.get(unit).is_some_and(|runtime| runtime.active == Active::Active);
+            prop_assert_eq!(active, want.target == Target::Launched, "{}", unit);
         }
     }
 

@@ -153,7 +153,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let disk = Disk::open(Real, &directory.path().join("units")).unwrap();
         assert!(disk.load().unwrap().installed.is_empty());
-        let entry = Installed { hash: UnitHash::of("x"), applied: Target::Launched, generation: Some(3) };
+        let entry = Installed { applied: Target::Launched, ..Installed::loaded(UnitHash::of("x"), Some(3)) };
         let installed: BTreeMap<_, _> = [(name("a.service"), entry), (name("gone.service"), entry)].into();
         disk.save(&installed).unwrap();
         disk.write(&name("a.service"), "[Unit]\n").unwrap();

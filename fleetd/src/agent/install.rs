@@ -4,7 +4,6 @@ use std::path::PathBuf;
 
 use fleet_core::{
     agent::{Active, Installed},
-    model::Target,
     unit::{UnitFile, UnitName},
 };
 use tracing::{info, warn};
@@ -73,7 +72,7 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
         self.reload_for(&replaced).await;
         for unit in &placed {
             if let Some(want) = wanted(self, unit) {
-                let entry = Installed { hash: want.hash, applied: Target::Loaded, generation: want.generation };
+                let entry = Installed::loaded(want.hash, want.generation);
                 info!(%unit, hash = %want.hash, "unit installed");
                 self.installed.insert(unit.clone(), entry);
                 self.succeeded(unit);

@@ -37,6 +37,7 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
         let unfinished = self.runtime.values().filter(|runtime| runtime.job.is_some()).count();
         let mut window = WINDOW.saturating_sub(unfinished);
         let mut touched: Vec<UnitName> = Vec::new();
+        self.remember_stops(&steps.stop[..steps.stop.len().min(window)]);
         for (units, verb) in [(&steps.stop, Verb::Stop), (&steps.restart, Verb::Restart)] {
             for unit in units.iter().take(window) {
                 self.queue(verb, unit).await;
@@ -61,6 +62,20 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
         }
     }
 
+    /// Writes down that units are down, or will be, because the agent has them stopped. If one is wanted again before
+    /// it is known to be down, also by the next fleetd, it is started again.
+    fn remember_stops(&mut self, units: &[UnitName]) {
+        let mut new = false;
+        for unit in units {
+            if let Some(entry) = self.installed.get_mut(unit) {
+                new |= !std::mem::replace(&mut entry.stopping, true);
+            }
+        }
+        if new {
+            self.save();
+        }
+    }
+
     /// Queues one job, and remembers what it brings the unit to.
     async fn queue(&mut self, verb: Verb, unit: &UnitName) {
         match self.systemd.queue(verb, unit.as_str()).await {
@@ -80,6 +95,7 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
         let want = self.wanted.as_ref().and_then(|wanted| wanted.get(unit));
         if let (Some(want), Some(entry)) = (want, self.installed.get_mut(unit)) {
             entry.applied = Target::Launched;
+            entry.stopping = false;
             entry.generation = want.generation.or(entry.generation);
         }
     }

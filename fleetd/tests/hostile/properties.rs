@@ -57,7 +57,7 @@ pub fn disk(found: &[Found], manifest: Option<&[u8]>, members: &[(String, String
     let units = directory.path().join("units");
     let disk = Disk::open(Real, &units).expect("a directory can be made");
     let good = UnitName::new("good.service").expect("a name");
-    let entry = Installed { hash: UnitHash::of("good"), applied: Target::Launched, generation: Some(7) };
+    let entry = Installed { applied: Target::Launched, ..Installed::loaded(UnitHash::of("good"), Some(7)) };
     let text = match manifest {
         Some(bytes) => bytes.to_vec(),
         None => {

@@ -92,13 +92,16 @@ fn is_excused(record: &Record, host: usize, run: &Run<'_>, ended: Instant, stric
     let id = &record.hosts[host].id;
     let since = run.began.checked_sub(LAG).unwrap_or(run.began);
     let global = run.unit.starts_with("global");
-    let changed = record.commits.iter().filter(|commit| since < commit.at && commit.at <= ended).any(|commit| {
-        commit.changes.iter().any(|change| match record.keys.parse(&change.key) {
-            Some(Key::Sched(machine, unit)) => machine == *id && (unit.as_str() == run.unit || global),
-            Some(Key::Global(unit)) => unit.as_str() == run.unit,
-            _ => false,
-        })
-    });
+    let concerns = |key: &str| match record.keys.parse(key) {
+        Some(Key::Sched(machine, unit)) => machine == *id && (unit.as_str() == run.unit || global),
+        Some(Key::Global(unit)) => unit.as_str() == run.unit,
+        _ => false,
+    };
+    let before = record.commits.iter().filter(|commit| commit.at <= ended);
+    let mut changes = before.flat_map(|commit| commit.changes.iter().map(move |change| (commit.at, change)));
+    let last = changes.rfind(|(_, change)| concerns(&change.key));
+    // What is not wanted at all was started from the last good set.
+    let changed = last.is_none_or(|(at, change)| at > since || change.after.is_none());
     let struck = record.notes.iter().any(|note| {
         let here = note.host == Some(host) || note.host.is_none();
         let strikes = match note.event {

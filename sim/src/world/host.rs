@@ -35,7 +35,7 @@ const STATE: &str = "/var/lib/fleet";
 pub const FOREIGN: &str = "foreign.service";
 
 enum Daemon {
-    Runs(Member<MemoryClient, MemorySystemd, Memory>),
+    Runs(Box<Member<MemoryClient, MemorySystemd, Memory>>),
     Ends(AbortOnDropHandle<()>),
     Down,
     /// The host is off.
@@ -127,7 +127,7 @@ impl SimHost {
             metrics: Metrics::default(),
         };
         self.daemon = match Member::start(host) {
-            Ok(member) => Daemon::Runs(member),
+            Ok(member) => Daemon::Runs(Box::new(member)),
             // Systemd would start it again.
             Err(_) => Daemon::Down,
         };

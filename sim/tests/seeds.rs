@@ -1,0 +1,32 @@
+//! Seeds, and the faults that some of them found. They mean what they meant only when tokio can be told its seed: run
+//! them with `make sim`.
+
+#![cfg(tokio_unstable)]
+
+use fleet_sim::run;
+
+#[track_caller]
+fn holds(seed: u64) {
+    let outcome = run(seed);
+    let violations: Vec<String> = outcome.violations.iter().map(ToString::to_string).collect();
+    assert!(violations.is_empty(), "SEED={seed}: {violations:#?}");
+}
+
+#[test]
+fn same_seed_is_the_same_story() {
+    for seed in [3, 22, 39] {
+        let first = run(seed).record.story();
+        assert!(first.len() > 50, "something happens");
+        assert_eq!(first, run(seed).record.story(), "seed {seed}");
+    }
+}
+
+#[test]
+fn other_seeds_are_other_stories() {
+    assert_ne!(run(1).record.story(), run(2).record.story());
+}
+
+#[test]
+fn a_hundred_seeds_hold() {
+    (1..=100).for_each(holds);
+}
