@@ -86,7 +86,7 @@ install: ## Install what `make build` built: PREFIX=/usr DESTDIR=
 	@test -x $(TARGET)/release/fleetd || { echo "error: nothing to install: run \`make build\` first" >&2; exit 1; }
 	install -D -m 755 -t $(DESTDIR)$(PREFIX)/bin $(TARGET)/release/fleetd $(TARGET)/release/fleetctl
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system cloud-init/fleet.service cloud-init/fleet-fence.service cloud-init/fleet.socket
-	sed -i 's|^ExecStart=/usr/bin|ExecStart=$(PREFIX)/bin|' $(DESTDIR)$(PREFIX)/lib/systemd/system/fleet.service $(DESTDIR)$(PREFIX)/lib/systemd/system/fleet-fence.service
+	sed -i 's|/usr/bin/fleetd|$(PREFIX)/bin/fleetd|' $(DESTDIR)$(PREFIX)/lib/systemd/system/fleet.service $(DESTDIR)$(PREFIX)/lib/systemd/system/fleet-fence.service
 	test -e $(DESTDIR)/etc/fleet/fleet.conf || install -D -m 644 cloud-init/fleet.conf $(DESTDIR)/etc/fleet/fleet.conf
 	test -n "$(DESTDIR)" || getent group fleet >/dev/null || groupadd --system fleet
 	test -n "$(DESTDIR)" || test ! -d /run/systemd/system || systemctl daemon-reload

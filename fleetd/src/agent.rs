@@ -8,6 +8,7 @@
 //! that run, run on. Units that the agent did not install are never touched; what it installed is in a manifest, so
 //! a fleetd that was killed takes its units up again without a word to systemd.
 
+mod decide;
 mod disk;
 mod install;
 mod jobs;
@@ -24,7 +25,7 @@ use std::{
 pub use disk::Disk;
 use fleet_core::{
     agent::{Action, Active, Installed, Runtime, Step, Wanted, reconcile},
-    model::{Desired, MachineId, StateRecord, Target},
+    model::{Desired, MachineId, StateRecord},
     unit::{UnitHash, UnitName},
 };
 use tokio::{
@@ -100,6 +101,12 @@ pub struct Agent<S, D, F> {
     resync: Instant,
     /// Systemd did not answer when it was last asked.
     silent: bool,
+    /// Units whose job was queued one by one, and may be unfinished.
+    queued: BTreeSet<UnitName>,
+    /// When steps were taken last: what is to be tried again is tried if it was due by then.
+    acted: Instant,
+    /// The manifest could not be written.
+    unsaved: bool,
 }
 
 impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
@@ -145,6 +152,9 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
             pacer: Pacer::new(LOOKS.0, LOOKS.1),
             resync: Instant::now(),
             silent: false,
+            queued: BTreeSet::new(),
+            acted: Instant::now(),
+            unsaved: false,
         };
         for (unit, file) in left.files {
             // Written just before a crash, and most likely not started yet.
@@ -152,6 +162,7 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
             agent.installed.entry(unit).or_insert(unknown);
             agent.files.insert(file);
         }
+        agent.adopt_fenced()?;
         if !agent.installed.is_empty() {
             info!(units = agent.installed.len(), "took up the units of an earlier run");
         }
@@ -223,103 +234,28 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
         if self.stale {
             self.think().await;
         }
-        self.heed_fence();
         self.look().await;
         if !self.silent {
             self.doubt_starts();
         }
         for _ in 0..PASSES {
+            self.heed_fence();
             // No answer means that nothing is known, not that nothing is there.
             if self.silent || !self.act().await {
                 break;
             }
         }
+        if self.unsaved {
+            self.save();
+        }
         self.batches.clean_up(&self.systemd, &self.runtime).await;
         self.report();
-    }
-
-    /// Works out what is wanted, unless that cannot be known now.
-    async fn think(&mut self) {
-        let cluster = self.cluster.borrow_and_update().clone();
-        if !cluster.complete {
-            // The mirror says when it is.
-            self.stale = false;
-            return;
-        }
-        match self.wisher.of(&cluster, &self.installed).await {
-            Ok(wishes) => {
-                self.stale = false;
-                // A unit that is wanted otherwise than before gets a new chance at once.
-                let before = self.wishes.take().unwrap_or_default().units;
-                self.retries.retain(|unit, _| before.get(unit) == wishes.units.get(unit));
-                self.problems.retain(|unit, _| wishes.units.contains_key(unit) || self.installed.contains_key(unit));
-                // One that is no longer wanted is strict until it is gone.
-                self.strict.retain(|unit| self.installed.contains_key(unit) && !wishes.units.contains_key(unit));
-                self.strict.extend(wishes.strict.iter().cloned());
-                self.wanted = Some(wishes.units.clone());
-                self.wishes = Some(wishes);
-                self.watch_units();
-            }
-            Err(error) => debug!(error = %crate::chain(&error), "what is wanted cannot be worked out now"),
-        }
-    }
-
-    /// Makes what is carried out heed the fence, whatever else is known: units that may run once at most are wanted
-    /// launched only while it is open.
-    fn heed_fence(&mut self) {
-        if self.strict.is_empty() {
-            return;
-        }
-        let before = self.fence.is_open();
-        let open = self.fence.update(self.wishes.as_ref().map_or(0, |wishes| wishes.listed));
-        if before != open {
-            let message = if open { "fence is open" } else { "lease may run out: fence is closed" };
-            warn!(units = ?self.strict, "{message}");
-        }
-        let mut wanted = match &self.wishes {
-            Some(wishes) => wishes.units.clone(),
-            None if open => return,
-            // Nothing is known of what is wanted, but this much: not here, not now.
-            None => self.installed.iter().map(|(unit, entry)| (unit.clone(), entry.as_wanted())).collect(),
-        };
-        if !open {
-            for unit in &self.strict {
-                if let Some(entry) = self.installed.get_mut(unit)
-                    && self.runtime.get(unit).is_some_and(|runtime| !runtime.is_down())
-                {
-                    // Whoever started it, here it is stopped.
-                    entry.applied = Target::Launched;
-                }
-                match (wanted.get_mut(unit), self.installed.get(unit)) {
-                    // Its file stays as it is: a new one is read anew when the fence opens.
-                    (Some(want), Some(entry)) => *want = Wanted { target: Target::Loaded, ..entry.as_wanted() },
-                    (Some(_), None) => drop(wanted.remove(unit)),
-                    (None, _) => {}
-                }
-            }
-        }
-        if self.wanted.as_ref() != Some(&wanted) {
-            self.wanted = Some(wanted);
-            self.watch_units();
-        }
-    }
-
-    /// Tells the bus reader which units are of interest, and forgets the rest.
-    fn watch_units(&mut self) {
-        let watched: BTreeSet<UnitName> =
-            self.wanted.iter().flat_map(BTreeMap::keys).chain(self.installed.keys()).cloned().collect();
-        self.runtime.retain(|unit, _| watched.contains(unit));
-        self.since.retain(|unit, _| watched.contains(unit));
-        self.unconfirmed.retain(|unit, _| watched.contains(unit));
-        self.starting.retain(|unit, _| watched.contains(unit));
-        self.alone.retain(|unit| watched.contains(unit));
-        self.systemd.dirty().watch(watched);
     }
 
     /// Asks systemd about the units that something happened to, or about all when it is time to.
     async fn look(&mut self) {
         let mut dirty = self.systemd.dirty().take();
-        if self.resync <= Instant::now() {
+        if self.silent || self.resync <= Instant::now() {
             self.resync = Instant::now() + jitter(RESYNC);
             self.watch_units();
             for unit in self.installed.keys().chain(self.wanted.iter().flat_map(BTreeMap::keys)) {
@@ -422,8 +358,9 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
 
     /// Takes the steps that can be taken now. Returns whether there may be more right after.
     async fn act(&mut self) -> bool {
-        let Some(wanted) = &self.wanted else { return false };
         let now = Instant::now();
+        self.acted = now;
+        let Some(wanted) = &self.wanted else { return false };
         let waiting = |unit: &UnitName| {
             self.retries.get(unit).is_some_and(|(_, at)| *at > now) || !self.runtime.contains_key(unit)
         };
@@ -460,6 +397,7 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
                 entry.generation = want.generation.or(entry.generation);
                 entry.stopping = false;
             }
+            self.succeeded(unit);
         }
         if units.is_empty() {
             return false;
@@ -469,10 +407,15 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
     }
 
     /// Writes the manifest. Without it a restarted agent would have to guess.
-    fn save(&self) {
-        if let Err(error) = self.disk.save(&self.installed) {
-            warn!(error = %crate::chain(&error), "manifest not written");
+    fn save(&mut self) {
+        let outcome = self.disk.save(&self.installed);
+        let failed = outcome.is_err();
+        if let Err(error) = outcome
+            && !self.unsaved
+        {
+            warn!(error = %crate::chain(&error), "manifest not written, trying again");
         }
+        self.unsaved = failed;
     }
 
     /// A step of this unit failed: say so, and try again later.
@@ -493,8 +436,8 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
     }
 
     fn next_timer(&self) -> Instant {
-        let retries = self.retries.values().map(|(_, at)| *at).filter(|at| *at > Instant::now());
-        let soon = self.stale.then(|| Instant::now() + Duration::from_secs(1));
+        let retries = self.retries.values().map(|(_, at)| *at).filter(|at| *at > self.acted);
+        let soon = (self.stale || self.unsaved).then(|| Instant::now() + Duration::from_secs(1));
         let settled = self.starting.values().flatten().map(|since| *since + SETTLE);
         let times = retries.chain(self.unconfirmed.values().copied()).chain(settled).chain(soon);
         times.chain([self.resync]).min().unwrap_or(self.resync)

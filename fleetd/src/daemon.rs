@@ -61,7 +61,7 @@ pub async fn run(mut config: Config, reload: impl Fn() -> anyhow::Result<Config>
         if end != End::Reload {
             return Ok(());
         }
-        match reload().and_then(|new| check(&new).map(|()| new)) {
+        match reload().and_then(|new| check(&new, &config).map(|()| new)) {
             Ok(new) => config = new,
             Err(error) => error!("configuration not taken, the old one stays: {error:#}"),
         }
@@ -69,9 +69,17 @@ pub async fn run(mut config: Config, reload: impl Fn() -> anyhow::Result<Config>
 }
 
 /// Tries what could fail with a new configuration, before the old one is given up.
-fn check(config: &Config) -> anyhow::Result<()> {
+fn check(config: &Config, old: &Config) -> anyhow::Result<()> {
     endpoints(config)?;
     Disk::open(Real, &config.units_directory)?;
+    if config.units_directory != old.units_directory {
+        let left = Disk::open(Real, &old.units_directory)?.load()?;
+        anyhow::ensure!(
+            left.installed.is_empty(),
+            "units_directory cannot be changed while units are in {}: stop fleet, change it, start fleet",
+            old.units_directory.display()
+        );
+    }
     Ok(())
 }
 

@@ -60,9 +60,11 @@ impl Fence {
     /// Closes or opens it, whichever it is time for. `listed` is the revision at which was listed what the host is
     /// about to act on, not what it may have read since. Returns whether it is open.
     pub fn update(&mut self, listed: Revision) -> bool {
-        let is_current = |registration: &Registration| listed >= registration.revision;
-        let may_open = || self.registration.borrow().as_ref().is_some_and(is_current);
-        self.open = self.is_proven() && (self.open || may_open());
+        let registered = self.registration.borrow().as_ref().map(|registration| registration.revision);
+        let may_open = registered.is_some_and(|revision| listed >= revision);
+        // What was read before a registration may have been moved. Before anything was read, all is as it was.
+        let may_stay = listed == 0 || registered.is_none_or(|revision| listed >= revision);
+        self.open = self.is_proven() && (may_open || self.open && may_stay);
         self.open
     }
 

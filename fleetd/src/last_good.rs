@@ -207,8 +207,10 @@ impl<F: Filesystem> LastGood<F> {
                 names.filter_map(|name| name.parse().ok()).filter(|hash| self.read_file(*hash).is_some()).collect()
             }
         };
+        let mut kept: BTreeSet<UnitHash> = hashes.intersection(&there).copied().collect();
         for (hash, file) in files.get(hashes.difference(&there).copied()).await? {
             self.filesystem.replace_durably(&self.file_path(hash), file.canonical().into_bytes()).await?;
+            kept.insert(hash);
         }
         let body = serde_json::to_string(picture).expect("a map with string keys");
         let text = format!("{}\n{body}\n", UnitHash::of(&body));
@@ -217,7 +219,7 @@ impl<F: Filesystem> LastGood<F> {
             self.filesystem.remove(&self.file_path(*hash))?;
         }
         debug!(units = picture.scheduled.len(), "what is wanted here is on the disk");
-        Ok(hashes)
+        Ok(kept)
     }
 
     fn load(&self) -> Result<Option<(Picture, Vec<UnitFile>)>, LoadError> {

@@ -81,7 +81,6 @@ impl<S: Store, F: Filesystem> Membership<S, F> {
         loop {
             match self.join().await {
                 Ok((record, registration)) => {
-                    backoff.reset();
                     self.refusal.send_replace(None);
                     info!(machine = %self.id, address = record.address, "registered");
                     let lease = registration.lease;
@@ -91,11 +90,12 @@ impl<S: Store, F: Filesystem> Membership<S, F> {
                         biased;
                         () = lease::keep(&self.store, lease, self.ttl, proof, &self.proof) => {
                             self.proof.send_replace(None);
+                            backoff.reset();
                             warn!(machine = %self.id, "lease lost, registering again");
                             // A store that was frozen has lost the leases of all hosts at the same moment.
                             sleep(self.ttl.mul_f64(fastrand::f64() / 20.0)).await;
                         }
-                        () = self.entry_lost(&record) => {
+                        () = self.entry_lost(&record, lease) => {
                             self.proof.send_replace(None);
                             warn!(machine = %self.id, "entry in etcd gone or overwritten, registering again");
                             // Two hosts that take each other for one would overwrite each other without end.
@@ -124,10 +124,10 @@ impl<S: Store, F: Filesystem> Membership<S, F> {
 
     /// Returns when the entry does not say `record` any more, though the lease may well be alive: only somebody else
     /// can have done that.
-    async fn entry_lost(&self, record: &MachineRecord) {
+    async fn entry_lost(&self, record: &MachineRecord, lease: LeaseId) {
         let mut backoff = Backoff::new(Duration::from_millis(500), self.ttl);
         loop {
-            match self.watch_entry(record).await {
+            match self.watch_entry(record, lease).await {
                 Ok(()) => return,
                 Err(error) => debug!(error = %crate::chain(&error), "own entry cannot be watched, trying again"),
             }
@@ -135,11 +135,11 @@ impl<S: Store, F: Filesystem> Membership<S, F> {
         }
     }
 
-    async fn watch_entry(&self, record: &MachineRecord) -> Result<(), StoreError> {
+    async fn watch_entry(&self, record: &MachineRecord, lease: LeaseId) -> Result<(), StoreError> {
         let key = self.keys.format(&Key::Machine(self.id.clone()));
         let range = (key.clone(), format!("{key}\0"));
         let is_ours = |stored: &Stored| {
-            stored.lease.is_some() && MachineRecord::decode(&stored.value).is_ok_and(|there| there == *record)
+            stored.lease == Some(lease) && MachineRecord::decode(&stored.value).is_ok_and(|there| there == *record)
         };
         let page = self.store.list(&range, None, 1).await?;
         if !page.entries.iter().any(is_ours) {
@@ -158,17 +158,17 @@ impl<S: Store, F: Filesystem> Membership<S, F> {
         }
     }
 
-    /// Takes the entry away at once, with all that lives with the lease.
+    /// Takes the entry away at once, with all that lives with the lease. Returns whether there was one.
     ///
     /// # Errors
     /// When the store does not answer. The entry then goes when its time is over.
-    pub async fn leave(&self) -> Result<(), StoreError> {
+    pub async fn leave(&self) -> Result<bool, StoreError> {
         let registered = self.registration.send_replace(None);
-        if let Some(registered) = registered {
+        if let Some(registered) = &registered {
             self.store.revoke(registered.lease).await?;
         }
         self.forget();
-        Ok(())
+        Ok(registered.is_some())
     }
 
     async fn join(&self) -> Result<(MachineRecord, Registration), JoinError> {
@@ -191,8 +191,20 @@ impl<S: Store, F: Filesystem> Membership<S, F> {
             old_lease = stored.lease;
         }
         let lease = self.store.grant(self.ttl).await?;
-        let put = Write::Put { key, value: record.encode(), lease: Some(lease) };
+        let put = Write::Put { key: key.clone(), value: record.encode(), lease: Some(lease) };
         let written = self.store.commit(Transaction { guards: vec![guard], writes: vec![put] }).await?;
+        // A write that was tried again because its answer was lost is refused the second time.
+        let written = match written {
+            Some(revision) => Some(revision),
+            None => self
+                .store
+                .get(&[key])
+                .await?
+                .entries
+                .pop()
+                .filter(|it| it.lease == Some(lease))
+                .map(|it| it.mod_revision),
+        };
         let Some(revision) = written else {
             self.store.revoke(lease).await?;
             return Err(JoinError::Raced);

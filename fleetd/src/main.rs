@@ -29,6 +29,12 @@ enum Command {
 
 fn main() -> ExitCode {
     let args = Args::parse();
+    // A part that breaks must not leave the others keeping up appearances: systemd starts all of them again.
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        std::process::abort();
+    }));
     match run(&args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -224,11 +224,13 @@ impl<S: Store, D: Systemd, F: Filesystem> Member<S, D, F> {
         self.joining.await.context("membership broke")?;
         if end == End::Leave {
             match timeout(FAREWELL, self.membership.leave()).await {
-                Ok(Ok(())) => {
+                Ok(Ok(true)) => {
                     // Its units run elsewhere from now on; a boot must not bring them back.
+                    self.followers.shutdown().await;
                     self.last_good.forget();
                     info!("left the cluster");
                 }
+                Ok(Ok(false)) => info!("this host was not registered: it takes up again what was last wanted here"),
                 _ => warn!("etcd does not answer: this machine's entry goes when its lease ends"),
             }
         }

@@ -274,3 +274,22 @@ fn unit_whose_removal_failed_once_is_removed_later_and_holds_up_no_host_that_lea
     host.sh("timeout 60 systemctl stop fleet").expect("the host leaves all the same");
     assert!(host.sh("systemctl is-active b.service").is_err(), "nothing runs on");
 }
+
+#[test]
+fn many_units_that_take_for_ever_to_start_hold_up_no_other() {
+    let cluster = Cluster::new(1);
+    cluster.write(&[
+        ("slow@.service", "[Service]\nType=oneshot\nExecStart=/bin/sleep 10001\n"),
+        ("quick.service", "[Service]\nExecStart=/bin/sleep 10002\n"),
+    ]);
+    let names: Vec<String> = (0..70).map(|n| format!("slow@{n}")).collect();
+    cluster.ok(&[&["start", "--no-block"], &names.iter().map(String::as_str).collect::<Vec<_>>()[..]].concat());
+    let host = cluster.host("h1");
+    eventually(DEADLINE, "all are starting", || {
+        Ok(host.sh("systemctl list-units 'slow@*' --no-legend | grep -c activating")?.trim() == "70")
+    })
+    .unwrap();
+    cluster.ok(&["start", "quick"]);
+    cluster.ok(&["stop", "quick", "slow@1"]);
+    assert!(host.sh("systemctl is-active quick.service slow@1.service").is_err());
+}

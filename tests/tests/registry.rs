@@ -8,8 +8,8 @@ use fleet_core::{
 };
 use fleet_tests::EtcdProcess;
 use fleetd::registry::{
-    Cluster, Etcd, Guard, KeepAlive, LeaseId, Store, StoreError, Transaction, Write, etcd::Endpoints, files::Files,
-    lease, mirror, view::View,
+    Cluster, Etcd, Guard, KeepAlive, LeaseId, Store, StoreError, Transaction, Watch, WatchEvent, Write,
+    etcd::Endpoints, files::Files, lease, mirror, view::View,
 };
 use tokio::{sync::watch, task::AbortHandle, time::timeout};
 
@@ -213,4 +213,15 @@ async fn files_are_fetched_once_and_checked_against_their_hash() {
     assert_eq!(files.one(good.hash()).await.unwrap().map(|file| file.hash()), Some(good.hash()), "from the cache");
     files.retain(&[].into());
     assert!(files.one(good.hash()).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn store_that_was_restored_from_a_backup_is_listed_again() {
+    let etcd = EtcdProcess::start();
+    let store = connect(&etcd).await;
+    let revision = write(&store, vec![put(1, 0)]).await;
+    // What a mirror had seen before etcd went back to an earlier state.
+    let mut watch = store.watch(&keys().cluster(), revision + 1000).await.unwrap();
+    let event = timeout(PATIENCE, watch.next()).await.expect("in time").unwrap();
+    assert!(matches!(event, WatchEvent::Compacted), "{event:?}");
 }

@@ -144,3 +144,28 @@ fn host_that_boots_while_etcd_is_away_starts_what_it_ran_but_for_units_that_may_
     eventually(DEADLINE, "all three run", || Ok(is_active(&host, "one.service"))).unwrap();
     assert_eq!((of("kept.service"), of("glob.service")), before, "and etcd's return restarts nothing");
 }
+
+#[test]
+fn unit_is_stopped_when_fleetd_is_broken_and_started_again_by_the_next_one() {
+    let cluster = Cluster::with(Lab::builder().hosts(1).config("agent_ttl=\"30s\""));
+    cluster.write(&[
+        ("one.service", ONE),
+        ("done.service", "[Service]\nType=oneshot\nExecStart=/bin/true\n[X-Fleet]\nOnPartition=stop\n"),
+        ("kept.service", "[Service]\nExecStart=/bin/sleep 10002\n"),
+    ]);
+    cluster.ok(&["start", "--no-block", "one.service", "done.service", "kept.service"]);
+    let host = cluster.host("h1");
+    eventually(DEADLINE, "all have started", || {
+        Ok(is_active(&host, "one.service") && host.sh("journalctl -u done.service --no-pager")?.contains("Finished"))
+    })
+    .unwrap();
+    let kept = cluster.invocations("kept.service");
+    host.sh("cp --remove-destination /bin/false /usr/bin/fleetd.broken; ln -sf fleetd.broken /usr/bin/fleetd").unwrap();
+    host.sh("kill -9 $(systemctl show -p MainPID --value fleet)").unwrap();
+    eventually(DEADLINE, "it is stopped", || Ok(!is_active(&host, "one.service"))).unwrap();
+    host.sh("ln -sf /usr/lib/fleet-lab/fleetd /usr/bin/fleetd").unwrap();
+    eventually(DEADLINE, "it runs again", || Ok(is_active(&host, "one.service"))).unwrap();
+    assert_eq!(cluster.invocations("kept.service"), kept, "the others were left alone");
+    let runs = host.sh("journalctl -u done.service --no-pager | grep -c Finished").unwrap();
+    assert_eq!(runs.trim(), "1", "what has ended by itself has ended");
+}

@@ -3,7 +3,7 @@
 //! Both lie under `/run`, so a boot begins empty.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
 };
 
@@ -82,6 +82,43 @@ impl<F: Filesystem> Disk<F> {
         self.filesystem.replace(&self.manifest, &text)
     }
 
+    /// Writes down which units may run once in the cluster at most, for whoever has to stop them while no fleetd runs.
+    ///
+    /// # Errors
+    /// When that cannot be written.
+    pub fn save_strict(&self, units: &BTreeSet<UnitName>) -> Result<(), FileError> {
+        self.filesystem.replace(&self.beside("strict"), lines(units).as_bytes())
+    }
+
+    /// The units that were stopped because no fleetd ran.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn fenced(&self) -> Result<BTreeSet<UnitName>, FileError> {
+        let bytes = self.filesystem.read(&self.beside("fenced"))?.unwrap_or_default();
+        Ok(String::from_utf8_lossy(&bytes).lines().filter_map(|line| UnitName::new(line).ok()).collect())
+    }
+
+    /// Writes down which units are stopped because no fleetd runs.
+    ///
+    /// # Errors
+    /// When that cannot be written.
+    pub fn save_fenced(&self, units: &BTreeSet<UnitName>) -> Result<(), FileError> {
+        self.filesystem.replace(&self.beside("fenced"), lines(units).as_bytes())
+    }
+
+    /// Forgets which units were.
+    ///
+    /// # Errors
+    /// When that cannot be done.
+    pub fn forget_fenced(&self) -> Result<(), FileError> {
+        self.filesystem.remove(&self.beside("fenced"))
+    }
+
+    fn beside(&self, name: &str) -> PathBuf {
+        self.units.parent().unwrap_or(&self.units).join(name)
+    }
+
     /// Reads what an earlier run left.
     ///
     /// # Errors
@@ -133,6 +170,10 @@ impl<F: Filesystem> Disk<F> {
         }
         installed
     }
+}
+
+fn lines(units: &BTreeSet<UnitName>) -> String {
+    units.iter().map(|unit| format!("{unit}\n")).collect()
 }
 
 #[cfg(test)]

@@ -1,6 +1,9 @@
 //! Putting unit files in place and taking them away.
 
-use std::path::PathBuf;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+};
 
 use fleet_core::{
     agent::{Active, Installed},
@@ -69,7 +72,13 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
         }
         let mut placed = self.change(Change::Link, &link).await;
         placed.extend(self.change(Change::Enable, &enable).await);
-        self.reload_for(&replaced).await;
+        if let Err(error) = self.reload_for(&replaced).await {
+            // Systemd would start what it had before.
+            let held: BTreeSet<&UnitName> = replaced.iter().collect();
+            placed.retain(|unit| !held.contains(unit));
+            let problem = format!("systemd did not read its files anew: {}", crate::chain(&error));
+            replaced.iter().for_each(|unit| self.failed(unit, problem.clone()));
+        }
         for unit in &placed {
             if let Some(want) = wanted(self, unit) {
                 let entry = Installed::loaded(want.hash, want.generation);
@@ -78,9 +87,9 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
                 self.succeeded(unit);
             }
         }
+        self.save();
         self.watch_units();
         self.refresh(&placed).await;
-        self.save();
         true
     }
 
@@ -151,17 +160,32 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
     }
 
     /// Makes systemd read its files anew if it holds an old version of one of these; once for all of them.
-    async fn reload_for(&self, units: &[UnitName]) {
+    async fn reload_for(&self, units: &[UnitName]) -> Result<(), SystemdError> {
         for unit in units {
             match self.systemd.needs_reload(unit).await {
                 Ok(false) => continue,
                 Ok(true) => info!(%unit, "systemd holds an old version of a file, reloading"),
                 Err(error) => warn!(%unit, error = %crate::chain(&error), "cannot tell whether to reload, reloading"),
             }
-            if let Err(error) = self.systemd.reload().await {
-                warn!(error = %crate::chain(&error), "reload failed");
-            }
+            return self.systemd.reload().await;
+        }
+        Ok(())
+    }
+
+    /// Looks once more at units that were removed. Systemd remembers one that another unit refers to, and whatever asks
+    /// for that one may have started it meanwhile: then it is the agent's still, and is stopped.
+    async fn look_after(&mut self, mut removed: BTreeMap<UnitName, Installed>) {
+        let names: Vec<UnitName> = removed.keys().cloned().collect();
+        if names.is_empty() {
             return;
+        }
+        let Ok(listed) = self.systemd.list(&names).await else { return };
+        let running = |unit: &UnitName| listed.get(unit).is_some_and(|runtime| !runtime.is_down());
+        removed.retain(|unit, _| running(unit));
+        for (unit, entry) in removed {
+            warn!(%unit, "unit was started while it was removed, stopping it");
+            self.runtime.extend(listed.get(&unit).map(|runtime| (unit.clone(), runtime.clone())));
+            self.installed.insert(unit, entry);
         }
     }
 
@@ -170,6 +194,7 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
         if units.is_empty() {
             return false;
         }
+        let mut removed = BTreeMap::new();
         for unit in &self.change(Change::Disable, units).await {
             if let Err(error) = self.disk.remove(unit) {
                 self.failed(unit, crate::chain(&error));
@@ -181,12 +206,13 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
                 warn!(%unit, error = %crate::chain(&error), "failure not reset");
             }
             info!(%unit, "unit removed");
-            self.installed.remove(unit);
+            removed.extend(self.installed.remove_entry(unit));
             self.runtime.remove(unit);
             self.succeeded(unit);
         }
-        self.watch_units();
+        self.look_after(removed).await;
         self.save();
+        self.watch_units();
         true
     }
 }

@@ -34,31 +34,35 @@ const CONFIRM: Duration = Duration::from_secs(2);
 impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
     /// Queues jobs as far as the window allows.
     pub(super) async fn jobs(&mut self, steps: &Steps) {
-        let unfinished = self.runtime.values().filter(|runtime| runtime.job.is_some()).count();
-        let mut window = WINDOW.saturating_sub(unfinished);
-        let mut touched: Vec<UnitName> = Vec::new();
-        self.remember_stops(&steps.stop[..steps.stop.len().min(window)]);
-        for (units, verb) in [(&steps.stop, Verb::Stop), (&steps.restart, Verb::Restart)] {
-            for unit in units.iter().take(window) {
+        self.queued.retain(|unit| self.runtime.get(unit).is_some_and(|runtime| runtime.job.is_some()));
+        let mut room = WINDOW.saturating_sub(self.queued.len());
+        // What may run once at most is stopped now; it has no time to wait for others.
+        let (urgent, stops): (Vec<_>, Vec<_>) = steps.stop.iter().cloned().partition(|unit| self.strict.contains(unit));
+        let stops = [&urgent[..], &stops[..stops.len().min(room)]].concat();
+        room = room.saturating_sub(stops.len());
+        let restarts = &steps.restart[..steps.restart.len().min(room)];
+        room -= restarts.len();
+        self.remember_stops(&stops);
+        for (units, verb) in [(&stops[..], Verb::Stop), (restarts, Verb::Restart)] {
+            for unit in units {
                 self.queue(verb, unit).await;
-                touched.push(unit.clone());
             }
-            window = window.saturating_sub(units.len());
         }
-        let (alone, together): (Vec<_>, Vec<_>) =
+        let (mut alone, together): (Vec<_>, Vec<_>) =
             steps.start.iter().cloned().partition(|unit| self.alone.contains(unit));
         if let [_, _, ..] = together[..] {
-            self.start_batch(&together).await;
+            self.start_batch(&together, room).await;
+        } else {
+            alone.extend(together);
         }
-        let single = together.first().filter(|_| together.len() == 1);
-        for unit in alone.iter().chain(single).take(window) {
+        for unit in alone.iter().take(room) {
             self.alone.remove(unit);
             self.queue(Verb::Start, unit).await;
         }
-        touched.extend_from_slice(&steps.start);
+        let touched = [&stops[..], restarts, &steps.start[..]].concat();
         if !touched.is_empty() {
-            self.refresh(&touched).await;
             self.save();
+            self.refresh(&touched).await;
         }
     }
 
@@ -81,6 +85,7 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
         match self.systemd.queue(verb, unit.as_str()).await {
             Ok(()) => {
                 info!(%unit, verb = verb.as_str(), "job queued");
+                self.queued.insert(unit.clone());
                 self.succeeded(unit);
                 if verb != Verb::Stop {
                     self.launched(unit);
@@ -100,12 +105,13 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
         }
     }
 
-    async fn start_batch(&mut self, units: &[UnitName]) {
+    /// Starts units together, or if that cannot be, as many as there is room for.
+    async fn start_batch(&mut self, units: &[UnitName], room: usize) {
         let target = match self.batches.write(units) {
             Ok(target) => target,
             Err(error) => {
                 warn!(error = %crate::chain(&error), "cannot write the target of a batch, starting units one by one");
-                for unit in units.iter().take(WINDOW) {
+                for unit in units.iter().take(room) {
                     self.queue(Verb::Start, unit).await;
                 }
                 return;

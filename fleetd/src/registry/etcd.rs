@@ -152,7 +152,7 @@ impl Store for Etcd {
                 async move { watch.watch(from.as_str(), Some(options)).await }
             })
             .await?;
-        Ok(EtcdWatch(stream))
+        Ok(EtcdWatch { stream, from: revision })
     }
 
     async fn commit(&self, transaction: Transaction) -> Result<Option<Revision>, StoreError> {
@@ -218,12 +218,16 @@ impl Store for Etcd {
 }
 
 /// A watch on etcd.
-pub struct EtcdWatch(WatchStream);
+pub struct EtcdWatch {
+    stream: WatchStream,
+    /// The revision that it begins at.
+    from: Revision,
+}
 
 impl Watch for EtcdWatch {
     async fn next(&mut self) -> Result<WatchEvent, StoreError> {
         loop {
-            let message = match self.0.message().await.map_err(|error| classify("watch", error)) {
+            let message = match self.stream.message().await.map_err(|error| classify("watch", error)) {
                 // Too much has changed at once to be told of; a list can be read in parts.
                 Err(StoreError::TooLarge) => return Ok(WatchEvent::Compacted),
                 message => message?.ok_or_else(closed)?,
@@ -236,6 +240,11 @@ impl Watch for EtcdWatch {
                 return Err(StoreError::Unavailable(message.cancel_reason().into()));
             }
             if message.created() {
+                // One that was restored from a backup counts again from there, and would be silent until it has come as
+                // far as it was.
+                if message.header().is_some_and(|header| header.revision() + 1 < self.from) {
+                    return Ok(WatchEvent::Compacted);
+                }
                 continue;
             }
             // While a watch catches up, the header is ahead of the events: only they say how far it has come.

@@ -284,6 +284,7 @@ async fn signals() -> zbus::Result<MessageStream> {
         // would ask for the next. What changes for a unit before it is unloaded is told in the others.
         MatchRule::builder()
             .msg_type(Type::Signal)
+            .sender("org.freedesktop.DBus")
             .interface("org.freedesktop.DBus")
             .member("NameOwnerChanged")
             .arg(0, SERVICE)

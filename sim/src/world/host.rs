@@ -175,11 +175,14 @@ impl SimHost {
     fn fence(&mut self) {
         let (files, pid1, clock) = (self.files.clone(), self.pid1.clone(), Clock::Simulated(self.start));
         let fence = async move {
-            let strict = dead_man::wait(files, Path::new(UNITS), clock).await.unwrap_or_default();
-            let strict: BTreeSet<_> = strict.iter().map(|unit| unit.as_str().to_owned()).collect();
-            for unit in strict {
+            let mut running = dead_man::wait(files.clone(), Path::new(UNITS), clock).await.unwrap_or_default();
+            let alive = pid1.alive();
+            running.retain(|unit| alive.contains(unit.as_str()));
+            // On a full disk it is not written, and they stay down.
+            let _ = dead_man::mark(files, Path::new(UNITS), &running);
+            for unit in running {
                 // One that is gone by now needs no stopping.
-                let _ = pid1.operate(Verb::Stop, &unit);
+                let _ = pid1.operate(Verb::Stop, unit.as_str());
             }
         };
         self.dead_man = Some(AbortOnDropHandle::new(tokio::spawn(fence)));

@@ -1,0 +1,137 @@
+//! What is to be carried out now: what is wanted, as far as the fence allows it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use fleet_core::{
+    agent::{Runtime, Wanted},
+    model::Target,
+    unit::UnitName,
+};
+use tracing::{debug, info, warn};
+
+use super::Agent;
+use crate::{
+    filesystem::{FileError, Filesystem},
+    registry::Store,
+    systemd::Systemd,
+};
+
+impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
+    /// Works out what is wanted, unless that cannot be known now.
+    pub(super) async fn think(&mut self) {
+        let cluster = self.cluster.borrow_and_update().clone();
+        if !cluster.complete {
+            // The mirror says when it is.
+            self.stale = false;
+            return;
+        }
+        let is_fenced = !self.strict.is_empty() && self.fence.is_open();
+        let wishes = tokio::select! {
+            biased;
+            // Files may take long to come, and the fence does not wait. Nothing is lost: this is stale still.
+            () = self.fence.turning(), if is_fenced => return,
+            wishes = self.wisher.of(&cluster, &self.installed) => wishes,
+        };
+        let wishes = match wishes {
+            Ok(wishes) => wishes,
+            Err(error) => return debug!(error = %crate::chain(&error), "what is wanted cannot be worked out now"),
+        };
+        self.stale = false;
+        // A unit that is wanted otherwise than before gets a new chance at once.
+        let before = self.wishes.take().unwrap_or_default().units;
+        self.retries.retain(|unit, _| before.get(unit) == wishes.units.get(unit));
+        self.problems.retain(|unit, _| wishes.units.contains_key(unit) || self.installed.contains_key(unit));
+        // It is the contents that make a unit strict, and those that are installed do so until they are gone.
+        let mut strict = wishes.strict.clone();
+        strict.extend(self.strict.iter().filter(|unit| self.keeps_strict(unit, &wishes.units)).cloned());
+        self.set_strict(strict);
+        self.wanted = Some(wishes.units.clone());
+        self.wishes = Some(wishes);
+        self.watch_units();
+    }
+
+    /// Whether a strict unit that is installed is to stay what it is.
+    fn keeps_strict(&self, unit: &UnitName, wanted: &BTreeMap<UnitName, Wanted>) -> bool {
+        let entry = self.installed.get(unit);
+        entry.is_some_and(|entry| wanted.get(unit).is_none_or(|want| want.hash == entry.hash))
+    }
+
+    fn set_strict(&mut self, strict: BTreeSet<UnitName>) {
+        if self.strict == strict {
+            return;
+        }
+        self.strict = strict;
+        if let Err(error) = self.disk.save_strict(&self.strict) {
+            warn!(error = %crate::chain(&error), "if no fleetd can run, units with OnPartition=stop run on");
+        }
+    }
+
+    /// Takes note of the units that were stopped while no fleetd ran: they have not ended by themselves.
+    pub(super) fn adopt_fenced(&mut self) -> Result<(), FileError> {
+        let fenced = self.disk.fenced()?;
+        if fenced.is_empty() {
+            return Ok(());
+        }
+        info!(units = ?fenced, "these units were stopped while fleetd was down");
+        for unit in &fenced {
+            if let Some(entry) = self.installed.get_mut(unit) {
+                entry.stopping = true;
+            }
+        }
+        self.save();
+        self.disk.forget_fenced()
+    }
+
+    /// Makes what is carried out heed the fence, whatever else is known: units that may run once at most run here only
+    /// while it is open.
+    pub(super) fn heed_fence(&mut self) {
+        if self.strict.is_empty() {
+            return;
+        }
+        let before = self.fence.is_open();
+        let open = self.fence.update(self.wishes.as_ref().map_or(0, |wishes| wishes.listed));
+        if before != open {
+            let message = if open { "fence is open" } else { "lease may run out: fence is closed" };
+            warn!(units = ?self.strict, "{message}");
+            // What was refused before, and when it is to be tried again, was about something else.
+            self.retries.retain(|unit, _| !self.strict.contains(unit));
+        }
+        let mut wanted = match &self.wishes {
+            Some(wishes) => wishes.units.clone(),
+            None if open => return,
+            // Nothing is known of what is wanted, but this much: not here, not now.
+            None => self.installed.iter().map(|(unit, entry)| (unit.clone(), entry.as_wanted())).collect(),
+        };
+        for unit in self.strict.iter().filter(|_| !open) {
+            let Some(entry) = self.installed.get_mut(unit) else {
+                wanted.remove(unit);
+                continue;
+            };
+            let Some(want) = wanted.get_mut(unit) else { continue };
+            // Its file stays as it is, and what has ended by itself has ended.
+            *want = entry.as_wanted();
+            if self.runtime.get(unit).is_some_and(|runtime| !runtime.is_down()) {
+                // Whoever started it, here it is stopped, if it is not being stopped already; and started again when the
+                // fence opens before it is down.
+                (entry.applied, entry.stopping) = (Target::Launched, true);
+                want.target = Target::Loaded;
+            }
+        }
+        if self.wanted.as_ref() != Some(&wanted) {
+            self.wanted = Some(wanted);
+            self.watch_units();
+        }
+    }
+
+    /// Tells the bus reader which units are of interest, and forgets the rest.
+    pub(super) fn watch_units(&mut self) {
+        let watched: BTreeSet<UnitName> =
+            self.wanted.iter().flat_map(BTreeMap::keys).chain(self.installed.keys()).cloned().collect();
+        self.runtime.retain(|unit, _: &mut Runtime| watched.contains(unit));
+        self.since.retain(|unit, _| watched.contains(unit));
+        self.unconfirmed.retain(|unit, _| watched.contains(unit));
+        self.starting.retain(|unit, _| watched.contains(unit));
+        self.alone.retain(|unit| watched.contains(unit));
+        self.systemd.dirty().watch(watched);
+    }
+}
