@@ -241,3 +241,62 @@ fn host_whose_entry_was_deleted_joins_again() {
     cluster.write(&[("on@.service", &format!("[Service]\nExecStart=/bin/sleep 1\n[X-Fleet]\nMachineID={h2}\n"))]);
     cluster.ok(&["start", "on@1"]);
 }
+
+#[test]
+fn unit_that_systemd_refuses_holds_up_no_other() {
+    let cluster = Cluster::new(1);
+    let long = format!("{}.service", "l".repeat(255 - ".service".len()));
+    let bad = [
+        ("relative.service", "[Service]\nExecStart=no/absolute/path\n"),
+        ("nothing.service", "[X-Fleet]\nMachineMetadata=\n"),
+        ("disk.mount", "[Mount]\nWhat=/dev/nothing\nWhere=/elsewhere\n"),
+    ];
+    cluster.write(&bad);
+    cluster.write(&[
+        (&long, "[Service]\nExecStart=/bin/sleep 1001\n"),
+        (r"a\x2db.service", WEB),
+        // Systemd passes over what it does not know.
+        ("strange.service", "[Service]\nType=unheard-of\nExecStart=/bin/sleep 1002\n[\u{e9}]\n\u{e9}=%%%\n"),
+    ]);
+    let bad: Vec<&str> = bad.iter().map(|(name, _)| *name).collect();
+    cluster.ok(&[&["start", "--no-block"][..], &bad].concat());
+    cluster.ok(&["start", &long, r"a\x2db.service", "strange.service"]);
+    for unit in bad {
+        cluster.ok(&["destroy", unit]);
+        let run = cluster.fleetctl(&["start", unit]).unwrap();
+        assert_eq!(run.code, 1, "{unit}: {run:?}");
+        assert!(run.stderr.contains(&format!("error: {unit}")), "the end of it is told: {run:?}");
+    }
+    assert_eq!(cluster.rows().unwrap().iter().filter(|row| row.active == "active").count(), 3);
+}
+
+#[test]
+fn damaged_files_of_the_agent_cost_no_unit() {
+    let cluster = Cluster::new(1);
+    cluster.write(&[("web@.service", WEB), ("glob.service", GLOBAL)]);
+    cluster.ok(&["start", "web@1", "web@2", "glob.service"]);
+    let units = ["web@1.service", "web@2.service", "glob.service"];
+    let invocations = || -> Vec<_> { units.iter().map(|unit| cluster.invocations(unit)).collect() };
+    let before = invocations();
+    let host = cluster.host("h1");
+    for damage in [
+        "head -c 40 manifest.json > half; mv half manifest.json",
+        "head -c 300000 /dev/urandom > manifest.json; head -c 3000 /dev/urandom > lease",
+        "rm manifest.json; mkfifo manifest.json units/pipe.service; mkdir units/dir.service; \
+         ln -s /dev/zero units/zero.service; touch units/$(printf '\\377').service",
+    ] {
+        host.sh(&format!("systemctl kill -s KILL fleet; cd /run/fleet; {damage}")).unwrap();
+        eventually(DEADLINE, "fleetd is back", || Ok(host.sh("systemctl is-active fleet").is_ok())).unwrap();
+        // With its lease unknown, the host takes a new one, and its states come anew.
+        eventually(DEADLINE, "three units are active", || {
+            Ok(cluster.rows()?.iter().filter(|row| row.active == "active").count() == 3)
+        })
+        .unwrap();
+        cluster.ok(&["stop", "web@2"]);
+        cluster.ok(&["start", "web@2"]);
+        assert_eq!(invocations()[0], before[0], "{damage}");
+        assert_eq!(invocations()[2], before[2], "{damage}");
+    }
+    cluster.ok(&["destroy", "web@1", "web@2"]);
+    assert_eq!(host.sh("pgrep -fc '^/bin/sleep 1000' || true").unwrap(), "0\n");
+}

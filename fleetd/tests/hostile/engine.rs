@@ -1,6 +1,6 @@
 //! The engine on a store in memory: what cannot be read does not change what is decided about the rest.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::OnceLock, time::Duration};
 
 use fleet_core::{
     model::{Desired, Key, Keys, MachineId, Record, UnitRecord},
@@ -106,8 +106,9 @@ pub fn plan(bad: &[(String, Vec<u8>)]) {
             work(&store, &keys, || plant(&store, late.iter().cloned())).await
         })
     };
-    let (with, without) = (run(&bad), run(&[]));
-    assert_eq!(with, without, "{bad:?}");
+    static WITHOUT: OnceLock<BTreeMap<UnitName, MachineId>> = OnceLock::new();
+    let without = WITHOUT.get_or_init(|| run(&[]));
+    assert_eq!(run(&bad), *without, "{bad:?}");
     assert_eq!(without.len(), 4, "those with metadata that no machine has are nowhere");
 }
 
