@@ -279,3 +279,8 @@ fn stray_key_in_the_election_blocks_it_no_longer_than_it_is_there() {
 fn states_that_others_overwrote_are_published_again() {
     agent::overwritten_states();
 }
+
+#[test]
+fn wrong_file_is_overwritten_when_the_unit_is_submitted_again() {
+    api::mended_file();
+}

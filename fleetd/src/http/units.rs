@@ -111,7 +111,9 @@ async fn present<S: Store>(api: &Api<S>, name: &UnitName, file: Option<UnitHash>
     let mut present = Present { record: None, ordinary: 0, global: 0, has_file: false, revision: page.revision };
     for stored in page.entries {
         if keys.get(2) == Some(&stored.key) {
-            present.has_file = true;
+            // What others have put there in its place is overwritten.
+            let text = std::str::from_utf8(&stored.value);
+            present.has_file = text.is_ok_and(|text| Some(UnitHash::of(text)) == file);
             continue;
         }
         let is_global = stored.key == keys[1];

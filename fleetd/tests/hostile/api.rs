@@ -252,3 +252,26 @@ pub fn garbage(keys: &Keys) -> Vec<(String, Vec<u8>)> {
         |(n, path): (usize, String)| (format!("{}{path}", keys.prefix()), values[n % values.len()].to_vec());
     paths.into_iter().enumerate().map(with_value).collect()
 }
+
+/// Submitting a unit again puts its file where another, or none, is stored under its hash.
+pub fn mended_file() {
+    let keys = Keys::new("fleet");
+    let file = values(&keys).swap_remove(0);
+    for wrong in [&b"[Unit]\n"[..], b"\xff", b""] {
+        simulate(async {
+            let (store, lessor) = MemoryStore::new(fastrand::Rng::with_seed(1));
+            tokio::spawn(lessor);
+            plant(&store, values(&keys));
+            plant(&store, [(file.0.clone(), wrong.to_vec())]);
+            let body =
+                r#"{"desiredState":"launched","options":[{"section":"Service","name":"ExecStart","value":"/bin/a"}]}"#;
+            let ask = Ask { method: 1, route: 0, rest: String::new(), content_type: 3, body: body.into() };
+            let mut api = api(store.client("api"), keys.clone());
+            let response = call(&mut api, request(&ask).expect("a request")).await;
+            assert!(response.status().is_success(), "{}", response.status());
+            let end = format!("{}\0", file.0);
+            let stored: Vec<_> = store.entries(&(file.0.clone(), end)).into_iter().map(|stored| stored.value).collect();
+            assert_eq!(stored, std::slice::from_ref(&file.1));
+        });
+    }
+}
