@@ -1,13 +1,13 @@
 //! Random histories of a cluster, checked against the rules written a second time, naively.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+mod cluster;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
-use super::{Decision, Planner};
+use self::cluster::Cluster;
+use super::Planner;
 use crate::{
     model::MachineId,
     unit::{Glob, Requirements, UnitName},
@@ -43,6 +43,7 @@ enum Event {
     Global(UnitName, Requirements, bool),
     NoGlobal(UnitName),
     Up(MachineId, BTreeMap<String, String>),
+    Drained(MachineId, BTreeMap<String, String>),
     Held(MachineId),
     Gone(MachineId),
     /// Somebody else writes to the store.
@@ -128,6 +129,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (global(), global_requirements, wanted()).prop_map(|(name, r, wanted)| Event::Global(name, r, wanted)),
         1 => global().prop_map(Event::NoGlobal),
         4 => (known(), metadata()).prop_map(|(id, metadata)| Event::Up(id, metadata)),
+        1 => (known(), metadata()).prop_map(|(id, metadata)| Event::Drained(id, metadata)),
         1 => known().prop_map(Event::Held),
         1 => known().prop_map(Event::Gone),
         1 => (unit(), known()).prop_map(|(unit, id)| Event::Placed(unit, id)),
@@ -143,269 +145,13 @@ fn history() -> impl Strategy<Value = Vec<(Vec<Event>, Vec<Fate>)>> {
     prop::collection::vec((prop::collection::vec(event(), 1..12), prop::collection::vec(fate(), 8)), 1..10)
 }
 
-// --- The cluster, and the rules again
-
-#[derive(Clone, Debug, Default)]
-struct Cluster {
-    units: BTreeMap<UnitName, (Requirements, bool)>,
-    globals: BTreeMap<UnitName, (Requirements, bool)>,
-    /// Metadata of those that are up.
-    up: BTreeMap<MachineId, BTreeMap<String, String>>,
-    held: BTreeSet<MachineId>,
-    /// Placements in the store.
-    store: BTreeSet<(UnitName, MachineId)>,
-    /// Placements when all that was decided is written.
-    at: BTreeSet<(UnitName, MachineId)>,
-    /// Decided and written, but not shown to the planner yet.
-    unseen: Vec<Decision>,
-}
-
-impl Cluster {
-    /// Lets something happen, and tells the planner.
-    fn happen(&mut self, event: &Event, planner: &mut Planner) {
-        match event.clone() {
-            Event::Unit(name, requirements, wanted) => {
-                self.units.insert(name.clone(), (requirements.clone(), wanted));
-                planner.set_unit(name, Arc::new(requirements), wanted);
-            }
-            Event::NoUnit(name) => {
-                self.units.remove(&name);
-                planner.remove_unit(&name);
-            }
-            Event::Global(name, requirements, wanted) => {
-                self.globals.insert(name.clone(), (requirements.clone(), wanted));
-                planner.set_global(name, Arc::new(requirements), wanted);
-            }
-            Event::NoGlobal(name) => {
-                self.globals.remove(&name);
-                planner.remove_global(&name);
-            }
-            Event::Up(id, metadata) => {
-                self.held.remove(&id);
-                self.up.insert(id.clone(), metadata.clone());
-                planner.set_machine(id, metadata);
-            }
-            Event::Held(id) => {
-                self.up.remove(&id);
-                self.held.insert(id.clone());
-                planner.hold_machine(id);
-            }
-            Event::Gone(id) => {
-                self.up.remove(&id);
-                self.held.remove(&id);
-                planner.remove_machine(&id);
-            }
-            // Others write to the store only what the planner has no decision about on its way.
-            Event::Placed(unit, _) | Event::Unplaced(unit, _)
-                if self.unseen.iter().any(|decision| decision.unit == unit) => {}
-            Event::Placed(unit, id) => {
-                self.store.insert((unit.clone(), id.clone()));
-                self.at.insert((unit.clone(), id.clone()));
-                planner.placed(unit, id);
-            }
-            Event::Unplaced(unit, id) => {
-                self.store.remove(&(unit.clone(), id.clone()));
-                self.at.remove(&(unit.clone(), id.clone()));
-                planner.unplaced(&unit, &id);
-            }
-        }
-    }
-
-    fn take(&mut self, decisions: &[Decision]) {
-        for Decision { unit, from, to, .. } in decisions {
-            assert!(!from.is_empty() || to.is_some(), "{unit}: a decision that decides nothing");
-            for id in from {
-                assert!(self.at.remove(&(unit.clone(), id.clone())), "{unit} was not on {id}");
-                assert_ne!(to.as_ref(), Some(id), "{unit} leaves for where it was");
-            }
-            if let Some(id) = to {
-                self.at.insert((unit.clone(), id.clone()));
-            }
-        }
-    }
-
-    /// Shows the planner a decision in the store.
-    fn show(&mut self, Decision { unit, from, to, .. }: Decision, planner: &mut Planner) {
-        for id in from {
-            self.store.remove(&(unit.clone(), id.clone()));
-            planner.unplaced(&unit, &id);
-        }
-        if let Some(id) = to {
-            self.store.insert((unit.clone(), id.clone()));
-            planner.placed(unit, id);
-        }
-    }
-
-    fn show_all(&mut self, planner: &mut Planner) {
-        for decision in std::mem::take(&mut self.unseen) {
-            self.show(decision, planner);
-        }
-    }
-
-    fn places(&self, unit: &UnitName) -> Vec<&MachineId> {
-        self.at.iter().filter(|(name, _)| name == unit).map(|(_, id)| id).collect()
-    }
-
-    fn wanted(&self, unit: &UnitName) -> Option<&Requirements> {
-        self.units.get(unit).filter(|(_, wanted)| *wanted).map(|(requirements, _)| requirements)
-    }
-
-    fn metadata_holds(requirements: &Requirements, metadata: &BTreeMap<String, String>) -> bool {
-        requirements.metadata.iter().all(|(key, values)| metadata.get(key).is_some_and(|value| values.contains(value)))
-    }
-
-    /// Whether `one` says that `other` is in conflict with it.
-    fn declares(one: &(&UnitName, &Requirements), other: &UnitName) -> bool {
-        one.0 != other && one.1.conflicts.iter().any(|glob| glob.matches(other.as_str()))
-    }
-
-    fn in_conflict(one: &(&UnitName, &Requirements), other: &(&UnitName, &Requirements)) -> bool {
-        Self::declares(one, other.0) || Self::declares(other, one.0)
-    }
-
-    fn replaces(one: &(&UnitName, &Requirements), other: &(&UnitName, &Requirements)) -> bool {
-        let names = |a: &(&UnitName, &Requirements), b: &UnitName| {
-            a.0 != b && a.1.replaces.iter().any(|glob| glob.matches(b.as_str()))
-        };
-        names(one, other.0) && !names(other, one.0)
-    }
-
-    /// All that the unit must be with.
-    fn followed_by(&self, unit: &UnitName) -> BTreeSet<UnitName> {
-        let mut all = BTreeSet::new();
-        let mut open = vec![unit.clone()];
-        while let Some(next) = open.pop() {
-            for target in self.units.get(&next).iter().flat_map(|(requirements, _)| &requirements.machine_of) {
-                if all.insert(name(target)) {
-                    open.push(name(target));
-                }
-            }
-        }
-        all
-    }
-
-    /// The unit, and those that it follows and that follow it.
-    fn group(&self, unit: &UnitName) -> BTreeSet<UnitName> {
-        let cycle = self.followed_by(unit).into_iter().filter(|other| self.followed_by(other).contains(unit));
-        cycle.chain([unit.clone()]).collect()
-    }
-
-    fn residents(&self, id: &MachineId) -> Vec<(&UnitName, &Requirements)> {
-        let here = self.at.iter().filter(|(_, on)| on == id);
-        here.filter_map(|(unit, _)| Some((unit, &self.units.get(unit)?.0))).collect()
-    }
-
-    fn targets_there(&self, one: &(&UnitName, &Requirements), id: &MachineId, group: &BTreeSet<UnitName>) -> bool {
-        let there = |target: &UnitName| group.contains(target) || self.at.contains(&(target.clone(), id.clone()));
-        one.1.machine_of.iter().map(|target| name(target)).all(|target| target == *one.0 || there(&target))
-    }
-
-    fn machine_named(requirements: &Requirements, id: &MachineId) -> bool {
-        requirements.machine_id.as_ref().is_none_or(|wanted| id.as_str() == wanted || id.short() == wanted)
-    }
-
-    /// Whether a unit may stay where it is.
-    fn may_stay(&self, unit: &UnitName, id: &MachineId) -> bool {
-        let Some(requirements) = self.wanted(unit) else { return false };
-        if self.held.contains(id) {
-            return true;
-        }
-        let Some(metadata) = self.up.get(id) else { return false };
-        let one = (unit, requirements);
-        Self::machine_named(requirements, id)
-            && Self::metadata_holds(requirements, metadata)
-            && self.targets_there(&one, id, &BTreeSet::new())
-            && self.residents(id).iter().all(|other| {
-                !Self::in_conflict(&one, other) && !Self::replaces(&one, other) && !Self::replaces(other, &one)
-            })
-    }
-
-    /// Whether a unit could be placed on a machine, together with those it must come with.
-    fn could_come(&self, unit: &UnitName, id: &MachineId) -> bool {
-        let Some(metadata) = self.up.get(id) else { return false };
-        let group = self.group(unit);
-        let is_held = |member: &UnitName| self.places(member).iter().any(|id| self.held.contains(*id));
-        if group.iter().any(|member| member != unit && is_held(member)) {
-            return false;
-        }
-        let Some(members) = group.iter().map(|member| Some((member, self.wanted(member)?))).collect::<Option<Vec<_>>>()
-        else {
-            return false;
-        };
-        for one in &members {
-            let apart = |other| Self::in_conflict(one, other) || Self::replaces(one, other);
-            if !Self::machine_named(one.1, id)
-                || !Self::metadata_holds(one.1, metadata)
-                || !self.targets_there(one, id, &group)
-                || members.iter().any(apart)
-            {
-                return false;
-            }
-        }
-        let (leaving, staying): (Vec<_>, Vec<_>) =
-            self.residents(id).into_iter().filter(|other| !group.contains(other.0)).partition(|other| {
-                members.iter().any(|one| Self::replaces(one, other))
-                    && !members.iter().any(|one| self.followed_by(one.0).contains(other.0))
-            });
-        drop(leaving);
-        let hostile = |one: &(&UnitName, &Requirements), other: &(&UnitName, &Requirements)| {
-            Self::in_conflict(one, other) || Self::replaces(one, other) || Self::replaces(other, one)
-        };
-        if members.iter().any(|one| staying.iter().any(|other| hostile(one, other))) {
-            return false;
-        }
-        let globals = self.globals.iter().filter(|(_, (_, wanted))| *wanted).map(|(name, (r, _))| (name, r));
-        let on_machine = globals.filter(|global| {
-            Self::metadata_holds(global.1, metadata) && !staying.iter().any(|other| Self::in_conflict(global, other))
-        });
-        let on_machine: Vec<_> = on_machine.collect();
-        !members.iter().any(|one| on_machine.iter().any(|global| Self::in_conflict(one, global)))
-    }
-
-    /// Everything that has to hold after a plan.
-    fn check(&self, planner: &Planner) {
-        for (unit, id) in &self.at {
-            assert!(self.may_stay(unit, id), "{unit} may not be on {}: {:?}", id.short(), planner.explain(unit));
-        }
-        let mut pending = BTreeSet::new();
-        for name in UNITS.map(name) {
-            let places = self.places(&name);
-            assert!(places.len() <= 1, "{name} is on {places:?}");
-            let explanation = planner.explain(&name);
-            assert_eq!(explanation.placed.as_ref(), places.first().copied());
-            if self.wanted(&name).is_none() {
-                assert!(places.is_empty(), "{name} is not wanted");
-                continue;
-            }
-            for verdict in &explanation.verdicts {
-                if places.contains(&&verdict.machine) {
-                    assert!(verdict.fits, "{name} is where it does not fit: {verdict:?}");
-                } else {
-                    let fits = self.could_come(&name, &verdict.machine);
-                    assert_eq!(fits, verdict.fits, "{name} on {}: {}", verdict.machine.short(), verdict.reason);
-                }
-            }
-            if places.is_empty() {
-                pending.insert(name.clone());
-                let open = self.up.keys().find(|id| self.could_come(&name, id));
-                assert_eq!(open, None, "{name} is pending, but fits: {explanation:?}");
-            }
-        }
-        let known: BTreeSet<_> = planner.pending().map(|(name, _)| name.clone()).collect();
-        assert_eq!(known, pending);
-        for reason in planner.pending().map(|(_, reason)| reason.to_string()) {
-            assert!(!reason.is_empty());
-        }
-    }
-}
-
 /// What an event is about: two events about the same thing keep their order.
 fn subject(event: &Event) -> String {
     match event {
         Event::Unit(name, ..) | Event::NoUnit(name) | Event::Global(name, ..) | Event::NoGlobal(name) => {
             name.to_string()
         }
-        Event::Up(id, _) | Event::Held(id) | Event::Gone(id) => id.to_string(),
+        Event::Up(id, _) | Event::Drained(id, _) | Event::Held(id) | Event::Gone(id) => id.to_string(),
         Event::Placed(unit, id) | Event::Unplaced(unit, id) => format!("{unit}/{id}"),
     }
 }
