@@ -11,6 +11,8 @@ use tracing_subscriber::EnvFilter;
 
 /// Scenarios when nothing is said.
 const SCENARIOS: u64 = 1000;
+/// Seeds that are told of when they broke a promise.
+const TOLD: u64 = 20;
 /// Lines of a story before a violation.
 const BEFORE: usize = 60;
 
@@ -62,10 +64,13 @@ fn run_many(first: u64, count: u64) -> ExitCode {
                     if outcome.violations.is_empty() {
                         continue;
                     }
-                    if failed.fetch_add(1, Ordering::Relaxed) == 0 {
+                    let before = failed.fetch_add(1, Ordering::Relaxed);
+                    if before == 0 {
                         lead_up(&outcome);
                     }
-                    verdict(&outcome);
+                    if before < TOLD {
+                        verdict(&outcome);
+                    }
                 }
             });
         }

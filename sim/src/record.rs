@@ -12,7 +12,7 @@ use fleet_core::{
 };
 use fleetd::{
     registry::{
-        Stored,
+        Revision, Stored,
         memory::{Calls, Commit},
     },
     systemd::memory::{Entry, What},
@@ -81,8 +81,8 @@ pub struct Record {
     pub log: Vec<Entry>,
     /// What the store held at the end.
     pub entries: Vec<Stored>,
-    /// What a mirror of the store showed at the end: keys and revisions.
-    pub mirror: BTreeSet<String>,
+    /// What a mirror of the store showed at the end: keys, and the revisions that wrote them.
+    pub mirror: BTreeMap<String, Revision>,
     /// What ran at the end, by host.
     pub alive: Vec<BTreeSet<String>>,
     /// What happened after the end.

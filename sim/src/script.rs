@@ -27,6 +27,8 @@ pub enum Event {
     Edit(usize),
     /// The operator destroys a unit.
     Destroy(usize),
+    /// The operator drains a host, and takes that back after a while.
+    Drain(Whom, Duration),
     /// A link changes.
     Link(Whom, Link, Duration),
     /// The store changes.
@@ -49,6 +51,10 @@ pub enum Event {
     SystemdFaults(Whom, Duration),
     /// The network to the store is bad for a while.
     NetworkFaults(Duration),
+    /// What one host sends and gets takes so many milliseconds at most each way for a while, as when it swaps.
+    Slow(Whom, u64, Duration),
+    /// Several hosts, from this one on, are cut off together.
+    CutMany(usize, usize, Duration),
     /// The disk is full for a while.
     FullDisk(Whom, Duration),
 }
@@ -74,11 +80,13 @@ impl Script {
         for unit in 0..units.len() {
             events.push((rng.u64(1_000..4_000), Event::Want(unit, Desired::Launched)));
         }
-        for _ in 0..rng.usize(1..7) {
-            events.push((CALM + rng.u64(..length), fault(rng, hosts)));
+        // Some scenarios begin before anything is at rest.
+        let calm = if rng.u8(..5) == 0 { 0 } else { CALM };
+        for _ in 0..rng.usize(1..9) {
+            events.push((calm + rng.u64(..length), fault(rng, hosts)));
         }
         for _ in 0..rng.usize(..4) {
-            events.push((CALM + rng.u64(..length), order(rng, units.len())));
+            events.push((CALM + rng.u64(..length), order(rng, units.len(), hosts)));
         }
         events.sort_by_key(|(at, _)| *at);
         let events: Vec<_> = events.into_iter().map(|(at, event)| (Duration::from_millis(at), event)).collect();
@@ -101,20 +109,24 @@ impl Event {
             | Self::Reexecute(_, lasts)
             | Self::SystemdFaults(_, lasts)
             | Self::NetworkFaults(lasts)
+            | Self::Drain(_, lasts)
+            | Self::Slow(_, _, lasts)
+            | Self::CutMany(_, _, lasts)
             | Self::FullDisk(_, lasts) => *lasts,
             _ => Duration::ZERO,
         }
     }
 }
 
-fn order(rng: &mut fastrand::Rng, units: usize) -> Event {
+fn order(rng: &mut fastrand::Rng, units: usize, hosts: usize) -> Event {
     let unit = rng.usize(..units);
-    match rng.u8(..6) {
+    match rng.u8(..8) {
         0 => Event::Want(unit, Desired::Loaded),
         1 => Event::Want(unit, Desired::Inactive),
         2 => Event::Want(unit, Desired::Launched),
         3 => Event::Restart(unit),
         4 => Event::Edit(unit),
+        5 | 6 => Event::Drain(Whom::Host(rng.usize(..hosts)), Duration::from_millis(rng.u64(1_000..90_000))),
         _ => Event::Destroy(unit),
     }
 }
@@ -124,7 +136,7 @@ fn fault(rng: &mut fastrand::Rng, hosts: usize) -> Event {
     // Short ones are over before a lease can be, long ones are not.
     let short = Duration::from_millis(rng.u64(10..3_000));
     let long = Duration::from_millis(rng.u64(1_000..40_000));
-    match rng.u8(..16) {
+    match rng.u8(..19) {
         0 | 1 => Event::Link(whom, Link::Cut, long),
         2 => Event::Link(whom, Link::Deaf, long),
         3 => Event::Link(whom, Link::Cut, short),
@@ -151,6 +163,8 @@ fn fault(rng: &mut fastrand::Rng, hosts: usize) -> Event {
                 Event::SystemdFaults(whom, long)
             }
         }
+        15 | 16 => Event::Slow(whom, rng.u64(500..12_000), long),
+        17 => Event::CutMany(rng.usize(..hosts), rng.usize(2..=hosts), long),
         _ => Event::NetworkFaults(long),
     }
 }

@@ -2,15 +2,14 @@
 
 mod host;
 
-use std::{
-    cell::RefCell,
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::{cell::RefCell, collections::BTreeMap, time::Duration};
 
-use fleet_core::model::{Desired, Key, Keys, Record as _, UnitRecord};
+use fleet_core::{
+    model::{Desired, Key, Keys, MachineId, MetadataEdits, Record as _, UnitRecord},
+    unit::UnitName,
+};
 use fleetd::registry::{
-    Cluster, Transaction, Write,
+    Cluster, Revision, Transaction, Write,
     memory::{Condition, Faults, Link, MemoryStore},
     mirror,
 };
@@ -70,6 +69,25 @@ pub fn run(seed: u64) -> Record {
     record
 }
 
+/// The keys that a mirror shows, and the revision that each was written at.
+fn revisions(cluster: &Cluster, keys: &Keys) -> BTreeMap<String, Revision> {
+    let on = |(machine, unit): &(MachineId, UnitName)| (machine.clone(), unit.clone());
+    let units = cluster.units.iter().map(|(unit, value)| (Key::Unit(unit.clone()), value.revision));
+    let globals = cluster.globals.iter().map(|(unit, value)| (Key::Global(unit.clone()), value.revision));
+    let machines = cluster.machines.iter().map(|(id, value)| (Key::Machine(id.clone()), value.revision));
+    let metadata = cluster.metadata.iter().map(|(id, value)| (Key::Metadata(id.clone()), value.revision));
+    let scheduled = cluster.scheduled.iter().map(|(place, value)| {
+        let (machine, unit) = on(place);
+        (Key::Sched(machine, unit), value.revision)
+    });
+    let states = cluster.states.iter().map(|(place, value)| {
+        let (machine, unit) = on(place);
+        (Key::State(machine, unit), value.revision)
+    });
+    let all = units.chain(globals).chain(machines).chain(metadata).chain(scheduled).chain(states);
+    all.map(|(key, revision)| (keys.format(&key), revision)).collect()
+}
+
 enum Todo {
     Begin(Event),
     End(Option<usize>, Event),
@@ -89,7 +107,7 @@ struct World {
     agenda: BTreeMap<(Instant, u64), Todo>,
     count: u64,
     notes: Vec<Note>,
-    orders: Vec<(Instant, fleet_core::unit::UnitName)>,
+    orders: Vec<(Instant, UnitName)>,
     /// Faults of the store that are under way, the newest last.
     store_faults: Vec<Condition>,
     cluster: watch::Receiver<Cluster>,
@@ -193,7 +211,7 @@ impl World {
             commits: self.store.history(2),
             log,
             entries: self.store.entries(&self.keys.under("")),
-            mirror: cluster.keys().map(|key| self.keys.format(&key)).collect::<BTreeSet<_>>(),
+            mirror: revisions(&cluster, &self.keys),
             keys: self.keys,
             alive: self.hosts.iter().map(|host| host.pid1.alive()).collect(),
             quiet,
@@ -229,16 +247,21 @@ impl World {
             | Event::PowerLoss(whom, _)
             | Event::Reexecute(whom, _)
             | Event::SystemdFaults(whom, _)
+            | Event::Drain(whom, _)
+            | Event::Slow(whom, ..)
             | Event::FullDisk(whom, _) => Some(self.resolve(*whom)),
             _ => None,
         };
         let done = match (&event, host) {
-            (Event::Want(..) | Event::Restart(_) | Event::Edit(_) | Event::Destroy(_), _) => {
+            (Event::Want(..) | Event::Restart(_) | Event::Edit(_) | Event::Destroy(_) | Event::Drain(..), _) => {
                 if self.store.condition() != Condition::Up {
                     // The API would answer 503, and the operator tries again.
                     return self.at(now + Duration::from_secs(1), Todo::Begin(event));
                 }
-                self.order(&event);
+                match host {
+                    Some(host) => self.drain(host, true),
+                    None => self.order(&event),
+                }
                 true
             }
             (Event::Store(condition, _), _) => {
@@ -263,6 +286,14 @@ impl World {
                     break_watch: self.rng.f64() * 0.2,
                 };
                 self.store.set_faults(faults);
+                true
+            }
+            (Event::CutMany(first, count, _), _) => {
+                let hosts = self.hosts.len();
+                for number in (*first..first + count).map(|number| number % hosts) {
+                    let event = Event::Link(Whom::Host(number), Link::Cut, lasts);
+                    self.at(now, Todo::Begin(event));
+                }
                 true
             }
             (_, Some(number)) => self.begin_on(number, &event),
@@ -300,6 +331,11 @@ impl World {
                 host.trouble(&mut self.rng);
                 true
             }
+            Event::Slow(_, most, _) => {
+                let faults = Faults { latency: 1..=*most, ..Faults::default() };
+                self.store.set_faults_of(&host.name, Some(faults));
+                true
+            }
             Event::FullDisk(..) => {
                 host.files.set_full(true);
                 true
@@ -318,6 +354,13 @@ impl World {
                 self.store.set_condition(*self.store_faults.last().unwrap_or(&Condition::Up));
             }
             (Event::NetworkFaults(_), _) => self.store.set_faults(Faults::default()),
+            (Event::Slow(..), Some(number)) => self.store.set_faults_of(&self.hosts[number].name, None),
+            (Event::Drain(..), Some(number)) => {
+                if self.store.condition() != Condition::Up {
+                    return self.at(again, Todo::End(Some(number), event));
+                }
+                self.drain(number, false);
+            }
             (Event::Link(_, link, _), Some(number)) => {
                 let host = &mut self.hosts[number];
                 if let Some(at) = host.links.iter().position(|fault| fault == link) {
@@ -338,6 +381,23 @@ impl World {
             _ => {}
         }
         self.note(false, host, event);
+    }
+
+    /// Drains a host, or takes that back, as the API does.
+    fn drain(&mut self, number: usize, drain: bool) {
+        let key = self.keys.format(&Key::Metadata(self.hosts[number].id.clone()));
+        let write = match drain {
+            true => Write::put(key, MetadataEdits { drain, ..MetadataEdits::default() }.encode()),
+            false => Write::Delete { key },
+        };
+        self.write(write);
+    }
+
+    fn write(&mut self, write: Write) {
+        let written = self.store.write("operator", &Transaction { guards: Vec::new(), writes: vec![write] });
+        if let Err(error) = written {
+            BROKEN.with_borrow_mut(|broken| broken.push(format!("the operator's write: {error}")));
+        }
     }
 
     /// Does what the API does for an operator.

@@ -111,7 +111,10 @@ fn is_excused(record: &Record, host: usize, run: &Run<'_>, ended: Instant, stric
         };
         // The fence closes while nothing is heard of the store, and for whatever else keeps keepalives away.
         let fenced = strict && note.at <= ended && ended < note.at + note.event.lasts() + 3 * record.ttl;
-        here && (strikes || fenced)
+        // What began while nothing was heard of the store, began from the last good set, which may be behind it.
+        let deaf = matches!(note.event, Event::Link(..) | Event::Store(..) | Event::Slow(..) | Event::NetworkFaults(_));
+        let blind = note.begins && note.at <= run.began && run.began < note.at + note.event.lasts() + record.ttl;
+        here && (strikes || fenced || (deaf && blind))
     });
     changed || struck
 }

@@ -103,9 +103,11 @@ pub fn every_wanted_unit_runs_where_it_should(record: &Record) -> Vec<Violation>
 pub fn mirror_equals_the_store(record: &Record) -> Vec<Violation> {
     let (from, to) = record.keys.cluster();
     let stored = record.entries.iter().filter(|stored| from <= stored.key && stored.key < to);
-    let readable = stored.filter(|stored| record.keys.parse(&stored.key).is_some());
-    let stored: BTreeSet<String> = readable.map(|stored| stored.key.clone()).collect();
-    let differ: Vec<_> = stored.symmetric_difference(&record.mirror).collect();
+    let shown = |key: &Key| !matches!(key, Key::Leader | Key::File(_));
+    let readable = stored.filter(|stored| record.keys.parse(&stored.key).is_some_and(|key| shown(&key)));
+    let stored: BTreeMap<String, i64> = readable.map(|stored| (stored.key.clone(), stored.mod_revision)).collect();
+    let keys: BTreeSet<&String> = stored.keys().chain(record.mirror.keys()).collect();
+    let differ: Vec<_> = keys.into_iter().filter(|key| stored.get(*key) != record.mirror.get(*key)).collect();
     if differ.is_empty() {
         return Vec::new();
     }
