@@ -65,6 +65,8 @@ fn idle_cluster_neither_writes_nor_reads_nor_talks_to_systemd() {
     for asked in asked {
         let foreign: Vec<&str> = asked.lines().filter(|line| !line.contains("Member=Hello")).collect();
         assert!(foreign.len() == 1 && foreign[0].contains("Member=Ping"), "no other call to systemd: {foreign:?}");
+        let journal = cluster.host("h2").sh("journalctl -u fleet --no-pager").unwrap();
+        assert!(!journal.contains("out of reach"), "connections with etcd stay: {journal}");
     }
     assert_eq!(now, last, "keepalives only, for five times the TTL");
     assert!(!now.is_empty(), "etcd shows its counters");
