@@ -119,7 +119,7 @@ fn five_members_serve_while_two_are_gone_and_a_freeze_of_20_s_is_survived() {
 
 #[test]
 fn host_that_was_cut_off_while_etcd_forgot_its_past_ends_with_what_is_wanted_now() {
-    let mut trial = Trial::new(3, 1, Duration::from_secs(4), COPY);
+    let mut trial = Trial::new(4, 1, Duration::from_secs(4), COPY);
     let h2 = trial.cluster().host("h2");
     let pinned = format!("[Service]\nExecStart=/bin/sleep 1000%i\n[X-Fleet]\nMachineID={}\n", h2.machine_id());
     trial.cluster().write(&[("pinned@.service", &pinned)]);
