@@ -74,17 +74,16 @@ pub fn table(record: &Record, command: &str) -> String {
     line(format_args!(
         "The time to recover counts from the end of the fault, of those that were alone, until every unit runs where it should, every host is registered and etcd says the same."
     ));
-    let lost = record.faults.iter().filter(|struck| struck.alone && struck.moved.is_some());
-    let (braked, free): (Vec<&Struck>, Vec<&Struck>) = lost.partition(|lost| is_braked(record, lost));
-    let moved = |struck: &[&Struck]| struck.iter().filter_map(|struck| struck.moved).collect::<Vec<_>>();
-    if let Some((median, most)) = spread(&moved(&free)) {
+    let moved: Vec<Duration> =
+        record.faults.iter().filter(|struck| struck.alone).filter_map(|struck| struck.moved).collect();
+    if let Some((median, most)) = spread(&moved) {
         let floor = record.ttl + record.raw_start;
         let ratio = |time: Duration| time.as_secs_f64() / floor.as_secs_f64();
         line(format_args!(""));
         line(format_args!(
             "Loss of a host, until its units (without strict ones) run elsewhere, {} times: median {}, at most {}; that \
              is {:.2} and {:.2} times the floor of TTL plus `systemctl start` of as many units ({} + {:.3} s).",
-            free.len(),
+            moved.len(),
             seconds(median),
             seconds(most),
             ratio(median),
@@ -93,27 +92,7 @@ pub fn table(record: &Record, command: &str) -> String {
             record.raw_start.as_secs_f64()
         ));
     }
-    if let Some((median, most)) = spread(&moved(&braked)) {
-        line(format_args!(""));
-        line(format_args!(
-            "The same where it was the third host or more within a minute, which the brake holds for twice the TTL, {} \
-             times: median {}, at most {}.",
-            braked.len(),
-            seconds(median),
-            seconds(most)
-        ));
-    }
     text
-}
-
-/// Whether so many hosts had vanished before this one, within a minute, that it was held back.
-fn is_braked(record: &Record, lost: &Struck) -> bool {
-    // A host vanishes when its lease runs out, up to a TTL after the fault began.
-    let recent = lost.start.saturating_sub(Duration::from_secs(60) + record.ttl)..lost.start;
-    let before = record.faults.iter().filter(|struck| recent.contains(&struck.start));
-    let harms = before.flat_map(|struck| struck.fault.harms(&record.hosts, record.ttl));
-    let vanished: usize = harms.map(|(_, hosts)| hosts.len()).sum();
-    vanished >= 2
 }
 
 fn minutes(record: &Record) -> u64 {
