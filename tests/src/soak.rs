@@ -1,11 +1,13 @@
 //! The soak: faults drawn by seed against a lab full of units, and a verdict on what they did.
 //!
-//! [`units`] says what runs, [`fault`] what is done to it, [`campaign`] does it and writes down what happened,
+//! [`units`] says what runs, [`fault`] what is done to it, [`operator`] goes on
+//! working meanwhile, [`campaign`] does it all and writes down what happened,
 //! [`judge`] is a pure function from that record to the promises that were broken, [`report`] makes the table.
 
 pub mod campaign;
 pub mod fault;
 pub mod judge;
+pub mod operator;
 pub mod picture;
 pub mod report;
 pub mod units;

@@ -11,6 +11,7 @@ use fleet_lab::{Lab, Look, Seen, eventually};
 use super::{
     fault::{self, Fault, KINDS, Kind},
     judge::{Breach, Record, Struck, judge, missing},
+    operator::{Command, Operator},
     picture, units,
 };
 use crate::{
@@ -47,6 +48,7 @@ pub struct Options {
 pub struct Campaign {
     options: Options,
     cluster: Cluster,
+    operator: Operator,
     rng: fastrand::Rng,
     record: Record,
     /// Breaches that were told of.
@@ -72,14 +74,17 @@ impl Campaign {
         for (name, text) in &files {
             cluster.host("h1").write(&format!("/root/{name}"), text)?;
         }
-        for unit in &units {
+        for unit in units.iter().filter(|unit| unit.kind != units::Kind::Scratch) {
             let started = cluster.fleetctl(&["start", "--no-block", &unit.name])?;
             anyhow::ensure!(started.code == 0, "cannot start {}: {started:?}", unit.name);
         }
         let hosts = cluster.names();
         let record = Record { seed: options.seed, ttl: options.ttl, hosts, units, ..Record::default() };
         let rng = fastrand::Rng::with_seed(options.seed);
-        let mut campaign = Self { options, cluster, rng, record, told: Vec::new(), begun: Instant::now() };
+        let operator = Operator::new(&record.units);
+        let submitted = cluster.fleetctl(&["submit", "scratch@.service"])?;
+        anyhow::ensure!(submitted.code == 0, "cannot submit: {submitted:?}");
+        let mut campaign = Self { options, cluster, operator, rng, record, told: Vec::new(), begun: Instant::now() };
         campaign.settle(DEADLINE).map_err(|last| anyhow::anyhow!("the units do not start: {}", last.join("; ")))?;
         campaign.record.raw_start = campaign.raw_start()?;
         Ok(campaign)
@@ -134,7 +139,9 @@ impl Campaign {
     fn round(&mut self) -> Result<()> {
         let faults = self.draw();
         let offset = Duration::from_millis(self.rng.u64(0..self.options.ttl.as_millis() as u64));
-        self.inflict(faults, offset)?;
+        let commands = self.operator.draw(self.options.ttl, &mut self.rng);
+        self.operator.commanded(&commands);
+        self.meanwhile(faults, offset, &commands)?;
         self.tell();
         let pause = self.rng.u64(200..4000);
         wait(Duration::from_millis(pause));
@@ -146,24 +153,39 @@ impl Campaign {
     /// # Errors
     /// When the lab itself fails.
     pub fn inflict(&mut self, faults: Vec<Fault>, offset: Duration) -> Result<()> {
+        self.meanwhile(faults, offset, &[])
+    }
+
+    fn meanwhile(&mut self, faults: Vec<Fault>, offset: Duration, commands: &[Command]) -> Result<()> {
         let names: Vec<String> = faults.iter().map(describe).collect();
-        eprint!("{:>4} s  {}", self.begun.elapsed().as_secs(), names.join(", and "));
-        let lab = &self.cluster.lab;
-        let record = &self.record;
-        let outcomes: Vec<Outcome> = std::thread::scope(|scope| {
+        let asked: Vec<String> = commands.iter().map(|command| format!("; {command}")).collect();
+        eprint!("{:>4} s  {}{}", self.begun.elapsed().as_secs(), names.join(", and "), asked.concat());
+        let (cluster, record) = (&self.cluster, &self.record);
+        let lab = &cluster.lab;
+        let (outcomes, mut unsettled): (Vec<Outcome>, Vec<String>) = std::thread::scope(|scope| {
+            let carry_out = move |command: &Command| {
+                wait(command.after);
+                (!command.carry_out(cluster)).then(|| format!("no host takes the command for {command}"))
+            };
+            let commands: Vec<_> = commands.iter().map(|command| scope.spawn(move || carry_out(command))).collect();
             let acts: Vec<_> = faults
                 .iter()
                 .enumerate()
                 .map(|(number, fault)| scope.spawn(move || act(lab, record, fault, offset * number as u32)))
                 .collect();
-            acts.into_iter().map(|act| act.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+            let outcomes = acts
+                .into_iter()
+                .map(|act| act.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+                .collect();
+            let refused = commands.into_iter().filter_map(|command| command.join().unwrap_or_default());
+            (outcomes, refused.collect())
         });
         fault::restore(lab)?;
         let settled = self.settle(self.options.ttl * 4 + Duration::from_secs(30));
         let recovered = *settled.as_ref().unwrap_or(&boottime());
         let now = boottime();
         let alone = faults.len() == 1;
-        let mut unsettled = settled.err().unwrap_or_default();
+        unsettled.extend(settled.err().unwrap_or_default());
         let mut first = now;
         for (fault, outcome) in faults.into_iter().zip(outcomes) {
             let unsettled = std::mem::take(&mut unsettled);
@@ -258,6 +280,7 @@ impl Campaign {
         let copies = copies::read(&self.cluster.lab)?;
         let now = boottime();
         let missing = missing(&self.record.units, &self.record.hosts, &copies, now);
+        let missing = [missing, self.operator.missing(&copies, now)].concat();
         if !missing.is_empty() {
             return Ok(missing);
         }

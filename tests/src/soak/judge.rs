@@ -107,7 +107,9 @@ pub fn judge(record: &Record) -> Vec<Breach> {
                 overlaps(record, unit.kind, &here, &here, &mut breaches);
             }
         } else {
-            restarts(record, unit, &copies, &mut breaches);
+            if unit.kind != Kind::Scratch {
+                restarts(record, unit, &copies, &mut breaches);
+            }
             overlaps(record, unit.kind, &copies, &copies, &mut breaches);
         }
     }
@@ -202,7 +204,8 @@ fn is_excused(record: &Record, kind: Kind, hosts: &[String; 2], (from, until): (
     })
 }
 
-/// What is not as it should be at a moment at which all hosts are well: nothing when all is.
+/// What is not as it should be at a moment at which all hosts are well: nothing when all is. Of units that an operator
+/// starts and stops only the operator knows.
 #[must_use]
 pub fn missing(units: &[Unit], hosts: &[String], copies: &[Copy], now: Duration) -> Vec<String> {
     let mut running: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
@@ -211,14 +214,14 @@ pub fn missing(units: &[Unit], hosts: &[String], copies: &[Copy], now: Duration)
     }
     let of = |unit: &str| running.get(unit).cloned().unwrap_or_default();
     let mut missing = Vec::new();
-    for unit in units {
+    for unit in units.iter().filter(|unit| unit.kind != Kind::Scratch) {
         let mut there = of(&unit.name);
         there.sort_unstable();
         let well = match unit.kind {
             Kind::Global => there == hosts.iter().map(String::as_str).collect::<Vec<_>>(),
             Kind::Failing => there.is_empty(),
             Kind::Affine => there.len() == 1 && unit.with.as_ref().is_some_and(|with| of(with) == there),
-            Kind::Ordinary | Kind::Strict | Kind::Conflicting => there.len() == 1,
+            Kind::Ordinary | Kind::Strict | Kind::Conflicting | Kind::Scratch => there.len() == 1,
         };
         if !well {
             let place = if there.is_empty() { "nowhere".to_owned() } else { format!("on {}", there.join(", ")) };

@@ -80,7 +80,7 @@ impl Picture {
             let (does, says) = if active.contains(&(unit.clone(), host.clone())) { ("not ", "") } else { ("", "not ") };
             told.push(format!("{unit} does {does}run on {host}, and is {says}published as active"));
         }
-        for unit in units.iter().filter(|unit| unit.kind != Kind::Global) {
+        for unit in units.iter().filter(|unit| !matches!(unit.kind, Kind::Global | Kind::Scratch)) {
             let there = self.scheduled.get(&unit.name).map_or(&[][..], Vec::as_slice);
             let right =
                 |machine: &String| unit.kind == Kind::Failing || running.contains(&(unit.name.clone(), name(machine)));

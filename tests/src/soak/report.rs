@@ -18,9 +18,9 @@ pub fn table(record: &Record, command: &str) -> String {
         let _ = writeln!(text, "{args}");
     };
     let units = |kind| record.units.iter().filter(|unit| unit.kind == kind).count();
-    use units::Kind::{Affine, Conflicting, Failing, Global, Ordinary, Strict};
-    let kinds =
-        [Ordinary, Global, Strict, Affine, Conflicting, Failing].map(|kind| format!("{} {}", units(kind), kind.name()));
+    use units::Kind::{Affine, Conflicting, Failing, Global, Ordinary, Scratch, Strict};
+    let kinds = [Ordinary, Global, Strict, Affine, Conflicting, Failing, Scratch];
+    let kinds = kinds.map(|kind| format!("{} {}", units(kind), kind.name()));
     line(format_args!(
         "`{command}`: {} hosts, `agent_ttl` {} s, {} faults in {} min; units: {}.",
         record.hosts.len(),

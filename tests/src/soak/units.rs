@@ -19,6 +19,8 @@ pub enum Kind {
     Conflicting,
     /// Ends in failure as soon as it is started.
     Failing,
+    /// Started, stopped and destroyed by an operator all the while.
+    Scratch,
 }
 
 impl Kind {
@@ -39,6 +41,7 @@ impl Kind {
             Self::Affine => "affine",
             Self::Conflicting => "conflicting",
             Self::Failing => "failing",
+            Self::Scratch => "operated",
         }
     }
 }
@@ -68,6 +71,7 @@ pub fn units(strict: bool) -> (Vec<(String, String)>, Vec<Unit>) {
         file("beside@.service", "", "", "MachineOf=plain@%i.service"),
         file("apart@.service", "", "", "Conflicts=apart@*.service"),
         file("broken@.service", "--fail", "", ""),
+        file("scratch@.service", "", "", ""),
     ];
     let mut units = Vec::new();
     let mut add = |name: &str, kind: Kind, count: usize| {
@@ -81,6 +85,7 @@ pub fn units(strict: bool) -> (Vec<(String, String)>, Vec<Unit>) {
     add("beside", Kind::Affine, 2);
     add("apart", Kind::Conflicting, 3);
     add("broken", Kind::Failing, 1);
+    add("scratch", Kind::Scratch, 3);
     if strict {
         add("single", Kind::Strict, 4);
         // It takes its time to end: whoever starts the next copy too early is seen.
