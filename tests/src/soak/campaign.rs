@@ -184,7 +184,8 @@ impl Campaign {
         let settled = self.settle(self.options.ttl * 4 + Duration::from_secs(30));
         let recovered = *settled.as_ref().unwrap_or(&boottime());
         let now = boottime();
-        let alone = faults.len() == 1;
+        // A command that comes late is not what fleet takes to recover.
+        let alone = faults.len() == 1 && commands.is_empty();
         unsettled.extend(settled.err().unwrap_or_default());
         let mut first = now;
         for (fault, outcome) in faults.into_iter().zip(outcomes) {

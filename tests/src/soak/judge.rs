@@ -34,7 +34,7 @@ pub struct Struck {
     pub unsettled: Vec<String>,
     /// For a host whose power was gone until its units ran elsewhere: how long that took, without strict ones.
     pub moved: Option<Duration>,
-    /// Whether no other fault was at work at the time.
+    /// Whether no other fault was at work at the time, nor an operator.
     pub alone: bool,
 }
 

@@ -49,7 +49,7 @@ pub fn table(record: &Record, command: &str) -> String {
     line(format_args!(""));
     line(format_args!("Copies that ran and told of themselves: {}.", record.copies.len()));
     line(format_args!(""));
-    line(format_args!("| Fault | Times | Of them beside another | Recovered after, median | at most |"));
+    line(format_args!("| Fault | Times | Of them beside another or an operator | Recovered after, median | at most |"));
     line(format_args!("|---|---|---|---|---|"));
     let mut by_kind: BTreeMap<Kind, Vec<&Struck>> = BTreeMap::new();
     for struck in &record.faults {
