@@ -119,7 +119,12 @@ fn finish(args: &Args, record: &Record) -> Result<bool> {
     println!("{table}");
     let breaches = judge(record);
     for breach in &breaches {
-        println!("BROKEN (seed {}): {breach}", record.seed);
+        let at = breach.at().map_or(String::new(), |at| format!(" at {:.3} s", at.as_secs_f64()));
+        println!("BROKEN: {breach}{at} (seed {})", record.seed);
+        for struck in breach.faults(record) {
+            let (start, end) = (struck.start.as_secs_f64(), struck.end.as_secs_f64());
+            println!("  during: {}, {start:.3} s to {end:.3} s", struck.fault);
+        }
     }
     if let Some(path) = &args.write {
         write(path, &table)?;

@@ -157,7 +157,7 @@ impl Campaign {
     }
 
     fn meanwhile(&mut self, faults: Vec<Fault>, offset: Duration, commands: &[Command]) -> Result<()> {
-        let names: Vec<String> = faults.iter().map(describe).collect();
+        let names: Vec<String> = faults.iter().map(ToString::to_string).collect();
         let asked: Vec<String> = commands.iter().map(|command| format!("; {command}")).collect();
         eprint!("{:>4} s  {}{}", self.begun.elapsed().as_secs(), names.join(", and "), asked.concat());
         let (cluster, record) = (&self.cluster, &self.record);
@@ -343,20 +343,6 @@ fn has_moved(lab: &Lab, record: &Record, host: &str, lost: Duration) -> Result<i
         }
     }
     Ok(Seen::Done(latest - lost))
-}
-
-fn describe(fault: &Fault) -> String {
-    let name = fault.kind.name();
-    let place = match (fault.hosts.as_slice(), fault.kind.is_of_store()) {
-        ([], true) => format!("member {}", fault.member),
-        (hosts, _) => hosts.join(" "),
-    };
-    let time = match (fault.until_moved, fault.hold.as_secs()) {
-        (true, _) => ", until its units run elsewhere".to_owned(),
-        (false, 0) => String::new(),
-        (false, seconds) => format!(", {seconds} s"),
-    };
-    format!("{name} ({place}{time})")
 }
 
 #[allow(clippy::disallowed_methods, reason = "the time that a fault lasts; there is no runtime here to block")]

@@ -1,6 +1,6 @@
 //! The faults: what each does, how it is undone, and what it entitles fleet to.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use anyhow::Result;
 use fleet_lab::{Direction, Host, Lab, MemberStatus, Volume};
@@ -337,6 +337,21 @@ impl Fault {
             let acts: Vec<_> = hosts.iter().map(|host| scope.spawn(move || act(host))).collect();
             acts.into_iter().try_for_each(|act| act.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
         })
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let place = match (self.hosts.as_slice(), self.kind.is_of_store()) {
+            ([], true) => format!("member {}", self.member),
+            (hosts, _) => hosts.join(" "),
+        };
+        let time = match (self.until_moved, self.hold.as_secs()) {
+            (true, _) => ", until its units run elsewhere".to_owned(),
+            (false, 0) => String::new(),
+            (false, seconds) => format!(", {seconds} s"),
+        };
+        write!(f, "{} ({place}{time})", self.kind.name())
     }
 }
 

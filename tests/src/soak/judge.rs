@@ -78,6 +78,16 @@ impl Breach {
             Self::Lost { .. } => None,
         }
     }
+
+    /// The faults during which it happened, or after which.
+    #[must_use]
+    pub fn faults<'r>(&self, record: &'r Record) -> Vec<&'r Struck> {
+        let at = match self {
+            Self::Restart { at, .. } | Self::Overlap { at, .. } => *at,
+            Self::Lost { fault, .. } => record.faults.get(*fault).map_or(Duration::ZERO, |struck| struck.start),
+        };
+        record.faults.iter().filter(|struck| struck.start <= at && at <= struck.settled).collect()
+    }
 }
 
 impl fmt::Display for Breach {

@@ -132,7 +132,9 @@ fn units_that_exclude_each_other_do_not_meet() {
 fn what_did_not_recover_is_told_with_its_fault() {
     let mut lost = struck(FaultKind::PowerLost, &["h1"]);
     lost.unsettled.push("a runs nowhere".into());
-    let breaches = judge(&record(Kind::Ordinary, Vec::new(), vec![struck(FaultKind::Cut, &["h1"]), lost]));
+    let record = record(Kind::Ordinary, Vec::new(), vec![struck(FaultKind::Cut, &["h1"]), lost]);
+    let breaches = judge(&record);
+    assert_eq!(breaches[0].faults(&record).len(), 2, "both were at work");
     assert_eq!(breaches, [Breach::Lost { what: "a runs nowhere".into(), fault: 1 }]);
 }
 
