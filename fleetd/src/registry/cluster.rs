@@ -51,6 +51,8 @@ pub struct Cluster {
     pub metadata: OrdMap<MachineId, Versioned<MetadataEdits>>,
     /// `state/`
     pub states: OrdMap<(MachineId, UnitName), Versioned<StateRecord>>,
+    /// `leader`: the revision at which the engine that leads has signed last.
+    pub leader: Option<Revision>,
     /// Keys whose values cannot be read, say because a newer fleet wrote them. What is known of them is what was read
     /// last, if anything; nothing is to be done about them.
     pub unreadable: OrdSet<Key>,
@@ -88,7 +90,11 @@ impl Cluster {
             Key::Machine(id) => decode(stored).map(|value| drop(self.machines.insert(id, value))),
             Key::Metadata(id) => decode(stored).map(|value| drop(self.metadata.insert(id, value))),
             Key::State(machine, name) => decode(stored).map(|value| drop(self.states.insert((machine, name), value))),
-            Key::File(_) | Key::Leader => Ok(()),
+            Key::Leader => {
+                self.leader = Some(revision);
+                Ok(())
+            }
+            Key::File(_) => Ok(()),
         };
         self.revision = self.revision.max(revision);
         match &outcome {
@@ -112,7 +118,8 @@ impl Cluster {
             }
             Key::Metadata(id) => drop(self.metadata.remove(&id)),
             Key::State(machine, name) => drop(self.states.remove(&(machine, name))),
-            Key::File(_) | Key::Leader => {}
+            Key::Leader => self.leader = None,
+            Key::File(_) => {}
         }
     }
 
@@ -136,7 +143,8 @@ impl Cluster {
         let machines = self.machines.keys().cloned().map(Key::Machine);
         let metadata = self.metadata.keys().cloned().map(Key::Metadata);
         let states = self.states.keys().cloned().map(|(machine, name)| Key::State(machine, name));
-        let known = units.chain(globals).chain(scheduled).chain(machines).chain(metadata).chain(states);
+        let leader = self.leader.map(|_| Key::Leader);
+        let known = units.chain(globals).chain(scheduled).chain(machines).chain(metadata).chain(states).chain(leader);
         known.chain(self.unreadable.iter().cloned())
     }
 }
