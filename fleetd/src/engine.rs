@@ -12,7 +12,9 @@ mod contents;
 mod held;
 mod lead;
 mod moves;
+mod overlap;
 mod placements;
+mod situation;
 mod translate;
 mod unused;
 
@@ -165,3 +167,6 @@ impl<S: Store> Engine<S> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

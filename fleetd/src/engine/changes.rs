@@ -1,6 +1,6 @@
 //! How the units of two pictures of the cluster differ.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use fleet_core::{
     model::UnitRecord,
@@ -48,14 +48,33 @@ impl Changes {
         }
         for item in before.scheduled.diff(&current.scheduled) {
             match item {
-                DiffItem::Add((_, unit), new) | DiffItem::Update { new: ((_, unit), new), .. } => {
+                DiffItem::Add((_, unit), new) => changes.scheduled.push((unit.clone(), Arc::clone(&new.record))),
+                DiffItem::Update { old: (_, old), new: ((_, unit), new) } => {
                     changes.scheduled.push((unit.clone(), Arc::clone(&new.record)));
+                    if old.record.hash != new.record.hash {
+                        changes.dropped.push(old.record.hash);
+                    }
                 }
                 // A file that only a recalled unit has used.
                 DiffItem::Remove(_, old) => changes.dropped.push(old.record.hash),
             }
         }
         changes
+    }
+
+    /// Looks again at what uses these contents: what they are was not known.
+    pub fn add_users(&mut self, hashes: &BTreeSet<UnitHash>, current: &Cluster) {
+        if hashes.is_empty() {
+            return;
+        }
+        for (global, units) in [(false, &current.units), (true, &current.globals)] {
+            for (unit, value) in units.iter().filter(|(_, value)| hashes.contains(&value.record.hash)) {
+                self.set(unit, global, value);
+            }
+        }
+        for ((_, unit), value) in current.scheduled.iter().filter(|(_, value)| hashes.contains(&value.record.hash)) {
+            self.scheduled.push((unit.clone(), Arc::clone(&value.record)));
+        }
     }
 
     fn set(&mut self, unit: &UnitName, global: bool, value: &Versioned<UnitRecord>) {

@@ -24,6 +24,15 @@ pub enum Copies {
 }
 
 impl Copies {
+    /// Whether a copy that is down by this rule may be running still by the other.
+    pub fn is_weaker_than(self, other: Self) -> bool {
+        match (self, other) {
+            (_, Self::Any) | (Self::One(None), _) => false,
+            (Self::Any, Self::One(_)) | (Self::One(Some(_)), Self::One(None)) => true,
+            (Self::One(Some(ours)), Self::One(Some(theirs))) => ours < theirs,
+        }
+    }
+
     fn of(requirements: &Requirements) -> Self {
         match requirements.on_partition {
             OnPartition::Keep => Self::Any,
@@ -38,6 +47,8 @@ pub struct Contents {
     requirements: BTreeMap<UnitName, (UnitHash, Arc<Requirements>)>,
     /// By what is scheduled, which need not be what is wanted now.
     copies: BTreeMap<UnitHash, Copies>,
+    /// Files that are not in the store.
+    missing: BTreeSet<UnitHash>,
 }
 
 impl Contents {
@@ -59,34 +70,57 @@ impl Contents {
             .map(|(unit, record)| (record.hash, unit))
             .filter(|(hash, _)| !self.copies.contains_key(hash))
             .collect();
-        let files = files.get(units.iter().map(|(_, hash)| *hash).chain(placements.keys().copied())).await?;
+        let asked: BTreeSet<UnitHash> = units.iter().map(|(_, hash)| *hash).chain(placements.keys().copied()).collect();
+        let files = files.get(asked.iter().copied()).await?;
         for (unit, hash) in units {
+            self.requirements.remove(unit);
             let Some(file) = files.get(&hash) else {
-                warn!(%unit, %hash, "the unit's file is missing in the store, submit it again");
+                if !self.missing.contains(&hash) {
+                    warn!(%unit, %hash, "the unit's file is missing in the store, submit it again");
+                }
                 continue;
             };
             match Requirements::read(file, unit) {
                 Ok((requirements, _)) => {
                     self.requirements.insert(unit.clone(), (hash, Arc::new(requirements)));
                 }
-                Err(error) => warn!(%unit, %error, "what the unit asks for is passed over"),
+                Err(error) => warn!(%unit, %error, "what the unit asks for cannot be read, it stays as it is"),
             }
         }
         for (hash, unit) in placements {
-            let read = files.get(&hash).and_then(|file| Requirements::read(file, unit).ok());
-            self.copies.insert(hash, read.map_or(Copies::Any, |(requirements, _)| Copies::of(&requirements)));
+            let Some(file) = files.get(&hash) else { continue };
+            let read = Requirements::read(file, unit);
+            let copies = read.map_or(Copies::One(None), |(requirements, _)| Copies::of(&requirements));
+            self.copies.insert(hash, copies);
+        }
+        for hash in asked {
+            if files.contains_key(&hash) {
+                self.missing.remove(&hash);
+            } else {
+                self.missing.insert(hash);
+            }
         }
         Ok(())
     }
 
-    /// What a unit asks for.
+    /// Files that were not in the store when they were asked for.
+    pub fn missing(&self) -> &BTreeSet<UnitHash> {
+        &self.missing
+    }
+
+    /// What a unit asks for; `None` when nobody knows.
     pub fn of(&self, unit: &UnitName) -> Option<&Arc<Requirements>> {
         self.requirements.get(unit).map(|(_, requirements)| requirements)
     }
 
-    /// How many copies there may be of what is scheduled with these contents.
+    /// How many copies there may be of a unit as it is wanted.
+    pub fn wanted_copies(&self, unit: &UnitName) -> Copies {
+        self.of(unit).map_or(Copies::Any, |requirements| Copies::of(requirements))
+    }
+
+    /// How many copies there may be of what is scheduled with these contents: one, when nobody knows.
     pub fn copies(&self, hash: UnitHash) -> Copies {
-        self.copies.get(&hash).copied().unwrap_or(Copies::Any)
+        self.copies.get(&hash).copied().unwrap_or(Copies::One(None))
     }
 
     /// Forgets a unit.
@@ -97,5 +131,6 @@ impl Contents {
     /// Forgets contents that nothing uses.
     pub fn retain(&mut self, used: &BTreeSet<UnitHash>) {
         self.copies.retain(|hash, _| used.contains(hash));
+        self.missing.retain(|hash| used.contains(hash));
     }
 }

@@ -13,7 +13,7 @@ mod write;
 use std::{collections::BTreeSet, time::Duration};
 
 use fleet_core::{
-    model::{Desired, HeldUnitRecord, Key},
+    model::{HeldUnitRecord, Key},
     sched::{Losses, Planner},
     unit::UnitName,
 };
@@ -27,9 +27,9 @@ use super::{
     changes::Changes,
     contents::Contents,
     held::Held,
-    moves::{Moves, Situation},
-    placements::{Placements, is_recall},
-    translate::Order,
+    moves::{self, Moves},
+    placements::Placements,
+    situation::Situation,
     unused::Unused,
 };
 use crate::pace::Pacer;
@@ -39,6 +39,8 @@ use crate::registry::{Cluster, Leadership, LeaseId, Revision, Store, StoreError,
 const PASSES: (Duration, u32) = (Duration::from_millis(50), 4);
 /// After a pass that the store did not take whole.
 const RETRY: Duration = Duration::from_secs(1);
+/// Between two looks for files that the store should have.
+const MISSING: Duration = Duration::from_secs(10);
 
 /// A term of office.
 pub(super) struct Term<'t> {
@@ -174,7 +176,8 @@ impl<'e, S: Store> Leader<'e, S> {
 
     /// Feeds, plans and writes once. Returns when to do so again though nothing may have changed.
     async fn pass(&mut self, current: Cluster) -> Result<Option<Instant>, StoreError> {
-        let changes = Changes::between(&self.seen, &current);
+        let mut changes = Changes::between(&self.seen, &current);
+        changes.add_users(self.contents.missing(), &current);
         let units = changes.set.iter().map(|(unit, _, record)| (unit, &**record));
         let scheduled = changes.scheduled.iter().map(|(unit, record)| (unit, &**record));
         match self.contents.read(&self.engine.files, units, scheduled).await {
@@ -186,7 +189,7 @@ impl<'e, S: Store> Leader<'e, S> {
         let mut touched = std::mem::take(&mut self.unwritten);
         self.feed_placements(&before, &current, &mut touched);
         self.feed_units(changes, &current, &mut touched);
-        self.feed_machines(&before, &current);
+        self.feed_machines(&before, &current, &mut touched);
         let now = self.now();
         let held_units = self.feed_losses(&current, now);
         let situation = Situation {
@@ -202,7 +205,7 @@ impl<'e, S: Store> Leader<'e, S> {
         for order in &orders {
             touched.remove(&order.unit);
         }
-        orders.extend(touched.into_iter().filter_map(|unit| self.outdated(unit, &current)));
+        orders.extend(touched.into_iter().filter_map(|unit| moves::outdated(unit, &situation)));
         self.write(orders, &current).await?;
         let told = self.tell(&current, &held_units, now).await?;
         if let Some(used) = self.unused.collect(self.engine, self.leadership, &current).await {
@@ -212,7 +215,8 @@ impl<'e, S: Store> Leader<'e, S> {
         let down = held_units.iter().filter_map(|(_, at)| *at).min();
         let losses = self.losses.wake(now).into_iter().chain(down).min();
         let losses = losses.and_then(|at| self.epoch.checked_add(at));
-        let times = [retry, losses, self.moves.due(), self.unused.due()];
+        let missing = (!self.contents.missing().is_empty()).then(|| Instant::now() + MISSING);
+        let times = [retry, missing, losses, self.moves.due(), self.unused.due()];
         Ok(times.into_iter().flatten().min())
     }
 
@@ -227,23 +231,5 @@ impl<'e, S: Store> Leader<'e, S> {
         let units = units.iter().map(|(unit, _)| unit.clone()).collect();
         let shown = self.held.show(self.engine, self.leadership, machines, units).await?;
         Ok(self.end_evictions(current).await? && shown)
-    }
-
-    /// The order for a unit that stays where it is while what is wanted of it changed: its machine is told.
-    fn outdated(&self, unit: UnitName, current: &Cluster) -> Option<Order> {
-        let wanted = &current.units.get(&unit)?.record;
-        if wanted.desired == Desired::Inactive {
-            return None;
-        }
-        let scheduled = |machine| current.scheduled.get(&(machine, unit.clone()));
-        let places = self.placements.of(&unit);
-        let places = places.filter(|machine| scheduled((*machine).clone()).is_some_and(|s| !is_recall(&s.record)));
-        // Of two, the one on a machine that is being drained is on its way out.
-        let drains = |machine| current.metadata.get(machine).is_some_and(|edits| edits.record.drain);
-        let machine = places.min_by_key(|machine| drains(*machine))?.clone();
-        let strict = self.formerly_strict.contains(&unit)
-            || self.contents.of(&unit).is_some_and(|wanted| wanted.on_partition == fleet_core::unit::OnPartition::Stop);
-        let order = Order { unit, from: Vec::new(), recall: Vec::new(), to: Some(machine), strict };
-        (!order.is_done(current)).then_some(order)
     }
 }

@@ -129,6 +129,12 @@ impl Cluster {
         self.complete && self.stale_since.is_none()
     }
 
+    /// Whether a machine is being drained.
+    #[must_use]
+    pub fn drains(&self, machine: &MachineId) -> bool {
+        self.metadata.get(machine).is_some_and(|edits| edits.record.drain)
+    }
+
     /// A number that is another one once the machine has been here since it was last looked at.
     #[must_use]
     pub fn departures_of(&self, machine: &MachineId) -> u64 {

@@ -10,7 +10,7 @@ use imbl::ordmap::DiffItem;
 use tracing::{info, warn};
 
 use super::{
-    super::{changes::Changes, contents::Copies, moves::Situation, placements::is_recall},
+    super::{changes::Changes, contents::Copies, placements::is_recall, situation::Situation},
     Leader,
 };
 use crate::registry::{Cluster, Store};
@@ -79,8 +79,9 @@ impl<S: Store> Leader<'_, S> {
         let wanted = record.desired != Desired::Inactive;
         let requirements = match self.contents.of(unit) {
             Some(requirements) => self.with_scheduled(unit, requirements, current),
-            // Without knowing what it asks for, nothing can be decided but that it must go.
-            None if wanted => return,
+            // It is frozen: whatever it asks for, it stays where it is, and others keep to it there.
+            None if wanted && (self.planner.knows(unit) || self.placements.of(unit).next().is_none()) => return,
+            None if wanted => Arc::default(),
             None => Arc::default(),
         };
         self.planner.set_unit(unit.clone(), requirements, wanted);
@@ -117,11 +118,15 @@ impl<S: Store> Leader<'_, S> {
         })
     }
 
-    pub(super) fn feed_machines(&mut self, before: &Cluster, current: &Cluster) {
+    pub(super) fn feed_machines(&mut self, before: &Cluster, current: &Cluster, touched: &mut BTreeSet<UnitName>) {
         let now = self.now();
         for item in before.machines.diff(&current.machines) {
             match item {
-                DiffItem::Add(id, _) | DiffItem::Update { new: (id, _), .. } => self.set_machine(id, current),
+                DiffItem::Add(id, _) | DiffItem::Update { new: (id, _), .. } => {
+                    self.set_machine(id, current);
+                    // While it was away nobody told it what is wanted of them now.
+                    touched.extend(self.placements.on(id).cloned());
+                }
                 DiffItem::Remove(id, _) => {
                     warn!(machine = %id, "machine is gone");
                     self.losses.gone(id, current.departures_of(id), now);

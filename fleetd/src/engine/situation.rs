@@ -1,0 +1,109 @@
+//! What a move rests on: the cluster as it is, and what is known of copies that may run.
+
+use std::time::Duration;
+
+use fleet_core::{
+    model::{Desired, Key, MachineId, UnitRecord},
+    sched::Losses,
+    unit::UnitName,
+};
+
+use super::{
+    contents::{Contents, Copies},
+    placements::{Placements, is_recall},
+};
+use crate::registry::{Cluster, Versioned};
+
+/// What a move rests on.
+pub struct Situation<'s> {
+    /// The cluster as it is.
+    pub current: &'s Cluster,
+    /// Where units are.
+    pub placements: &'s Placements,
+    /// What they ask for.
+    pub contents: &'s Contents,
+    /// Which machines are gone.
+    pub losses: &'s Losses,
+    /// The leader's time.
+    pub now: Duration,
+}
+
+impl Situation<'_> {
+    /// What is scheduled of a unit on a machine.
+    pub fn scheduled(&self, unit: &UnitName, machine: &MachineId) -> Option<&Versioned<UnitRecord>> {
+        self.current.scheduled.get(&(machine.clone(), unit.clone()))
+    }
+
+    /// How many copies there may be of a unit as it is scheduled there.
+    fn copies(&self, unit: &UnitName, machine: &MachineId) -> Copies {
+        let scheduled = self.scheduled(unit, machine);
+        scheduled.map_or(Copies::Any, |scheduled| self.contents.copies(scheduled.record.hash))
+    }
+
+    /// Whether no second copy may run of a unit, as it is wanted or as it is scheduled anywhere.
+    pub fn is_strict(&self, unit: &UnitName) -> bool {
+        let scheduled = || self.placements.of(unit).any(|machine| self.copies(unit, machine) != Copies::Any);
+        self.contents.wanted_copies(unit) != Copies::Any || scheduled()
+    }
+
+    /// Whether a unit is to run everywhere: no machine gives it up for what was scheduled of it.
+    pub fn is_global(&self, unit: &UnitName) -> bool {
+        self.current.globals.contains_key(unit)
+    }
+
+    /// Whether a copy has to be down before its entry goes.
+    pub fn must_be_down(&self, unit: &UnitName, machine: &MachineId) -> bool {
+        let comes_strict = || self.is_there(machine) && self.contents.wanted_copies(unit) != Copies::Any;
+        !self.is_global(unit) && (self.copies(unit, machine) != Copies::Any || comes_strict())
+    }
+
+    /// Whether what is wanted of a unit would hide how long the copy that is scheduled there may take to stop: should
+    /// the machine be cut off, nobody could tell which of both it has read last.
+    pub fn hides_copy(&self, unit: &UnitName, machine: &MachineId) -> bool {
+        self.contents.wanted_copies(unit).is_weaker_than(self.copies(unit, machine))
+    }
+
+    /// Whether something of a unit cannot be read here, so that nothing is to be decided about it.
+    pub fn is_frozen(&self, unit: &UnitName) -> bool {
+        let concerns = |key: &Key| matches!(key, Key::Unit(name) | Key::Sched(_, name) if name == unit);
+        let wanted = self.current.units.get(unit).is_some_and(|wanted| wanted.record.desired != Desired::Inactive);
+        wanted && self.contents.of(unit).is_none() || self.current.unreadable.iter().any(concerns)
+    }
+
+    /// When the copy of a unit on a machine that is gone can be running no more; `None` when nobody knows.
+    pub fn down_at(&self, unit: &UnitName, machine: &MachineId) -> Option<Duration> {
+        match self.copies(unit, machine) {
+            Copies::Any => Some(Duration::ZERO),
+            Copies::One(bound) => self.losses.down_at(machine, bound),
+        }
+    }
+
+    /// Whether the machine is there, as far as one can tell.
+    pub fn is_there(&self, machine: &MachineId) -> bool {
+        self.losses.is_dead(machine).is_none()
+    }
+
+    /// Whether a machine that is gone for good, or said so itself, cannot be running the unit any more.
+    pub fn is_down(&self, unit: &UnitName, machine: &MachineId) -> bool {
+        if let Some(dead) = self.losses.is_dead(machine) {
+            return dead && self.down_at(unit, machine).is_some_and(|at| at <= self.now);
+        }
+        let Some(scheduled) = self.scheduled(unit, machine) else { return true };
+        let state = self.current.states.get(&(machine.clone(), unit.clone()));
+        let released = state.and_then(|state| state.record.released);
+        is_recall(&scheduled.record) && released == Some(scheduled.revision)
+    }
+
+    /// Whether the copy of a unit on a machine is as far as it will come.
+    pub fn is_settled(&self, unit: &UnitName, machine: &MachineId) -> bool {
+        let Some(wanted) = self.current.units.get(unit).map(|value| &value.record) else { return true };
+        if wanted.desired != Desired::Launched {
+            return true;
+        }
+        let state = self.current.states.get(&(machine.clone(), unit.clone())).map(|value| &value.record);
+        state.is_some_and(|state| {
+            let at_rest = ["active", "failed", "inactive"].contains(&&*state.active) && !state.job;
+            state.hash == wanted.hash && state.current == Desired::Launched && at_rest
+        })
+    }
+}
