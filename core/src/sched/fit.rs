@@ -30,7 +30,7 @@ pub(super) fn suits(
 
 /// How often a unit may have to leave in one plan. Two that replace the same unit are served; three that replace each
 /// other in a circle, on too few machines, do not chase one another for ever.
-const EVICTIONS: usize = 4;
+const DISPLACEMENTS: usize = 4;
 
 /// Units that look for a machine together, with what is the same for all machines worked out once.
 pub(super) struct Newcomers<'p>(pub Vec<Newcomer<'p>>);
@@ -106,12 +106,12 @@ impl Planner {
         Ok(())
     }
 
-    /// Whether newcomers fit on a machine, and which units have to leave it for them. Without `evicting` none may.
+    /// Whether newcomers fit on a machine, and which units have to leave it for them. Without `displacing` none may.
     pub(super) fn enters(
         &self,
         newcomers: &Newcomers<'_>,
         on: MachineKey,
-        evicting: bool,
+        displacing: bool,
     ) -> Result<Vec<UnitKey>, Cause> {
         let machine = &self.machines[on];
         match machine.status {
@@ -129,7 +129,7 @@ impl Planner {
         for &key in machine.units.values().filter(|&&key| !newcomers.contain(key)) {
             let Some(resident) = self.units[key].party() else { continue };
             let replaced = newcomers.0.iter().any(|newcomer| replaces(newcomer.party, resident).is_some());
-            if replaced && evicting && self.gives_way(key, newcomers) {
+            if replaced && displacing && self.gives_way(key, newcomers) {
                 leaving.push(key);
                 continue;
             }
@@ -155,7 +155,7 @@ impl Planner {
     /// Whether a unit can be moved away for newcomers that replace it: not when they would have to go with it, and
     /// not again and again.
     fn gives_way(&self, resident: UnitKey, newcomers: &Newcomers<'_>) -> bool {
-        self.course.evicted.get(&resident).is_none_or(|&times| times < EVICTIONS)
+        self.course.displaced.get(&resident).is_none_or(|&times| times < DISPLACEMENTS)
             && !newcomers.0.iter().any(|newcomer| self.units.follows(newcomer.key, resident))
     }
 

@@ -1,6 +1,6 @@
 //! The plan: judges what is dirty, places what is homeless, and says what came of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     Cause, Choice, Planner, Reason, Unplaceable,
@@ -26,12 +26,15 @@ pub struct Decision {
     pub reason: Reason,
 }
 
+/// Most units for which a place is sought together because some of them follow others.
+const COMPANY: usize = 100;
+
 /// What has happened in the plan so far.
 #[derive(Debug, Default)]
 pub(super) struct Course {
     pub touched: BTreeMap<UnitName, Touched>,
     /// How often units had to leave for one that replaces them.
-    pub evicted: BTreeMap<UnitKey, usize>,
+    pub displaced: BTreeMap<UnitKey, usize>,
     /// What the last search in vain has taught.
     pub ruled_out: Option<Box<RuledOut>>,
     steps: usize,
@@ -152,18 +155,20 @@ impl Planner {
                 for &unit in &group {
                     self.pending.remove(&self.units[unit].name);
                 }
-                // One that must be down before it starts elsewhere leaves first; the others look again without it.
+                // One that must be down before it starts elsewhere leaves first, and those that must be where it is
+                // come with it. The others lead the way: it will go where they are.
                 let strict: Vec<UnitKey> = group.iter().copied().filter(|&unit| self.units[unit].is_strict()).collect();
-                for &unit in if strict.is_empty() { &group } else { &strict } {
+                let wait: BTreeSet<UnitKey> = strict.iter().flat_map(|&unit| self.units.followers(unit)).collect();
+                let goes = |unit: &UnitKey| !strict.contains(unit) && !wait.contains(unit);
+                for &unit in group.iter().filter(|unit| goes(unit) || strict.contains(unit)) {
                     self.release(unit, on, Cause::Draining);
                 }
-                for unit in group {
-                    if strict.is_empty() {
-                        self.touch(unit).chosen = Some(choice.clone());
-                        self.arrive(unit, machine);
-                    } else {
-                        self.mark(unit);
-                    }
+                for &unit in group.iter().filter(|unit| goes(unit)) {
+                    self.touch(unit).chosen = Some(choice.clone());
+                    self.arrive(unit, machine);
+                }
+                for unit in group.into_iter().filter(|unit| !goes(unit)) {
+                    self.mark(unit);
                 }
             }
             Err(not_found) => self.note_pending(&group, not_found),
@@ -175,7 +180,10 @@ impl Planner {
         let leaving =
             group.iter().flat_map(|&unit| &self.units[unit].leaving).copied().min_by_key(|&on| &self.machines[on].id);
         let found = match leaving {
-            None => self.find(group, scope),
+            None => match self.place_with_followers(group, &scope) {
+                true => return,
+                false => self.find(group, scope),
+            },
             Some(on) => self
                 .find_again(group, on)
                 .ok_or_else(|| Unplaceable::Leaving { machine: self.machines[on].id.clone() }.into()),
@@ -187,7 +195,7 @@ impl Planner {
                     self.pending.remove(&self.units[unit].name);
                 }
                 for unit in leaving {
-                    self.evict(unit, machine, group);
+                    self.displace(unit, machine, group);
                 }
                 for &unit in group {
                     self.touch(unit).chosen = Some(choice.clone());
@@ -196,6 +204,60 @@ impl Planner {
             }
             Err(not_found) => self.note_pending(group, not_found),
         }
+    }
+
+    /// Places units where those fit, too, that must be with them and are on no machine. Whether there is such a place.
+    fn place_with_followers(&mut self, group: &[UnitKey], scope: &Scope) -> bool {
+        let group = self.with_followers(group);
+        let Ok(Found { machine, choice, .. }) = self.find_for_all(&group, scope) else { return false };
+        for &unit in &group {
+            let name = self.units[unit].name.clone();
+            self.pending.remove(&name);
+            self.homeless.remove(&name);
+            self.touch(unit).chosen = Some(choice.clone());
+            self.arrive(unit, machine);
+        }
+        true
+    }
+
+    /// Units, and all on no machine that must be where they are and have no other reason to wait. Only the units when
+    /// these are too many to be compared with each other.
+    fn with_followers(&self, group: &[UnitKey]) -> Vec<UnitKey> {
+        let mut all: Vec<UnitKey> = group.to_vec();
+        let mut seen: BTreeSet<UnitKey> = group.iter().copied().collect();
+        let mut next = 0;
+        while let Some(&unit) = all.get(next) {
+            next += 1;
+            for &follower in &self.units[unit].followers {
+                let unit = &self.units[follower];
+                if unit.wanted().is_some() && unit.at.is_empty() && unit.leaving.is_empty() && seen.insert(follower) {
+                    all.push(follower);
+                }
+            }
+            if all.len() > COMPANY {
+                return group.to_vec();
+            }
+        }
+        // Without a target of theirs they cannot come.
+        loop {
+            let newcomers = self.newcomers(&all);
+            let waits = |unit: UnitKey| self.missing_target_of(unit, &newcomers).is_some();
+            let come: Vec<UnitKey> =
+                all.iter().copied().filter(|&unit| group.contains(&unit) || !waits(unit)).collect();
+            if come.len() == all.len() {
+                break;
+            }
+            all = come;
+        }
+        let mut rest = all.split_off(group.len());
+        rest.sort_by(|one, other| self.units[*one].name.cmp(&self.units[*other].name));
+        while !rest.is_empty() {
+            // Targets come first, as far as there is no cycle.
+            let is_next = |unit: &UnitKey| !self.units[*unit].targets.iter().any(|target| rest.contains(target));
+            let next = rest.iter().position(is_next).unwrap_or_default();
+            all.push(rest.remove(next));
+        }
+        all
     }
 
     fn note_pending(&mut self, group: &[UnitKey], NotFound { reason, global, ruled_out }: NotFound) {
@@ -215,7 +277,7 @@ impl Planner {
     }
 
     /// Moves a unit out of the way of those that replace it.
-    fn evict(&mut self, key: UnitKey, on: MachineKey, group: &[UnitKey]) {
+    fn displace(&mut self, key: UnitKey, on: MachineKey, group: &[UnitKey]) {
         let unit = &self.units[key];
         let name = unit.name.clone();
         let cause = group.iter().find_map(|&member| {
@@ -223,7 +285,7 @@ impl Planner {
             let pattern = replaces(by, unit.party()?)?.clone();
             Some(Cause::ReplacedBy { by: by.0.clone(), pattern })
         });
-        *self.course.evicted.entry(key).or_default() += 1;
+        *self.course.displaced.entry(key).or_default() += 1;
         self.release(key, on, cause.unwrap_or(Cause::Removed));
         self.homeless.insert(name, Homeless { unit: key, scope: Scope::All });
     }

@@ -63,12 +63,31 @@ impl Planner {
             }),
             Scope::All => {
                 // One that is being replaced itself should not displace others if it can help it.
-                let displaced = group.iter().any(|member| self.course.evicted.contains_key(member));
+                let displaced = group.iter().any(|member| self.course.displaced.contains_key(member));
                 let found = search.back();
                 let found = found.or_else(|| if displaced { search.anywhere(false) } else { search.replaced() });
                 found.or_else(|| search.anywhere(true)).ok_or_else(|| search.in_vain())
             }
         }
+    }
+
+    /// Finds the machine for units of which some follow others, if one takes them all as they are. No other unit has
+    /// to leave for them, and none of them is tried alone before those that it could replace.
+    pub(super) fn find_for_all(&self, group: &[UnitKey], scope: &Scope) -> Result<Found, NotFound> {
+        let newcomers = self.newcomers(group);
+        let replaces = newcomers.0.iter().any(|one| !one.party.1.replaces.is_empty());
+        if group.len() < 2 || replaces {
+            return Err(Unplaceable::NoMachine.into());
+        }
+        if let Some(reason) = self.hopeless(group, &newcomers) {
+            return Err(reason.into());
+        }
+        let mut search = Search::new(self, &newcomers);
+        let found = match scope {
+            Scope::Only(machines) => search.first(search.seats(machines.clone()), false, Choice::NowFits),
+            Scope::All => search.back().or_else(|| search.anywhere(false)),
+        };
+        found.ok_or_else(|| search.in_vain())
     }
 
     /// Finds another machine for units that could stay together where they are. No other unit has to leave for them.
@@ -114,7 +133,12 @@ impl Planner {
 
     /// The first target of `MachineOf` that is on no machine and does not come along.
     pub(super) fn missing_target(&self, newcomers: &Newcomers<'_>) -> Option<Unplaceable> {
-        let mut targets = newcomers.0.iter().flat_map(|one| &one.party.1.machine_of);
+        newcomers.0.iter().find_map(|one| self.missing_target_of(one.key, newcomers))
+    }
+
+    /// The first of one unit's targets that is on no machine and is no newcomer.
+    pub(super) fn missing_target_of(&self, unit: UnitKey, newcomers: &Newcomers<'_>) -> Option<Unplaceable> {
+        let mut targets = self.units[unit].single().into_iter().flat_map(|requirements| &requirements.machine_of);
         let missing = targets.find(|target| {
             newcomers.0.iter().all(|one| one.unit.name.as_str() != *target)
                 && self.units.names().get(target.as_str()).is_none_or(|&key| self.units[key].at.is_empty())
@@ -169,7 +193,7 @@ impl<'p> Search<'p> {
     }
 
     /// The least loaded of all machines that fit.
-    fn anywhere(&mut self, evicting: bool) -> Option<Found> {
+    fn anywhere(&mut self, displacing: bool) -> Option<Found> {
         // What was tried first is tried again.
         self.tally = Tally::default();
         self.by_requirements = Tally::default();
@@ -178,7 +202,7 @@ impl<'p> Search<'p> {
             let machine = self.planner.machines[on].id.clone();
             let elsewhere = Cause::ScheduledTo { target: target.name.clone(), machine };
             self.tally.add(self.planner.machines.count().saturating_sub(1), elsewhere);
-            return self.first(self.seats([on].into()), evicting, Choice::Follows { target: target.name.clone() });
+            return self.first(self.seats([on].into()), displacing, Choice::Follows { target: target.name.clone() });
         }
         if let Some(known) =
             self.planner.course.ruled_out.as_ref().filter(|known| self.lone() == Some(&known.requirements))
@@ -186,7 +210,7 @@ impl<'p> Search<'p> {
             self.tally = known.tally.clone();
             self.by_requirements = known.tally.clone();
             let of = self.planner.machines.count();
-            return self.first(self.seats(known.open.clone()), evicting, Choice::LeastLoaded { of, units: 0 });
+            return self.first(self.seats(known.open.clone()), displacing, Choice::LeastLoaded { of, units: 0 });
         }
         let wanted: Vec<_> = self.newcomers.0.iter().map(|one| one.party.1).collect();
         let candidates = self.planner.machines.candidates(&wanted);
@@ -195,13 +219,13 @@ impl<'p> Search<'p> {
             self.tally.add(others, lack.clone());
             self.by_requirements.add(others, lack);
         }
-        self.first(candidates.seats, evicting, Choice::LeastLoaded { of: candidates.count, units: 0 })
+        self.first(candidates.seats, displacing, Choice::LeastLoaded { of: candidates.count, units: 0 })
     }
 
     /// The first of the machines that fits.
-    fn first(&mut self, seats: impl IntoIterator<Item = Seat>, evicting: bool, otherwise: Choice) -> Option<Found> {
+    fn first(&mut self, seats: impl IntoIterator<Item = Seat>, displacing: bool, otherwise: Choice) -> Option<Found> {
         for seat in seats {
-            match self.planner.enters(self.newcomers, seat.machine, evicting) {
+            match self.planner.enters(self.newcomers, seat.machine, displacing) {
                 Ok(leaving) => return Some(self.found(seat, leaving, otherwise)),
                 Err(cause) => {
                     self.global |= matches!(cause, Cause::Conflict { global: true, .. });

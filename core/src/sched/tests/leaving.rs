@@ -183,3 +183,60 @@ fn refused_recall_leaves_the_unit_where_the_store_has_it() {
     assert_eq!(cluster.plan(), NONE);
     assert_eq!(cluster.at("s.service"), place);
 }
+
+#[test]
+fn drained_group_with_a_strict_unit_is_together_again_where_all_of_it_fits() {
+    // The strict unit follows another one, and only m3 takes both.
+    let mut cluster = Cluster::default();
+    cluster.machine(1, "disk=ssd");
+    cluster.unit("db.service", "");
+    cluster.unit("s.service", "OnPartition=stop\nMachineOf=db.service\nMachineMetadata=disk=ssd");
+    cluster.plan();
+    cluster.machine(2, "");
+    cluster.machine(3, "disk=ssd");
+    cluster.unit("load.service", "MachineID=00000003");
+    cluster.plan();
+    cluster.drain(1, "disk=ssd");
+    let mut moves = cluster.recall();
+    moves.sort();
+    assert_eq!(moves, ["db.service: m1 -> m3", "s.service: m1 -> "], "it leads the way");
+    cluster.planner.given_up(&name("s.service"), &id(1));
+    assert_eq!(cluster.recall(), ["s.service:  -> m3"]);
+}
+
+#[test]
+fn strict_unit_that_was_drained_goes_where_its_followers_fit_too() {
+    let mut cluster = Cluster::default();
+    cluster.machine(1, "disk=ssd");
+    cluster.unit("s.service", "OnPartition=stop");
+    cluster.unit("side.service", "MachineOf=s.service\nMachineMetadata=disk=ssd");
+    cluster.plan();
+    cluster.machine(2, "");
+    cluster.machine(3, "disk=ssd");
+    cluster.unit("load.service", "MachineID=00000003");
+    cluster.plan();
+    cluster.drain(1, "disk=ssd");
+    assert_eq!(cluster.recall(), ["s.service: m1 -> ", "side.service: m1 -> "]);
+    cluster.planner.given_up(&name("s.service"), &id(1));
+    assert_eq!(cluster.recall(), ["s.service:  -> m3", "side.service:  -> m3"]);
+}
+
+#[test]
+fn units_of_a_dead_machine_go_where_those_that_follow_them_fit_too() {
+    let mut cluster = Cluster::default();
+    cluster.machine(1, "disk=ssd");
+    cluster.unit("db.service", "");
+    cluster.unit("side.service", "MachineOf=db.service\nMachineMetadata=disk=ssd");
+    cluster.plan();
+    cluster.machine(2, "");
+    cluster.machine(3, "disk=ssd");
+    cluster.unit("load.service", "MachineID=00000003");
+    cluster.plan();
+    cluster.planner.remove_machine(&id(1));
+    assert_eq!(cluster.plan(), ["db.service: m1 -> m3", "side.service: m1 -> m3"]);
+    // Where not all fit, those go that do.
+    cluster.planner.remove_machine(&id(3));
+    assert_eq!(cluster.at("db.service"), 3);
+    cluster.plan();
+    assert_eq!((cluster.at("db.service"), cluster.at("side.service")), (2, 0));
+}
