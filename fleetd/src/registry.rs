@@ -187,8 +187,15 @@ pub trait Store: Clone + Send + Sync + 'static {
     /// Watches a range from revision `from` on.
     fn watch(&self, range: &Range, from: Revision) -> impl Future<Output = Result<Self::Watch, StoreError>> + Send;
 
-    /// Carries out a transaction. Returns its revision, or `None` when a guard did not hold.
+    /// Carries out a transaction. Returns its revision, or `None` when a guard did not hold. It may be sent more than
+    /// once, and what was sent in vain may be carried out later, when its guards hold then: also after an answer.
     fn commit(&self, transaction: Transaction) -> impl Future<Output = Result<Option<Revision>, StoreError>> + Send;
+
+    /// Carries out a transaction that is sent once: after an answer, it has been carried out or never will be.
+    fn commit_once(
+        &self,
+        transaction: Transaction,
+    ) -> impl Future<Output = Result<Option<Revision>, StoreError>> + Send;
 
     /// Makes a lease that lives `ttl` without keepalives (in whole seconds).
     fn grant(&self, ttl: Duration) -> impl Future<Output = Result<LeaseId, StoreError>> + Send;

@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use etcd_client::{
     Client, Compare, CompareOp, Error, EventType, GetOptions, GetResponse, KeyValue, LeaseKeepAliveStream, LeaseKeeper,
-    PutOptions, Txn, TxnOp, TxnOpResponse, WatchOptions, WatchStream,
+    PutOptions, Txn, TxnOp, TxnOpResponse, TxnResponse, WatchOptions, WatchStream,
 };
 
 pub use super::members::Endpoints;
@@ -63,6 +63,25 @@ pub(super) fn classify(what: &'static str, error: Error) -> StoreError {
         Error::LeaseKeepAliveError(_) => StoreError::LeaseGone,
         _ => StoreError::Refused { what, source: Box::new(error) },
     }
+}
+
+fn txn(transaction: Transaction) -> Txn {
+    let guards = transaction.guards.into_iter().map(|guard| match guard {
+        Guard::Unchanged(key, revision) => Compare::mod_revision(key, CompareOp::Equal, revision),
+        Guard::CreatedAt(key, revision) => Compare::create_revision(key, CompareOp::Equal, revision),
+    });
+    let writes = transaction.writes.into_iter().map(|write| match write {
+        Write::Put { key, value, lease } => {
+            TxnOp::put(key, value, lease.map(|lease| PutOptions::new().with_lease(lease.0)))
+        }
+        Write::Delete { key } => TxnOp::delete(key, None),
+    });
+    Txn::new().when(guards.collect::<Vec<_>>()).and_then(writes.collect::<Vec<_>>())
+}
+
+fn outcome(answer: &TxnResponse) -> Option<Revision> {
+    let revision = answer.header().map_or(0, |header| header.revision());
+    answer.succeeded().then_some(revision)
 }
 
 fn stored(kv: &KeyValue) -> Stored {
@@ -156,34 +175,20 @@ impl Store for Etcd {
     }
 
     async fn commit(&self, transaction: Transaction) -> Result<Option<Revision>, StoreError> {
-        let guards: Vec<Compare> = transaction
-            .guards
-            .into_iter()
-            .map(|guard| match guard {
-                Guard::Unchanged(key, revision) => Compare::mod_revision(key, CompareOp::Equal, revision),
-                Guard::CreatedAt(key, revision) => Compare::create_revision(key, CompareOp::Equal, revision),
-            })
-            .collect();
-        let writes: Vec<TxnOp> = transaction
-            .writes
-            .into_iter()
-            .map(|write| match write {
-                Write::Put { key, value, lease } => {
-                    TxnOp::put(key, value, lease.map(|lease| PutOptions::new().with_lease(lease.0)))
-                }
-                Write::Delete { key } => TxnOp::delete(key, None),
-            })
-            .collect();
-        // A repeated transaction whose first try did land fails its guards: ambiguity ends as a refusal.
-        let answer = self
-            .0
-            .ask("write", |mut clients| {
-                let transaction = Txn::new().when(guards.clone()).and_then(writes.clone());
-                async move { clients.requests.txn(transaction).await }
-            })
-            .await?;
-        let revision = answer.header().map_or(0, |header| header.revision());
-        Ok(answer.succeeded().then_some(revision))
+        // One whose first try did land fails its guards when it is repeated: ambiguity ends as a refusal. The first
+        // try may still land after that refusal.
+        let transaction = txn(transaction);
+        let answer = self.0.ask("write", |mut to| {
+            let transaction = transaction.clone();
+            async move { to.requests.txn(transaction).await }
+        });
+        Ok(outcome(&answer.await?))
+    }
+
+    async fn commit_once(&self, transaction: Transaction) -> Result<Option<Revision>, StoreError> {
+        let transaction = txn(transaction);
+        let answer = self.0.ask_once("write", |mut to| async move { to.requests.txn(transaction).await });
+        Ok(outcome(&answer.await?))
     }
 
     async fn grant(&self, ttl: Duration) -> Result<LeaseId, StoreError> {

@@ -98,6 +98,22 @@ impl Members {
         }
     }
 
+    /// Makes a request to the member that answered last, and to no other: after an answer nothing of it is under way.
+    pub(super) async fn ask_once<T, O>(
+        &self,
+        what: &'static str,
+        request: impl FnOnce(Clients) -> O,
+    ) -> Result<T, StoreError>
+    where
+        O: Future<Output = Result<T, Error>>,
+    {
+        let asked = self.current();
+        timeout(self.endpoints.request_timeout, self.wait(what, request)).await.unwrap_or_else(|elapsed| {
+            self.pass_over(asked);
+            Err(StoreError::Unavailable(Box::new(elapsed)))
+        })
+    }
+
     /// Makes a request to all members and takes the first answer: for what must not wait for one that is frozen. The
     /// one that answered last has a head start, and while it answers, the others are not asked.
     pub(super) async fn ask_all<T, F, O>(&self, what: &'static str, request: F) -> Result<T, StoreError>
@@ -150,11 +166,15 @@ impl Members {
             Err(error) => Err(error),
         };
         if let Err(StoreError::Unavailable(_)) = outcome {
-            let next = (index + 1) % self.clients.len().max(1);
-            // Unless another request has found one that answers.
-            let _ = self.current.compare_exchange(index, next, Ordering::Relaxed, Ordering::Relaxed);
+            self.pass_over(index);
         }
         outcome
+    }
+
+    /// Asks the next member from now on, unless another request has found one that answers.
+    fn pass_over(&self, index: usize) {
+        let next = (index + 1) % self.clients.len().max(1);
+        let _ = self.current.compare_exchange(index, next, Ordering::Relaxed, Ordering::Relaxed);
     }
 
     fn current(&self) -> usize {
@@ -200,4 +220,29 @@ fn connect_options(endpoints: &Endpoints) -> ConnectOptions {
         options = options.with_tls(tls);
     }
     options
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn request_that_must_not_land_late_is_made_to_one_member_only() {
+        let url = |port: u16| format!("http://127.0.0.1:{port}");
+        let request_timeout = Duration::from_secs(5);
+        let members = Members::new(Endpoints { urls: vec![url(1), url(2)], request_timeout, ..Endpoints::default() });
+        let (first, made) = (members.current(), AtomicUsize::new(0));
+        let frozen = |_| {
+            made.fetch_add(1, Ordering::Relaxed);
+            std::future::pending::<Result<(), Error>>()
+        };
+        let outcome = members.ask_once("write", frozen).await;
+        assert!(matches!(outcome, Err(StoreError::Unavailable(_))), "{outcome:?}");
+        assert_eq!(made.load(Ordering::Relaxed), 1);
+        assert_ne!(members.current(), first, "the next request goes to another one");
+        assert!(members.ask("read", frozen).await.is_err());
+        assert_eq!(made.load(Ordering::Relaxed), 3, "others go on to the next");
+    }
 }

@@ -295,6 +295,13 @@ impl Store for MemoryClient {
         self.request(Kind::Write, true, commit).await
     }
 
+    async fn commit_once(&self, transaction: Transaction) -> Result<Option<Revision>, StoreError> {
+        self.count(|calls| calls.writes += 1);
+        let author = Arc::clone(&self.name);
+        let commit = move |keyspace: &mut Keyspace| keyspace.commit(&author, Instant::now(), &transaction);
+        self.request(Kind::Write, false, commit).await
+    }
+
     async fn grant(&self, ttl: Duration) -> Result<LeaseId, StoreError> {
         self.count(|calls| calls.writes += 1);
         self.request(Kind::Write, false, move |keyspace| Ok(keyspace.grant(Instant::now(), ttl))).await

@@ -18,12 +18,21 @@ impl<S: Store> Leader<'_, S> {
     /// one unit that has changed meanwhile holds up no other. What did not go through is decided again.
     ///
     /// # Errors
-    /// The leadership is over, or given up because it cannot be told what the store holds. It also is when nobody knows whether a strict unit was placed: that transaction may
-    /// still be on its way, and only the end of this term stops it before another one for the same unit.
+    /// The leadership is over, or given up because it cannot be told what the store holds. It also is when nobody knows
+    /// whether a strict unit was placed: that transaction may still be on its way, and only the end of this term stops
+    /// it before another one for the same unit.
     pub(super) async fn write(&mut self, orders: Vec<Order>, current: &Cluster) -> Result<(), StoreError> {
         let engine = self.engine;
         let batches = translate(orders, current, &engine.keys, self.leadership);
-        let commit = |batch: Batch| async move { (batch.orders, engine.store.commit(batch.transaction).await) };
+        let commit = |Batch { transaction, orders }: Batch| async move {
+            // One that lands after it was answered could hand a unit over a second time, without waiting for its end.
+            let outcome = if orders.iter().any(Order::starts_strict) {
+                engine.store.commit_once(transaction).await
+            } else {
+                engine.store.commit(transaction).await
+            };
+            (orders, outcome)
+        };
         let mut outcomes: Vec<_> = stream::iter(batches).map(commit).buffer_unordered(IN_FLIGHT).collect().await;
         if outcomes.iter().any(|(_, outcome)| matches!(outcome, Ok(None))) {
             if !self.still_leads().await? {
