@@ -119,7 +119,7 @@ impl Requirements {
         }
         read.check()?;
         if read.on_partition == OnPartition::Stop {
-            read.stop_bound = stop_bound(file).ok();
+            read.stop_bound = stop_bound(file, name).ok();
         }
         Ok((read, warnings))
     }
@@ -131,7 +131,7 @@ impl Requirements {
     pub fn read_new(file: &UnitFile, name: &UnitName) -> Result<(Self, Vec<Warning>), RequirementsError> {
         let (read, warnings) = Self::read(file, name)?;
         if read.on_partition == OnPartition::Stop {
-            stop_bound(file).map_err(RequirementsError::Unbounded)?;
+            stop_bound(file, name).map_err(RequirementsError::Unbounded)?;
         }
         Ok((read, warnings))
     }
