@@ -18,7 +18,7 @@
 //!   well come back within a TTL; so machines are held until one TTL after the trouble has ended. A leader that is new
 //!   does not know what was before, and takes the beginning of its own lease for the end of a trouble.
 //! * **Brake**: more than two machines, and more than a fifth of all, vanished within a minute. They are held for two
-//!   TTLs after the last of them; then they are let go one after the other, half a TTL apart, by ID.
+//!   TTLs after the last of them, of which each counts once; then they are let go one after the other, half a TTL apart, by ID.
 //! * **Eviction**: an operator says that a machine is gone for good. It is not held, whatever else is so.
 //!
 //! A machine once let go is dead until it is back. Units that stop themselves on a machine that is cut off
@@ -26,7 +26,10 @@
 //!
 //! Nothing in here knows a clock: every time is a duration since some moment that the owner has chosen.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use crate::model::MachineId;
 
@@ -50,6 +53,8 @@ pub struct Losses {
     gone: BTreeMap<MachineId, Loss>,
     /// When the brake lets the next machine go.
     brake: Option<Duration>,
+    /// The machines that have set this brake or prolonged it: one that comes and goes does so once.
+    braking: BTreeSet<MachineId>,
     /// How long machines that vanish at one moment may take to be found gone.
     spread: Duration,
 }
@@ -93,7 +98,7 @@ impl Losses {
     /// The account of an owner whose own lease has lived since `lease`, and is alive by a keepalive sent at `sent`.
     #[must_use]
     pub fn new(ttl: Duration, lease: Duration, sent: Duration) -> Self {
-        Self { ttl, sent, calm: lease + ttl, gone: BTreeMap::new(), brake: None, spread: Duration::ZERO }
+        Self { ttl, sent, calm: lease + ttl, gone: BTreeMap::new(), brake: None, braking: BTreeSet::new(), spread: Duration::ZERO }
     }
 
     /// The store has answered a keepalive that was sent at `sent`.
@@ -139,9 +144,18 @@ impl Losses {
             // Those it was for are dead or back.
             self.brake = None;
         }
-        let any_new = self.gone.values().any(|loss| loss.new && !loss.evicted);
-        if any_new && (many || self.brake.is_some()) {
-            self.brake = Some(now + 2 * self.ttl);
+        if self.brake.is_none() {
+            self.braking.clear();
+        }
+        if many || self.brake.is_some() {
+            let news = self.gone.iter().filter(|(_, loss)| loss.new && !loss.evicted).map(|(machine, _)| machine);
+            let mut prolonged = false;
+            for machine in news {
+                prolonged |= self.braking.insert(machine.clone());
+            }
+            if prolonged {
+                self.brake = Some(now + 2 * self.ttl);
+            }
         }
         for loss in self.gone.values_mut() {
             loss.new = false;

@@ -280,3 +280,17 @@ proptest! {
         prop_assert!(owner.held().is_empty());
     }
 }
+
+#[test]
+fn machine_that_comes_and_goes_does_not_hold_the_others_for_ever() {
+    let mut owner = Owner::of(6);
+    owner.vanish([2, 3, 4, 5]);
+    for _ in 0..4 {
+        owner.pass(s(5)).back(5).pass(s(3)).vanish([5]);
+    }
+    assert_eq!(owner.dead(), [2, 3, 4], "the others are gone for good");
+    // What vanishes anew counts, once.
+    let mut owner = Owner::of(6);
+    owner.vanish([2, 3, 4]).pass(s(15)).vanish([5]).pass(s(15));
+    assert!(owner.dead().is_empty());
+}
