@@ -61,6 +61,8 @@ pub struct Client {
     /// The tasks that drive the connections; they end with the client.
     drivers: Mutex<JoinSet<()>>,
     warned_of_age: AtomicBool,
+    /// Whether the last answer told what was known before etcd went out of reach.
+    aged: AtomicBool,
 }
 
 /// The lines of a watch.
@@ -103,6 +105,7 @@ impl Client {
             idle: Mutex::default(),
             drivers: Mutex::default(),
             warned_of_age: AtomicBool::default(),
+            aged: AtomicBool::default(),
         }
     }
 
@@ -115,6 +118,11 @@ impl Client {
     pub async fn set_drained(&self, machine: &str, drained: bool) -> Result<()> {
         let method = if drained { Method::PUT } else { Method::DELETE };
         self.tell(method, &format!("/machines/{}/drain", escape(machine)), None::<&Unit>).await
+    }
+
+    /// Whether the last answer told what was known before etcd went out of reach.
+    pub fn was_aged(&self) -> bool {
+        self.aged.load(Ordering::Relaxed)
     }
 
     /// How far a machine is from being empty. `None` for one that does not exist.
@@ -392,6 +400,7 @@ impl Client {
 
     fn warn_of_age(&self, response: &Response<Incoming>) {
         let age = response.headers().get(AGE_HEADER).and_then(|age| age.to_str().ok());
+        self.aged.store(age.is_some(), Ordering::Relaxed);
         if let Some(age) = age
             && !self.warned_of_age.swap(true, Ordering::Relaxed)
         {

@@ -455,3 +455,43 @@ async fn machines_that_are_held_are_named_and_can_be_evicted() {
     )
     .await;
 }
+
+#[tokio::test]
+async fn picture_from_before_a_drain_does_not_end_it_but_its_end_does() {
+    let cluster = Cluster::default();
+    cluster.lags.store(true, std::sync::atomic::Ordering::Relaxed);
+    let (drained, fake, directory) = (cluster.drained.clone(), cluster.serve(), files(&[("stay.service", HELLO)]));
+    let end = "2> Global units stay on d097a72e.../10.82.0.13: glob.service\n\
+               2> Machine d097a72e.../10.82.0.13 is drained.\n[0]";
+    transcript(&fake, directory.path(), &[("drain d097", end)]).await;
+    fleetctl(&fake, directory.path(), "start stay").await;
+    let undrain = async {
+        while !drained.load(std::sync::atomic::Ordering::Relaxed) {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        drained.store(false, std::sync::atomic::Ordering::Relaxed);
+    };
+    drained.store(false, std::sync::atomic::Ordering::Relaxed);
+    let over = "2> error: machine d097a72e.../10.82.0.13 is not being drained any more\n[1]";
+    let lines = [("drain d097", over)];
+    tokio::join!(transcript(&fake, directory.path(), &lines), undrain);
+}
+
+#[tokio::test]
+async fn machine_that_is_away_is_undrained_by_its_whole_id() {
+    let (fake, directory) = (Cluster::default().serve(), files(&[]));
+    let whole = "e515483f4aef45bf815b90988acdbf13";
+    transcript(
+        &fake,
+        directory.path(),
+        &[
+            (&format!("undrain {whole}"), "1> Machine e515483f... takes units again\n[0]"),
+            (
+                "undrain e515483f",
+                "2> error: no machine matches e515483f\n\
+                 2> hint: see the machines that are alive with `fleetctl list-machines`\n[3]",
+            ),
+        ],
+    )
+    .await;
+}

@@ -20,6 +20,10 @@ use crate::{
 const INTERVAL: Duration = Duration::from_millis(500);
 /// As often as this nothing else must be left than units that are stuck: the engine may see what this host does not.
 const LOOKS: u32 = 4;
+/// As often as this the machine must be told to be in use again: somebody may have read an old picture.
+const ENDED: u32 = 2;
+/// Without news for so long, it is said what the units wait for.
+const QUIET: Duration = Duration::from_secs(10);
 
 /// Move all units off machines, which get no new ones
 ///
@@ -65,35 +69,61 @@ pub async fn run(context: &Context, args: &Drain) -> Outcome {
 async fn wait(context: &Context, roster: &Roster, machine: &str, deadline: Option<Instant>) -> Result<bool, Failure> {
     let legend = roster.legend(machine, false);
     let mut units: BTreeMap<String, DrainUnit> = BTreeMap::new();
-    let mut looks = 0;
+    // How often in a row nothing but stuck units was left, and how often the machine was not being drained.
+    let (mut looks, mut ended) = (0, 0);
+    let mut progress = Instant::now();
+    let mut told = false;
     loop {
-        let status = match context.client.drain(machine).await {
-            Ok(status) => status.unwrap_or_default(),
-            Err(error) if error.is_passing() => {
-                sleep(INTERVAL).await;
-                continue;
+        match context.client.drain(machine).await {
+            Ok(status) => {
+                let status = status.unwrap_or_default();
+                let now: BTreeMap<String, DrainUnit> =
+                    status.units.iter().map(|unit| (unit.name.clone(), unit.clone())).collect();
+                for unit in units.keys().filter(|unit| !now.contains_key(*unit)) {
+                    output::result(&left(context, roster, unit, &legend).await)?;
+                }
+                let is_stuck = now.values().all(|unit| unit.state == "stuck") && now.keys().eq(units.keys());
+                looks = if is_stuck { looks + 1 } else { 0 };
+                if now != units {
+                    (progress, told) = (Instant::now(), false);
+                }
+                units = now;
+                // A picture from before the drain began says so, too.
+                ended = if status.drained || context.client.was_aged() { 0 } else { ended + 1 };
+                if ended >= ENDED {
+                    return Err(Failure::new(format!("machine {legend} is not being drained any more")));
+                }
+                if status.drained && (units.is_empty() || looks >= LOOKS) {
+                    return Ok(end(&legend, &status));
+                }
             }
+            Err(error) if error.is_passing() => {}
             Err(error) => return Err(unknown_route(&error, "cannot tell how far the machine is")),
-        };
-        let now: BTreeMap<String, DrainUnit> =
-            status.units.iter().map(|unit| (unit.name.clone(), unit.clone())).collect();
-        for unit in units.keys().filter(|unit| !now.contains_key(*unit)) {
-            output::result(&left(context, roster, unit, &legend).await)?;
-        }
-        looks =
-            if now.values().all(|unit| unit.state == "stuck") && now.keys().eq(units.keys()) { looks + 1 } else { 0 };
-        units = now;
-        if !status.drained {
-            return Err(Failure::new(format!("machine {legend} is not being drained any more")));
-        }
-        if units.is_empty() || looks >= LOOKS {
-            return Ok(end(&legend, &status));
         }
         if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
             let names: Vec<_> = units.keys().map(String::as_str).collect();
-            return Err(Failure::new(format!("timed out: machine {legend} still has {}", names.join(", "))));
+            let has = if names.is_empty() {
+                "is not known to be empty".into()
+            } else {
+                format!("still has {}", names.join(", "))
+            };
+            return Err(Failure::new(format!("timed out: machine {legend} {has}")));
+        }
+        if !told && progress.elapsed() >= QUIET {
+            told = true;
+            explain(context, units.values(), &legend).await;
         }
         sleep(INTERVAL).await;
+    }
+}
+
+/// Says what units wait for.
+async fn explain(context: &Context, units: impl Iterator<Item = &DrainUnit>, legend: &str) {
+    for unit in units {
+        // A courtesy: without an answer, it goes on all the same.
+        if let Ok(Some(why)) = context.client.why(&unit.name).await {
+            output::note(&format!("Unit {} is still on {legend}, {}: {}", unit.name, unit.state, why.summary));
+        }
     }
 }
 

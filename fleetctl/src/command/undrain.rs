@@ -2,13 +2,14 @@
 
 use clap::Args;
 use clap_complete::ArgValueCompleter;
+use fleet_core::model::MachineId;
 
 use super::{Context, Outcome};
 use crate::{completion, machines::unknown_route, output};
 
 /// Let machines that were drained have units again
 ///
-/// Nothing moves back by itself: units stay where they fit.
+/// Nothing moves back by itself: units stay where they fit. A machine that is away is named by its whole ID.
 #[derive(Args, Debug)]
 #[command(after_help = "EXAMPLES:\n    fleetctl undrain d097a72e")]
 pub struct Undrain {
@@ -19,10 +20,21 @@ pub struct Undrain {
 
 pub async fn run(context: &Context, args: &Undrain) -> Outcome {
     let roster = context.roster().await?;
-    for machine in roster.choose(&args.machines)? {
-        let set = context.client.set_drained(&machine.id, false).await;
+    // One that is away is in no list; a whole ID needs none.
+    let is_whole = |word: &String| !roster.knows(word) && MachineId::new(word).is_ok();
+    let mut machines = Vec::new();
+    for word in &args.machines {
+        match is_whole(word) {
+            true => machines.push(word.clone()),
+            false => {
+                machines.extend(roster.choose(std::slice::from_ref(word))?.iter().map(|machine| machine.id.clone()))
+            }
+        }
+    }
+    for machine in &machines {
+        let set = context.client.set_drained(machine, false).await;
         set.map_err(|error| unknown_route(&error, "cannot end the drain of the machine"))?;
-        output::result(&format!("Machine {} takes units again", roster.legend(&machine.id, false)))?;
+        output::result(&format!("Machine {} takes units again", roster.legend(machine, false)))?;
     }
     Ok(0)
 }

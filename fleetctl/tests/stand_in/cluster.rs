@@ -39,6 +39,8 @@ pub struct Cluster {
     /// CoreOS fleet's, without watch, why and restart, and all that is newer.
     pub old: bool,
     pub drained: Arc<AtomicBool>,
+    /// Whether the next look at the drain is one from before it.
+    pub lags: Arc<AtomicBool>,
     /// Whether [`GONE`] has vanished.
     pub held: Arc<AtomicBool>,
     /// Whether the first watch breaks before anything has happened.
@@ -68,6 +70,7 @@ impl Cluster {
                 self.drained.store(method == "PUT", Ordering::Relaxed);
                 Answer::Whole(204, String::new())
             }
+            ("DELETE", ["machines", GONE, "drain"]) => Answer::Whole(204, String::new()),
             ("GET", ["held"]) if !self.old => {
                 let machine = HeldMachine {
                     id: GONE.into(),
@@ -148,7 +151,7 @@ impl Cluster {
         };
         let status = Drain {
             machine_id: MACHINE.into(),
-            drained: self.drained.load(Ordering::Relaxed),
+            drained: self.drained.load(Ordering::Relaxed) && !self.lags.swap(false, Ordering::Relaxed),
             units: here.iter().map(state).collect(),
             globals: vec!["glob.service".into()],
         };

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use fleet_core::{
     model::{
         Desired::{self, Inactive, Launched},
-        Key, Keys, MachineId, MachineRecord, MetadataEdits, Record, StateRecord, UnitRecord,
+        HeldRecord, Key, Keys, MachineId, MachineRecord, MetadataEdits, Record, StateRecord, UnitRecord,
     },
     unit::{UnitFile, UnitHash, UnitName},
 };
@@ -326,4 +326,20 @@ async fn end_of_a_drain_leaves_the_copy_that_runs_until_the_other_one_does() {
     world.say(1, file.hash(), "active", None);
     world.pass(5).await;
     assert_eq!(world.placements(), on(1, Launched, &file));
+}
+
+#[tokio::test(start_paused = true)]
+async fn strict_unit_of_a_machine_that_is_held_is_said_to_wait_for_both() {
+    let (mut world, file) = (World::new(), file(300, STRICT));
+    (3..=6).for_each(|number| world.set_machine(number, ""));
+    world.submit(&file);
+    world.place(1, file.hash());
+    world.lead().await;
+    (1..=5).for_each(|number| world.lose_machine(number));
+    world.pass(5).await;
+    let held = world.store.entries(&(world.keys.held(), format!("{}\0", world.keys.held()))).remove(0);
+    let held = HeldRecord::decode(&held.value).unwrap();
+    let machine = held.machines.iter().find(|held| held.id == machine(1)).unwrap();
+    assert_eq!(held.units.len(), 1);
+    assert!(held.units[0].until > machine.until, "{held:?}");
 }

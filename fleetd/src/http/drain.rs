@@ -1,6 +1,6 @@
 //! `/machines/{id}/drain`: emptying a machine.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use axum::{
     extract::{Path, State},
@@ -9,14 +9,17 @@ use axum::{
 };
 use fleet_core::{
     model::{
-        Desired, MachineId, UnitRecord,
+        Desired, Key, MachineId, UnitRecord,
         api::{Drain, DrainUnit},
     },
     unit::UnitName,
 };
 
 use super::{Api, ApiError, Shared, aged, machines::change, status};
-use crate::registry::{Cluster, Store};
+use crate::registry::{Store, view::Reading};
+
+/// The state of a unit on whose way nothing is decided.
+const WAITING: &str = "waiting";
 
 /// `GET`, `PUT` and `DELETE /machines/{id}/drain`
 pub(super) async fn drain<S: Store>(
@@ -53,46 +56,88 @@ async fn get<S: Store>(api: &Api<S>, id: &MachineId) -> Result<Response, ApiErro
     if !cluster.machines.contains_key(id) && !cluster.metadata.contains_key(id) {
         return Err(missing());
     }
-    let planner = status::planner(api, &reading).await?;
-    let stuck = planner.stuck().filter(|(_, on, _)| *on == id);
-    let stuck: BTreeMap<&UnitName, String> = stuck.map(|(unit, _, reason)| (unit, reason.to_string())).collect();
-    let here = cluster.scheduled.iter().filter(|((machine, _), _)| machine == id);
-    let units = here.map(|((_, unit), scheduled)| DrainUnit {
-        name: unit.to_string(),
-        ..state(unit, &scheduled.record, id, cluster, &stuck)
-    });
+    let here: BTreeMap<&UnitName, &UnitRecord> = cluster
+        .scheduled
+        .iter()
+        .filter(|((machine, _), _)| machine == id)
+        .map(|((_, unit), scheduled)| (unit, &*scheduled.record))
+        .collect();
+    let elsewhere: BTreeMap<&UnitName, &MachineId> = cluster
+        .scheduled
+        .iter()
+        .filter(|((machine, unit), other)| {
+            machine != id && other.record.desired != Desired::Inactive && here.contains_key(unit)
+        })
+        .map(|((machine, unit), _)| (unit, machine))
+        .collect();
+    let mut units: Vec<DrainUnit> =
+        here.iter().map(|(unit, scheduled)| state(unit, scheduled, elsewhere.get(unit).copied())).collect();
+    if units.iter().any(|unit| unit.state == WAITING) {
+        explain(api, &reading, id, &mut units).await?;
+    }
     let globals = cluster.states.keys().filter(|(machine, unit)| machine == id && cluster.globals.contains_key(unit));
     let body = Drain {
         machine_id: id.to_string(),
-        drained: cluster.metadata.get(id).is_some_and(|edits| edits.record.drain),
-        units: units.collect(),
+        drained: cluster.drains(id),
+        units,
         globals: globals.map(|(_, unit)| unit.to_string()).collect(),
     };
     Ok(aged(body, reading.age))
 }
 
-/// How far a unit is on its way from a machine.
-fn state(
-    unit: &UnitName,
-    scheduled: &UnitRecord,
-    from: &MachineId,
-    cluster: &Cluster,
-    stuck: &BTreeMap<&UnitName, String>,
-) -> DrainUnit {
-    let elsewhere = cluster
-        .scheduled
-        .iter()
-        .find(|((machine, name), other)| name == unit && machine != from && other.record.desired != Desired::Inactive);
-    let unit_state = |state: &str| DrainUnit { state: state.into(), ..DrainUnit::default() };
+/// How far a unit is on its way to another machine.
+fn state(unit: &UnitName, scheduled: &UnitRecord, elsewhere: Option<&MachineId>) -> DrainUnit {
+    let unit_state = |state: &str| DrainUnit { name: unit.to_string(), state: state.into(), ..DrainUnit::default() };
     if scheduled.desired == Desired::Inactive {
         unit_state("stopping")
-    } else if let Some(((machine, _), _)) = elsewhere {
+    } else if let Some(machine) = elsewhere {
         DrainUnit { machine_id: machine.to_string(), ..unit_state("starting") }
-    } else if let Some(reason) = stuck.get(unit) {
-        DrainUnit { reason: reason.clone(), ..unit_state("stuck") }
     } else {
-        unit_state("waiting")
+        unit_state(WAITING)
     }
+}
+
+/// Says which of the units that wait are stuck, and why.
+async fn explain<S: Store>(
+    api: &Api<S>,
+    reading: &Reading,
+    id: &MachineId,
+    units: &mut [DrainUnit],
+) -> Result<(), ApiError> {
+    let cluster = &reading.cluster;
+    let planner = status::planner(api, reading).await?;
+    let mut stuck: BTreeMap<String, String> = planner
+        .stuck()
+        .filter(|(_, on, _)| *on == id)
+        .map(|(unit, _, reason)| (unit.to_string(), reason.to_string()))
+        .collect();
+    let unreadable: BTreeSet<&UnitName> = cluster
+        .unreadable
+        .iter()
+        .filter_map(|key| match key {
+            Key::Unit(unit) | Key::Sched(_, unit) => Some(unit),
+            _ => None,
+        })
+        .collect();
+    for ((_, unit), _) in cluster.scheduled.iter().filter(|((machine, _), _)| machine == id) {
+        let reason = if unreadable.contains(unit) {
+            "what etcd has of it cannot be read".to_owned()
+        } else if cluster.units.contains_key(unit) && !planner.knows(unit) {
+            "its file in etcd is missing or cannot be read: submit it again".to_owned()
+        } else if !cluster.machines.contains_key(id) {
+            format!("the machine is away; `fleetctl why {unit}` says when it moves")
+        } else {
+            continue;
+        };
+        stuck.insert(unit.to_string(), reason);
+    }
+    for unit in units.iter_mut().filter(|unit| unit.state == WAITING) {
+        if let Some(reason) = stuck.remove(&unit.name) {
+            unit.state = "stuck".into();
+            unit.reason = reason;
+        }
+    }
+    Ok(())
 }
 
 fn missing() -> ApiError {

@@ -108,6 +108,8 @@ pub(super) async fn change<S: Store>(
         let mut edits = known.clone().unwrap_or_default();
         change(&mut edits);
         if known.unwrap_or_default() == edits {
+            // Said already, but perhaps not seen by who reads here next.
+            api.view.seen(revision).await;
             return Ok(());
         }
         let value = edits.encode();

@@ -37,9 +37,8 @@ impl<'c> Index<'c> {
         let mut scheduled = HashMap::new();
         for ((machine, unit), value) in cluster.scheduled.iter().filter(|((_, unit), _)| asked(unit)) {
             // Of two, the one on a machine that is being drained is on its way out.
-            let drains = |machine| cluster.metadata.get(machine).is_some_and(|edits| edits.record.drain);
             let leaves = value.record.desired == Desired::Inactive;
-            if !leaves && (!drains(machine) || !scheduled.contains_key(unit)) {
+            if !leaves && (!cluster.drains(machine) || !scheduled.contains_key(unit)) {
                 scheduled.insert(unit, machine);
             }
         }
@@ -142,9 +141,10 @@ pub(super) async fn why<S: Store>(
 
 /// What is to be said of a unit that stays where it is although its machine is gone.
 fn held_until(unit: &UnitName, placed: Option<&MachineId>, held: &HeldRecord) -> String {
+    // A unit that has to be down for certain is so later than its machine counts as dead.
     let machine = held.machines.iter().find(|held| placed == Some(&held.id)).map(|held| (&held.id, &held.until));
     let waits = held.units.iter().find(|held| held.name == *unit).map(|held| (&held.machine, &held.until));
-    let Some((machine, until)) = machine.or(waits) else { return String::new() };
+    let Some((machine, until)) = waits.or(machine) else { return String::new() };
     let moves = until.as_ref().map_or_else(|| "nobody can tell when it moves".into(), |at| format!("it moves at {at}"));
     format!("; {moves}, `fleetctl evict {}` moves it now", machine.short())
 }

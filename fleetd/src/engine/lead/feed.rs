@@ -1,6 +1,10 @@
 //! What the planner is told before it plans.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use fleet_core::{
     model::{Desired, HeldUnitRecord, Key, MachineId, apply_edits},
@@ -172,7 +176,7 @@ impl<S: Store> Leader<'_, S> {
     }
 
     /// Has the planner hold the machines that are gone, and their units, for as long as they are to be held. Returns
-    /// the units that wait on machines that count as dead, and when they will be down.
+    /// the units that wait on machines that are gone until they are down, and when to look at them again.
     pub(super) fn feed_losses(&mut self, current: &Cluster, now: Duration) -> Vec<(HeldUnitRecord, Option<Duration>)> {
         let gone: Vec<MachineId> = self.losses.machines().map(|(machine, _)| machine.clone()).collect();
         for machine in &gone {
@@ -185,9 +189,20 @@ impl<S: Store> Leader<'_, S> {
         self.losses.step(now, current.machines.len(), |machine| placements.on(machine).next().is_some());
         let situation = Situation { current, placements, contents: &self.contents, losses: &self.losses, now };
         let mut held = Vec::new();
+        let shown = self.losses.held(now).into_iter().filter(|held| self.held.machine(held).is_some());
+        let waiting: BTreeMap<MachineId, Option<Duration>> = shown.map(|held| (held.machine, held.until)).collect();
         for (machine, dead) in self.losses.machines() {
             if !dead {
                 self.planner.hold_machine(machine.clone());
+                if let Some(until) = waiting.get(machine) {
+                    // They may have to be waited for longer than the machine.
+                    let strict = placements.on(machine).filter(|unit| situation.must_be_down(unit, machine));
+                    held.extend(strict.map(|unit| {
+                        let at = until.zip(situation.down_at(unit, machine)).map(|(until, down)| until.max(down));
+                        let until = at.map(|at| self.held.time(at));
+                        (HeldUnitRecord { name: unit.clone(), machine: machine.clone(), until }, None)
+                    }));
+                }
                 continue;
             }
             if !dead_before.contains(machine) {
