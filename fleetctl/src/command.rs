@@ -139,7 +139,8 @@ impl Context {
     /// The units among `names` that the cluster knows, in that order, for a command that is `doing` something.
     ///
     /// # Errors
-    /// The first request that fails.
+    /// The first request that fails. An answer that is not of this moment, because etcd is away, is no ground for
+    /// changing something, nor for finding that nothing is to be changed.
     async fn known(&self, names: &[String], doing: &str) -> Result<Vec<Unit>, Failure> {
         let found = self.client.each(names.to_vec(), |client, name| async move {
             client.unit(&name).await.map_err(|error| (name, error))
@@ -147,6 +148,9 @@ impl Context {
         let found = found.await.map_err(|(name, error): (String, ClientError)| {
             error.during(&format!("{doing}: error retrieving Unit({name}) from Registry"))
         })?;
+        if self.client.was_aged() {
+            return Err(Failure::said(format!("{doing}: fleet server unable to communicate with etcd")));
+        }
         Ok(found.into_iter().flatten().collect())
     }
 

@@ -316,6 +316,12 @@ async fn without_etcd_lists_say_so() {
         &[("list-machines", "1> MACHINE\tIP\tMETADATA\n2> WARNING: etcd is unreachable; this was true 12 s ago\n[0]")],
     )
     .await;
+    // A unit that was stopped when etcd was last seen may run by now.
+    let unit = r#"{"name":"a.service","desiredState":"loaded","currentState":"loaded","options":[],"machineID":"m"}"#;
+    let fake = Fake::new(move |_| Answer::Aged(12, unit.into()));
+    let refusal = "2> WARNING: etcd is unreachable; this was true 12 s ago\n\
+                   2> Error stopping units: fleet server unable to communicate with etcd\n[1]";
+    transcript(&fake, directory.path(), &[("stop a", refusal)]).await;
 }
 
 #[tokio::test]

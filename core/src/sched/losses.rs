@@ -98,7 +98,15 @@ impl Losses {
     /// The account of an owner whose own lease has lived since `lease`, and is alive by a keepalive sent at `sent`.
     #[must_use]
     pub fn new(ttl: Duration, lease: Duration, sent: Duration) -> Self {
-        Self { ttl, sent, calm: lease + ttl, gone: BTreeMap::new(), brake: None, braking: BTreeSet::new(), spread: Duration::ZERO }
+        Self {
+            ttl,
+            sent,
+            calm: lease + ttl,
+            gone: BTreeMap::new(),
+            brake: None,
+            braking: BTreeSet::new(),
+            spread: Duration::ZERO,
+        }
     }
 
     /// The store has answered a keepalive that was sent at `sent`.
