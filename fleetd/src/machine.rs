@@ -77,7 +77,8 @@ pub struct Membership<S, F> {
 impl<S: Store, F: Filesystem> Membership<S, F> {
     /// Joins, and joins again whenever the lease is lost. Runs until dropped.
     pub async fn run(&self) {
-        let mut backoff = Backoff::new(Duration::from_millis(500), self.ttl);
+        // Whoever waits longer after an outage than the engine waits for hosts to come back loses its units.
+        let mut backoff = Backoff::new(Duration::from_millis(500), self.ttl / 3);
         loop {
             match self.join().await {
                 Ok((record, registration)) => {

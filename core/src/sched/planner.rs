@@ -100,6 +100,7 @@ impl Planner {
             return;
         }
         self.machines.set_up(key, metadata);
+        self.release_all(key);
         self.mark_all_on(key);
         self.wake(self.pending.hoping_for(&self.machines[key]), key);
     }
@@ -112,6 +113,7 @@ impl Planner {
             return;
         }
         self.machines.set_draining(key, metadata);
+        self.release_all(key);
         self.mark_all_on(key);
     }
 
@@ -149,6 +151,13 @@ impl Planner {
         {
             self.units.doubt(key);
             self.mark(key);
+        }
+    }
+
+    /// The machine is there: what it was held for is over.
+    fn release_all(&mut self, machine: MachineKey) {
+        for unit in self.machines[machine].units.values() {
+            self.units.get_mut(*unit).held.remove(&machine);
         }
     }
 

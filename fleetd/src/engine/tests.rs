@@ -343,3 +343,47 @@ async fn strict_unit_of_a_machine_that_is_held_is_said_to_wait_for_both() {
     assert_eq!(held.units.len(), 1);
     assert!(held.units[0].until > machine.until, "{held:?}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn eviction_of_a_machine_that_is_back_but_cannot_be_read_is_over() {
+    let (mut world, file) = (World::new(), file(5, ""));
+    world.submit(&file);
+    world.place(2, file.hash());
+    let edits = MetadataEdits { evicted: true, ..MetadataEdits::default() };
+    world.write(&Key::Machine(machine(2)), Some(b"{".to_vec()));
+    world.write(&Key::Metadata(machine(2)), Some(edits.encode()));
+    world.lead().await;
+    let entries = world.store.entries(&world.keys.under("metadata/"));
+    assert!(entries.iter().all(|stored| !MetadataEdits::decode(&stored.value).unwrap().evicted));
+    assert_eq!(world.placements(), on(2, Launched, &file), "nobody knows whether it may move");
+}
+
+#[tokio::test(start_paused = true)]
+async fn unit_with_an_entry_that_cannot_be_read_is_not_overwritten() {
+    let (mut world, old, new) = (World::new(), file(5, ""), file(6, ""));
+    world.submit(&old);
+    world.place(1, old.hash());
+    world.lead().await;
+    world.write(&Key::Sched(machine(1), name()), Some(br#"{"v":2}"#.to_vec()));
+    world.submit(&new);
+    world.pass(30).await;
+    let entries = world.store.entries(&world.keys.under("sched/"));
+    assert_eq!(entries.len(), 1);
+    assert_eq!(entries[0].value, br#"{"v":2}"#);
+}
+
+#[tokio::test(start_paused = true)]
+async fn file_of_contents_that_were_scheduled_is_deleted_when_nothing_has_them_any_more() {
+    let (mut world, old, new) = (World::new(), file(300, STRICT), file(5, STRICT));
+    world.submit(&old);
+    world.place(1, old.hash());
+    world.lead().await;
+    world.submit(&new);
+    // The old contents are wanted no more, but scheduled for longer than unused files are kept.
+    world.pass(90).await;
+    world.release(1, old.hash());
+    world.pass(90).await;
+    assert_eq!(world.placements(), on(1, Launched, &new));
+    let files = world.store.entries(&world.keys.under("file/"));
+    assert_eq!(files.len(), 1, "only the new one");
+}

@@ -240,3 +240,17 @@ fn units_of_a_dead_machine_go_where_those_that_follow_them_fit_too() {
     cluster.plan();
     assert_eq!((cluster.at("db.service"), cluster.at("side.service")), (2, 0));
 }
+
+#[test]
+fn unit_that_was_held_is_held_no_more_when_its_machine_has_been_back() {
+    let mut cluster = Cluster::of(1);
+    cluster.unit("s.service", "OnPartition=stop");
+    cluster.plan();
+    cluster.planner.hold_unit(&name("s.service"), &id(1));
+    cluster.planner.remove_machine(&id(1));
+    assert_eq!(cluster.plan(), NONE);
+    cluster.machine(1, "");
+    cluster.machine(2, "");
+    cluster.planner.remove_machine(&id(1));
+    assert_eq!(cluster.plan(), ["s.service: m1 -> m2"]);
+}

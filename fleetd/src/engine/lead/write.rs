@@ -25,22 +25,23 @@ impl<S: Store> Leader<'_, S> {
         let engine = self.engine;
         let batches = translate(orders, current, &engine.keys, self.leadership);
         let commit = |Batch { transaction, orders }: Batch| async move {
+            let puts = transaction.writes.iter().any(|write| matches!(write, Write::Put { .. }));
             // One that lands after it was answered could hand a unit over a second time, without waiting for its end.
             let outcome = if orders.iter().any(Order::starts_strict) {
                 engine.store.commit_once(transaction).await
             } else {
                 engine.store.commit(transaction).await
             };
-            (orders, outcome)
+            (orders, puts, outcome)
         };
         let mut outcomes: Vec<_> = stream::iter(batches).map(commit).buffer_unordered(IN_FLIGHT).collect().await;
-        if outcomes.iter().any(|(_, outcome)| matches!(outcome, Ok(None))) {
+        if outcomes.iter().any(|(_, _, outcome)| matches!(outcome, Ok(None))) {
             if !self.still_leads().await? {
                 return Err(StoreError::LeaseGone);
             }
-            let refused = outcomes.extract_if(.., |(_, outcome)| matches!(outcome, Ok(None)));
+            let refused = outcomes.extract_if(.., |(_, _, outcome)| matches!(outcome, Ok(None)));
             let single = refused
-                .flat_map(|(orders, _)| orders)
+                .flat_map(|(orders, _, _)| orders)
                 .flat_map(|order| translate(vec![order], current, &engine.keys, self.leadership));
             let again: Vec<Batch> = single.collect();
             outcomes.extend(stream::iter(again).map(commit).buffer_unordered(IN_FLIGHT).collect::<Vec<_>>().await);
@@ -48,10 +49,14 @@ impl<S: Store> Leader<'_, S> {
             // itself. The next decisions rest on a picture that shows it.
             self.written = sign(engine, self.leadership, self.lease).await?;
         }
-        for (orders, outcome) in outcomes {
+        for (orders, puts, outcome) in outcomes {
             match outcome {
                 Ok(Some(revision)) => {
-                    self.written = self.written.max(revision);
+                    // What is only deleted may have been gone: then the revision is that of another's write, which
+                    // the view may never show.
+                    if puts {
+                        self.written = self.written.max(revision);
+                    }
                     engine.metrics.placements.inc_by(orders.len() as u64);
                     continue;
                 }
@@ -83,7 +88,8 @@ impl<S: Store> Leader<'_, S> {
     /// store has taken it.
     pub(super) async fn end_evictions(&mut self, current: &Cluster) -> Result<bool, StoreError> {
         for (machine, edits) in current.metadata.iter().filter(|(_, edits)| edits.record.evicted) {
-            let there = current.machines.contains_key(machine);
+            let there =
+                current.machines.contains_key(machine) || current.unreadable.contains(&Key::Machine(machine.clone()));
             if !there && self.placements.on(machine).next().is_some() {
                 continue;
             }
