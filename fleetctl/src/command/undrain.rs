@@ -20,15 +20,14 @@ pub struct Undrain {
 
 pub async fn run(context: &Context, args: &Undrain) -> Outcome {
     let roster = context.roster().await?;
-    // One that is away is in no list; a whole ID needs none.
-    let is_whole = |word: &String| !roster.knows(word) && MachineId::new(word).is_ok();
     let mut machines = Vec::new();
     for word in &args.machines {
-        match is_whole(word) {
-            true => machines.push(word.clone()),
-            false => {
-                machines.extend(roster.choose(std::slice::from_ref(word))?.iter().map(|machine| machine.id.clone()))
-            }
+        // One that is away is in no list; a whole ID needs none.
+        if !roster.knows(word) && MachineId::new(word).is_ok() {
+            machines.push(word.clone());
+        } else {
+            let chosen = roster.choose(std::slice::from_ref(word))?;
+            machines.extend(chosen.iter().map(|machine| machine.id.clone()));
         }
     }
     for machine in &machines {

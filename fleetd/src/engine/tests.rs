@@ -15,7 +15,12 @@ use tokio_util::sync::CancellationToken;
 use super::Engine;
 use crate::{
     metrics::Metrics,
-    registry::{Revision, Transaction, Write, files::Files, memory::MemoryStore, view::View},
+    registry::{
+        Revision, Transaction, Write,
+        files::Files,
+        memory::{Faults, MemoryStore},
+        view::View,
+    },
 };
 
 const TTL: Duration = Duration::from_secs(10);
@@ -386,4 +391,21 @@ async fn file_of_contents_that_were_scheduled_is_deleted_when_nothing_has_them_a
     assert_eq!(world.placements(), on(1, Launched, &new));
     let files = world.store.entries(&world.keys.under("file/"));
     assert_eq!(files.len(), 1, "only the new one");
+}
+
+#[tokio::test(start_paused = true)]
+async fn old_copy_does_not_wait_anew_when_its_end_could_not_be_written() {
+    let (mut world, file) = (World::new(), file(5, ""));
+    world.submit(&file);
+    world.place(1, file.hash());
+    world.lead().await;
+    world.say(1, file.hash(), "active", None);
+    world.set_drained(1, true);
+    world.pass(58).await;
+    assert_eq!(world.placements().len(), 2);
+    world.store.set_faults(Faults { refuse: 1.0, ..Faults::default() });
+    world.pass(4).await;
+    world.store.set_faults(Faults::default());
+    world.pass(10).await;
+    assert_eq!(world.placements(), on(2, Launched, &file));
 }
