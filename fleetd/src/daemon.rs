@@ -222,6 +222,7 @@ fn machine_record(config: &Config) -> anyhow::Result<MachineRecord> {
         boot_id: boot_id.trim().into(),
         cpus: std::thread::available_parallelism().map_or(1, |cpus| cpus.get() as u32),
         memory: u64::from(memory.mem_unit) * memory.totalram,
+        leaving: false,
     })
 }
 

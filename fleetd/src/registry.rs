@@ -17,7 +17,7 @@ pub mod memory;
 pub mod mirror;
 pub mod view;
 
-use std::{future::Future, time::Duration};
+use std::{collections::BTreeMap, future::Future, time::Duration};
 
 pub use cluster::{Cluster, Versioned};
 pub use etcd::Etcd;
@@ -29,6 +29,23 @@ pub type Revision = i64;
 /// The identity of a lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 pub struct LeaseId(pub i64);
+
+/// What is left of a lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Remaining {
+    /// So long it lives on for certain, and less than a second longer: etcd tells whole seconds.
+    pub left: Duration,
+    /// So long it lives after a keepalive.
+    pub granted: Duration,
+}
+
+impl Remaining {
+    /// Whether a keepalive was missed: with one each third of the TTL there are two thirds left at least.
+    #[must_use]
+    pub fn is_silent(&self) -> bool {
+        self.left + Duration::from_secs(1) <= self.granted / 2
+    }
+}
 
 /// Most operations that one transaction may hold (etcd's `--max-txn-ops`).
 pub const MAX_OPERATIONS: usize = 128;
@@ -205,6 +222,12 @@ pub trait Store: Clone + Send + Sync + 'static {
 
     /// Ends a lease and deletes its keys.
     fn revoke(&self, lease: LeaseId) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// How long leases live on if nothing keeps them alive. Those that are gone are left out.
+    fn remaining(
+        &self,
+        leases: &[LeaseId],
+    ) -> impl Future<Output = Result<BTreeMap<LeaseId, Remaining>, StoreError>> + Send;
 
     /// Waits until this candidate leads.
     fn campaign(

@@ -94,6 +94,9 @@ pub struct MachineRecord {
     pub cpus: u32,
     /// Memory, in bytes.
     pub memory: u64,
+    /// It has stopped its units and goes: what follows is no loss.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub leaving: bool,
 }
 
 /// What is said of a machine through the API: the value of `metadata/<id>`. It outlives the machine.

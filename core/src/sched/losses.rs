@@ -6,20 +6,20 @@
 //!
 //! ```text
 //!            gone                                 nothing speaks against it
-//!  alive ───────────▶ held ◀─── spread, trouble, brake ──────┬──────────▶ dead: its units move
+//!  alive ───────────▶ held ◀──── trouble, brake ─────────────┬──────────▶ dead: its units move
 //!    ▲                 │                                     │              │
 //!    └──── back ───────┴─────────────────────────────────────┴── back ──────┘
 //! ```
 //!
-//! * **Spread**: leases that are lost at one moment end up to a third of a TTL apart, because keepalives are sent that far
-//!   apart. For so long nobody knows whether a machine has vanished alone. Where all but one would have to vanish to be
-//!   many, it is not waited for.
 //! * **Trouble**: the store was slow or away. A lease that ran out meanwhile may have lost nobody, and those that are
 //!   well come back within a TTL; so machines are held until one TTL after the trouble has ended. A leader that is new
 //!   does not know what was before, and takes the beginning of its own lease for the end of a trouble.
 //! * **Brake**: more than two machines, and more than a fifth of all, vanished within a minute. They are held for two
-//!   TTLs after the last of them, of which each counts once; then they are let go one after the other, half a TTL apart, by ID.
-//! * **Eviction**: an operator says that a machine is gone for good. It is not held, whatever else is so.
+//!   TTLs after the last of them, of which each counts once; then they are let go one after the other, half a TTL apart,
+//!   by ID. Leases that are lost at one moment end up to a third of a TTL apart, because keepalives are sent that far
+//!   apart; so machines that have missed one when the first of them vanishes count as well: the *silent* ones.
+//! * **Eviction**: an operator says that a machine is gone for good, or it has said so itself. It is not held, whatever
+//!   else is so.
 //!
 //! A machine once let go is dead until it is back. Units that stop themselves on a machine that is cut off
 //! (`OnPartition=stop`) need longer than that: [`Losses::down_at`].
@@ -37,8 +37,6 @@ use crate::model::MachineId;
 const TOGETHER: Duration = Duration::from_secs(60);
 /// So many may vanish together, in any cluster.
 const FEW: usize = 2;
-/// How late a store may be in ending a lease.
-const LATE: Duration = Duration::from_millis(500);
 /// Of a large cluster, one in so many may vanish together.
 const FRACTION: usize = 5;
 
@@ -55,8 +53,6 @@ pub struct Losses {
     brake: Option<Duration>,
     /// The machines that have set this brake or prolonged it: one that comes and goes does so once.
     braking: BTreeSet<MachineId>,
-    /// How long machines that vanish at one moment may take to be found gone.
-    spread: Duration,
 }
 
 #[derive(Debug)]
@@ -68,13 +64,19 @@ struct Loss {
     new: bool,
     dead: bool,
     evicted: bool,
+    left: bool,
+}
+
+impl Loss {
+    /// Nobody need wonder whether it comes back.
+    fn is_certain(&self) -> bool {
+        self.evicted || self.left
+    }
 }
 
 /// Why a machine is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum HeldBy {
-    /// Others may have vanished with it.
-    Spread,
     /// The store is, or was a moment ago, slow or away; or the leader is new.
     Trouble,
     /// Many machines vanished together.
@@ -98,15 +100,7 @@ impl Losses {
     /// The account of an owner whose own lease has lived since `lease`, and is alive by a keepalive sent at `sent`.
     #[must_use]
     pub fn new(ttl: Duration, lease: Duration, sent: Duration) -> Self {
-        Self {
-            ttl,
-            sent,
-            calm: lease + ttl,
-            gone: BTreeMap::new(),
-            brake: None,
-            braking: BTreeSet::new(),
-            spread: Duration::ZERO,
-        }
+        Self { ttl, sent, calm: lease + ttl, gone: BTreeMap::new(), brake: None, braking: BTreeSet::new() }
     }
 
     /// The store has answered a keepalive that was sent at `sent`.
@@ -123,7 +117,7 @@ impl Losses {
     /// was found gone, however shortly, it is found gone anew.
     pub fn gone(&mut self, machine: &MachineId, departures: u64, now: Duration) {
         if self.gone.get(machine).is_none_or(|loss| loss.departures != departures) {
-            let loss = Loss { since: now, departures, new: true, dead: false, evicted: false };
+            let loss = Loss { since: now, departures, new: true, dead: false, evicted: false, left: false };
             self.gone.insert(machine.clone(), loss);
         }
     }
@@ -140,14 +134,27 @@ impl Losses {
         }
     }
 
-    /// Lets go what need not be held any more. `alive` machines are there; of those that are not, the ones that
-    /// nothing is `expected` of are forgotten in time.
-    pub fn step(&mut self, now: Duration, alive: usize, expected: impl Fn(&MachineId) -> bool) {
+    /// A machine that is not there had stopped its units and said that it goes.
+    pub fn left(&mut self, machine: &MachineId) {
+        if let Some(loss) = self.gone.get_mut(machine) {
+            loss.left = true;
+        }
+    }
+
+    /// Whether machines were found gone since the last step of which it matters how many others are silent.
+    #[must_use]
+    pub fn is_new(&self) -> bool {
+        self.gone.values().any(|loss| loss.new && !loss.is_certain())
+    }
+
+    /// Lets go what need not be held any more. `alive` machines are there, and of these so many are `silent`; of those
+    /// that are not there, the ones that nothing is `expected` of are forgotten in time.
+    pub fn step(&mut self, now: Duration, alive: usize, silent: usize, expected: impl Fn(&MachineId) -> bool) {
         let together = |loss: &Loss| now < loss.since + TOGETHER;
         self.gone.retain(|machine, loss| together(loss) || !loss.dead || expected(machine));
-        let recent = self.gone.values().filter(|loss| together(loss)).count();
-        self.spread = if alive + recent > FEW + 1 { self.ttl / 3 + LATE } else { Duration::ZERO };
-        let many = recent > FEW && recent * FRACTION > alive + recent;
+        let recent = self.gone.values().filter(|loss| together(loss) && !loss.left).count();
+        let missing = recent + silent;
+        let many = missing > FEW && missing * FRACTION > alive + recent;
         if self.gone.values().all(|loss| loss.dead || loss.new) {
             // Those it was for are dead or back.
             self.brake = None;
@@ -156,7 +163,7 @@ impl Losses {
             self.braking.clear();
         }
         if many || self.brake.is_some() {
-            let news = self.gone.iter().filter(|(_, loss)| loss.new && !loss.evicted).map(|(machine, _)| machine);
+            let news = self.gone.iter().filter(|(_, loss)| loss.new && !loss.is_certain()).map(|(machine, _)| machine);
             let mut prolonged = false;
             for machine in news {
                 prolonged |= self.braking.insert(machine.clone());
@@ -167,15 +174,14 @@ impl Losses {
         }
         for loss in self.gone.values_mut() {
             loss.new = false;
-            loss.dead |= loss.evicted;
+            loss.dead |= loss.is_certain();
         }
         if self.is_in_trouble(now) || now < self.calm {
             return;
         }
-        let spread = self.spread;
         let mut held = self.gone.values_mut().filter(|loss| !loss.dead);
         match self.brake {
-            None => held.for_each(|loss| loss.dead = now >= loss.since + spread),
+            None => held.for_each(|loss| loss.dead = true),
             Some(at) if now < at => {}
             Some(_) => {
                 if let Some(first) = held.next() {
@@ -206,7 +212,6 @@ impl Losses {
             let at = self.due(loss, brake);
             let by = match brake {
                 Some(brake) if brake >= self.calm => HeldBy::Brake,
-                None if !trouble && at > self.calm => HeldBy::Spread,
                 _ => HeldBy::Trouble,
             };
             brake = brake.map(|_| at + self.ttl / 2);
@@ -221,7 +226,7 @@ impl Losses {
     #[must_use]
     pub fn down_at(&self, machine: &MachineId, bound: Option<Duration>) -> Option<Duration> {
         let loss = self.gone.get(machine)?;
-        if loss.evicted { Some(loss.since) } else { loss.since.checked_add(bound?) }
+        if loss.is_certain() { Some(loss.since) } else { loss.since.checked_add(bound?) }
     }
 
     /// When [`Losses::step`] should be called next, though nothing may have happened. While a trouble lasts only its
@@ -237,7 +242,7 @@ impl Losses {
 
     /// When a machine that is held is dead, if the brake lets it go at `brake`.
     fn due(&self, loss: &Loss, brake: Option<Duration>) -> Duration {
-        brake.unwrap_or(loss.since + self.spread).max(self.calm)
+        brake.unwrap_or(loss.since).max(self.calm)
     }
 
     /// Whether the store has been silent for longer than it is between two keepalives.

@@ -32,7 +32,6 @@ impl Held {
     /// What a machine's being held looks like in the store; `None` when that is over too soon to be told.
     pub fn machine(&self, held: &HeldMachine) -> Option<HeldMachineRecord> {
         let reason = match held.by {
-            HeldBy::Spread => return None,
             HeldBy::Trouble => "etcd was slow or away, or the engine is new: machines that are well come back",
             HeldBy::Brake => "many machines vanished together",
         };

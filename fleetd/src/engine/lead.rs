@@ -19,7 +19,7 @@ use fleet_core::{
 };
 use tokio::{
     sync::watch,
-    time::{Instant, sleep_until},
+    time::{Instant, sleep_until, timeout},
 };
 
 use super::{
@@ -37,6 +37,8 @@ use crate::registry::{Cluster, Leadership, LeaseId, Revision, Store, StoreError,
 
 /// Passes: a few at once, then one each interval, so that a burst of changes is planned as one.
 const PASSES: (Duration, u32) = (Duration::from_millis(50), 4);
+/// How long it may take to learn who else is silent when a machine vanishes.
+const PROBE: Duration = Duration::from_secs(1);
 /// After a pass that the store did not take whole.
 const RETRY: Duration = Duration::from_secs(1);
 /// Between two looks for files that the store should have.
@@ -191,7 +193,8 @@ impl<'e, S: Store> Leader<'e, S> {
         self.feed_units(changes, &current, &mut touched);
         self.feed_machines(&before, &current, &mut touched);
         let now = self.now();
-        let held_units = self.feed_losses(&current, now);
+        let silent = if self.losses.is_new() { self.count_silent(&current).await } else { 0 };
+        let held_units = self.feed_losses(&current, silent, now);
         let situation = Situation {
             current: &current,
             placements: &self.placements,
@@ -218,6 +221,20 @@ impl<'e, S: Store> Leader<'e, S> {
         let missing = (!self.contents.missing().is_empty()).then(|| Instant::now() + MISSING);
         let times = [retry, missing, losses, self.moves.due(), self.unused.due()];
         Ok(times.into_iter().flatten().min())
+    }
+
+    /// How many of the machines that are there have missed a keepalive. When that cannot be known, it may be all.
+    async fn count_silent(&self, current: &Cluster) -> usize {
+        let silent = async {
+            let page = self.engine.store.list(&self.engine.keys.under("machine/"), None, usize::MAX >> 1).await?;
+            let leases: Vec<LeaseId> = page.entries.iter().filter_map(|stored| stored.lease).collect();
+            let remaining = self.engine.store.remaining(&leases).await?;
+            Ok::<_, StoreError>(leases.len() - remaining.values().filter(|remaining| !remaining.is_silent()).count())
+        };
+        match timeout(PROBE, silent).await {
+            Ok(Ok(silent)) => silent,
+            _ => current.machines.len(),
+        }
     }
 
     /// Shows what is held, and takes back evictions that are over. Whether the store has taken all of it.

@@ -103,6 +103,7 @@ impl World {
             boot_id: "b".into(),
             cpus: 1,
             memory: 1,
+            leaving: false,
         };
         self.write(&Key::Machine(machine(number)), Some(record.encode()));
     }

@@ -190,6 +190,7 @@ mod tests {
             boot_id: "b".into(),
             cpus: 1,
             memory: 1,
+            leaving: false,
         };
         let mut cluster = Cluster::default();
         cluster.units.insert(unit.clone(), at(record.clone(), 40));

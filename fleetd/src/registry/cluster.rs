@@ -61,7 +61,7 @@ pub struct Cluster {
     pub reported: OrdMap<String, Revision>,
     /// How often each machine's entry was seen to go, so that one that came and went between two looks at this is
     /// seen to have.
-    pub departures: OrdMap<MachineId, u64>,
+    pub departures: OrdMap<MachineId, Departures>,
     /// How often a range was listed anew: what came and went before that was not seen.
     pub lists: u64,
     /// The newest revision that is in here.
@@ -72,6 +72,15 @@ pub struct Cluster {
     pub complete: bool,
     /// Since when the store has been out of reach.
     pub stale_since: Option<Instant>,
+}
+
+/// How a machine went.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Departures {
+    /// How often.
+    pub count: u64,
+    /// Whether it had said so the last time.
+    pub in_order: bool,
 }
 
 impl Cluster {
@@ -112,8 +121,10 @@ impl Cluster {
             Key::Global(name) => drop(self.globals.remove(&name)),
             Key::Sched(machine, name) => drop(self.scheduled.remove(&(machine, name))),
             Key::Machine(id) => {
-                if self.machines.remove(&id).is_some() {
-                    *self.departures.entry(id).or_default() += 1;
+                if let Some(gone) = self.machines.remove(&id) {
+                    let departures = self.departures.entry(id).or_default();
+                    departures.count += 1;
+                    departures.in_order = gone.record.leaving;
                 }
             }
             Key::Metadata(id) => drop(self.metadata.remove(&id)),
@@ -138,7 +149,13 @@ impl Cluster {
     /// A number that is another one once the machine has been here since it was last looked at.
     #[must_use]
     pub fn departures_of(&self, machine: &MachineId) -> u64 {
-        self.lists + self.departures.get(machine).copied().unwrap_or_default()
+        self.lists + self.departures.get(machine).map_or(0, |departures| departures.count)
+    }
+
+    /// Whether the machine had stopped its units and said that it goes when it was last here.
+    #[must_use]
+    pub fn left_in_order(&self, machine: &MachineId) -> bool {
+        self.departures.get(machine).is_some_and(|departures| departures.in_order)
     }
 
     /// Every key that is in here.

@@ -3,16 +3,17 @@
 //! Streams of the client never come back by themselves, and without HTTP/2 keepalives a frozen member hangs them
 //! for ever without an error; both are seen to here and in [`super::mirror`].
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use etcd_client::{
     Client, Compare, CompareOp, Error, EventType, GetOptions, GetResponse, KeyValue, LeaseKeepAliveStream, LeaseKeeper,
-    PutOptions, Txn, TxnOp, TxnOpResponse, TxnResponse, WatchOptions, WatchStream,
+    LeaseTimeToLiveResponse, PutOptions, Txn, TxnOp, TxnOpResponse, TxnResponse, WatchOptions, WatchStream,
 };
+use futures_util::{StreamExt, TryStreamExt, stream};
 
 pub use super::members::Endpoints;
 use super::{
-    Guard, KeepAlive, Leadership, LeaseId, MAX_OPERATIONS, Page, Range, Revision, Store, StoreError, Stored,
+    Guard, KeepAlive, Leadership, LeaseId, MAX_OPERATIONS, Page, Range, Remaining, Revision, Store, StoreError, Stored,
     Transaction, Watch, WatchEvent, Write,
     members::{Clients, Members},
 };
@@ -20,6 +21,9 @@ use super::{
 /// Largest answer accepted, in bytes. Catching up a watch can bring 11 MB in one message; the default of 4 MiB
 /// would end the stream for good.
 const MAX_MESSAGE: usize = 64 << 20;
+
+/// Requests under way at a time, where many are made.
+const IN_FLIGHT: usize = 32;
 
 /// Handle to etcd. Cheap to clone.
 #[derive(Clone)]
@@ -212,6 +216,23 @@ impl Store for Etcd {
             Ok(_) | Err(StoreError::LeaseGone) => Ok(()),
             Err(error) => Err(error),
         }
+    }
+
+    async fn remaining(&self, leases: &[LeaseId]) -> Result<BTreeMap<LeaseId, Remaining>, StoreError> {
+        let ask = |lease: LeaseId| async move {
+            let request =
+                |clients: Clients| async move { clients.requests.lease_client().time_to_live(lease.0, None).await };
+            Ok((lease, self.0.ask("read a lease", request).await?))
+        };
+        let answers: Vec<_> = stream::iter(leases.iter().copied()).map(ask).buffered(IN_FLIGHT).try_collect().await?;
+        // -1 stands for a lease that is gone.
+        let alive = answers.into_iter().filter(|(_, answer)| answer.ttl() >= 0);
+        let seconds = |seconds: i64| Duration::from_secs(seconds.unsigned_abs());
+        let remaining = |answer: LeaseTimeToLiveResponse| Remaining {
+            left: seconds(answer.ttl()),
+            granted: seconds(answer.granted_ttl()),
+        };
+        Ok(alive.map(|(lease, answer)| (lease, remaining(answer))).collect())
     }
 
     async fn campaign(&self, election: &str, name: &str, lease: LeaseId) -> Result<Leadership, StoreError> {

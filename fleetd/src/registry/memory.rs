@@ -32,8 +32,8 @@ pub use self::{
     network::{Calls, Condition, Faults, Link},
 };
 use super::{
-    KeepAlive, Leadership, LeaseId, MAX_OPERATIONS, Page, Range, Revision, Store, StoreError, Stored, Transaction,
-    Watch, WatchEvent,
+    KeepAlive, Leadership, LeaseId, MAX_OPERATIONS, Page, Range, Remaining, Revision, Store, StoreError, Stored,
+    Transaction, Watch, WatchEvent,
 };
 
 /// How long a request may take, as in the default configuration.
@@ -323,6 +323,22 @@ impl Store for MemoryClient {
             Ok(())
         };
         self.request(Kind::Write, false, revoke).await
+    }
+
+    async fn remaining(&self, leases: &[LeaseId]) -> Result<BTreeMap<LeaseId, Remaining>, StoreError> {
+        self.count(|calls| calls.reads += 1);
+        let leases = leases.to_vec();
+        let look = move |keyspace: &mut Keyspace| {
+            let now = Instant::now();
+            let known = keyspace.leases();
+            let of = |lease: &LeaseId| {
+                let (ttl, ends) = known.get(lease)?;
+                let left = Duration::from_secs(ends.saturating_duration_since(now).as_secs());
+                Some((*lease, Remaining { left, granted: *ttl }))
+            };
+            Ok(leases.iter().filter_map(of).collect())
+        };
+        self.request(Kind::Read, false, look).await
     }
 
     async fn campaign(&self, election: &str, name: &str, lease: LeaseId) -> Result<Leadership, StoreError> {

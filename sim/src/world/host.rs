@@ -108,6 +108,7 @@ impl SimHost {
             boot_id: format!("{}-{}", self.name, self.boots),
             cpus: 4,
             memory: 1 << 32,
+            leaving: false,
         };
         let host = Host {
             id: self.id.clone(),

@@ -132,8 +132,13 @@ impl<S: Store> Leader<'_, S> {
                     touched.extend(self.placements.on(id).cloned());
                 }
                 DiffItem::Remove(id, _) => {
-                    warn!(machine = %id, "machine is gone");
                     self.losses.gone(id, current.departures_of(id), now);
+                    if current.left_in_order(id) {
+                        info!(machine = %id, "machine has left");
+                        self.losses.left(id);
+                    } else {
+                        warn!(machine = %id, "machine is gone");
+                    }
                 }
             }
         }
@@ -177,7 +182,12 @@ impl<S: Store> Leader<'_, S> {
 
     /// Has the planner hold the machines that are gone, and their units, for as long as they are to be held. Returns
     /// the units that wait on machines that are gone until they are down, and when to look at them again.
-    pub(super) fn feed_losses(&mut self, current: &Cluster, now: Duration) -> Vec<(HeldUnitRecord, Option<Duration>)> {
+    pub(super) fn feed_losses(
+        &mut self,
+        current: &Cluster,
+        silent: usize,
+        now: Duration,
+    ) -> Vec<(HeldUnitRecord, Option<Duration>)> {
         let gone: Vec<MachineId> = self.losses.machines().map(|(machine, _)| machine.clone()).collect();
         for machine in &gone {
             let evicted = current.metadata.get(machine).is_some_and(|edits| edits.record.evicted);
@@ -186,7 +196,7 @@ impl<S: Store> Leader<'_, S> {
         let dead_before: BTreeSet<MachineId> =
             self.losses.machines().filter(|(_, dead)| *dead).map(|(machine, _)| machine.clone()).collect();
         let placements = &self.placements;
-        self.losses.step(now, current.machines.len(), |machine| placements.on(machine).next().is_some());
+        self.losses.step(now, current.machines.len(), silent, |machine| placements.on(machine).next().is_some());
         let situation = Situation { current, placements, contents: &self.contents, losses: &self.losses, now };
         let mut held = Vec::new();
         let shown = self.losses.held(now).into_iter().filter(|held| self.held.machine(held).is_some());
