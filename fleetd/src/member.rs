@@ -92,6 +92,8 @@ pub struct Member<S: Store, D, F> {
     followers: JoinSet<()>,
     last_good: LastGood<F>,
     view: View<S>,
+    /// Ends with the engine's term.
+    resigning: CancellationToken,
     shutdown: CancellationToken,
     /// Ends with the membership.
     staying: CancellationToken,
@@ -140,6 +142,7 @@ impl<S: Store, D: Systemd, F: Filesystem> Member<S, D, F> {
         )?;
         let last_good = LastGood::new(filesystem.clone(), &host.state, id.clone());
         let shutdown = CancellationToken::new();
+        let resigning = CancellationToken::new();
         let staying = CancellationToken::new();
 
         // A host that leaves is a member until its last unit is down, or they would be started elsewhere before; then
@@ -150,7 +153,7 @@ impl<S: Store, D: Systemd, F: Filesystem> Member<S, D, F> {
             let machine = id.clone();
             let (store, keys, view, files) = (store.clone(), keys.clone(), view.clone(), files.clone());
             let engine = Engine { store, keys, view, files, machine, ttl, metrics };
-            let stop = shutdown.clone();
+            let stop = resigning.clone();
             AbortOnDropHandle::new(tokio::spawn(async move { engine.run(&stop).await }))
         });
         let mut followers = JoinSet::new();
@@ -183,6 +186,7 @@ impl<S: Store, D: Systemd, F: Filesystem> Member<S, D, F> {
             followers,
             last_good,
             view,
+            resigning,
             shutdown,
             staying,
             registered,
@@ -214,6 +218,11 @@ impl<S: Store, D: Systemd, F: Filesystem> Member<S, D, F> {
     /// # Errors
     /// When a part has broken.
     pub async fn end(mut self, end: End) -> anyhow::Result<()> {
+        // Resigning takes as long as a request may; until then the agent keeps the fence.
+        self.resigning.cancel();
+        if let Some(engine) = self.engine {
+            engine.await.context("the engine broke")?;
+        }
         self.shutdown.cancel();
         self.view.close();
         let mut agent = self.agent.await.context("the agent broke")?;
@@ -233,9 +242,6 @@ impl<S: Store, D: Systemd, F: Filesystem> Member<S, D, F> {
                 Ok(Ok(false)) => info!("this host was not registered: it takes up again what was last wanted here"),
                 _ => warn!("etcd does not answer: this machine's entry goes when its lease ends"),
             }
-        }
-        if let Some(engine) = self.engine {
-            engine.await.context("the engine broke")?;
         }
         self.followers.shutdown().await;
         Ok(())

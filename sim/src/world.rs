@@ -37,9 +37,13 @@ thread_local! {
     static BROKEN: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Keeps panics of this thread's simulation for its record instead of printing them. To be called once.
+/// Keeps panics of a thread's simulation for its record as well. To be called once.
 pub fn catch_panics() {
-    std::panic::set_hook(Box::new(|panic| BROKEN.with_borrow_mut(|broken| broken.push(panic.to_string()))));
+    let print = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        BROKEN.with_borrow_mut(|broken| broken.push(panic.to_string()));
+        print(panic);
+    }));
 }
 
 /// Runs the scenario of a seed from its beginning to its end.

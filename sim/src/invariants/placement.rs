@@ -103,7 +103,9 @@ fn is_well(record: &Record, host: usize, at: Instant) -> bool {
     let mut open: BTreeSet<usize> = BTreeSet::new();
     let mut last = None;
     for (number, note) in record.notes.iter().enumerate().filter(|(_, note)| note.at <= at) {
-        if !hurts(&note.event) || !(note.host == Some(host) || note.host.is_none()) {
+        // A unit that leaves a host that is drained has two places for a while, and may go back.
+        let here = note.host == Some(host) || note.host.is_none() || matches!(note.event, Event::Drain(..));
+        if !hurts(&note.event) || !here {
             continue;
         }
         if note.begins {

@@ -83,13 +83,13 @@ impl SimHost {
             start,
             ttl,
         };
+        let path = Path::new("/etc/systemd/system").join(FOREIGN);
+        host.files.replace(&path, b"[Service]\nExecStart=/bin/sleep infinity\n").expect("the disk is empty");
         host.start_foreign();
         (host, clock)
     }
 
     fn start_foreign(&self) {
-        let path = Path::new("/etc/systemd/system").join(FOREIGN);
-        self.files.replace(&path, b"[Service]\nExecStart=/bin/sleep infinity\n").expect("the disk is not full yet");
         self.pid1.operate(Verb::Start, FOREIGN).expect("the host's own unit starts");
     }
 
