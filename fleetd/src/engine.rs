@@ -31,7 +31,7 @@ use tracing::{debug, info, warn};
 use crate::{
     backoff::Backoff,
     metrics::Metrics,
-    registry::{LeaseId, Store, StoreError, Stored, Watch, files::Files, lease, view::View},
+    registry::{Leadership, LeaseId, Store, StoreError, Stored, Watch, files::Files, lease, view::View},
 };
 
 /// Most daemons that campaign at a time: enough to survive what etcd survives.
@@ -110,7 +110,9 @@ impl<S: Store> Engine<S> {
         since: Instant,
         acknowledged: watch::Receiver<Instant>,
     ) -> Result<(), StoreError> {
-        let leadership = self.store.campaign(&self.keys.election(), self.machine.as_str(), lease).await?;
+        let election = self.keys.election();
+        let campaign = self.store.campaign(&election, self.machine.as_str(), lease);
+        let (leadership, since) = self.wait_calmly(campaign, since, acknowledged.clone()).await?;
         info!(revision = leadership.revision, "elected: this host's engine leads");
         self.metrics.leader.set(1);
         let outcome = lead::lead(self, lead::Term { leadership: &leadership, lease, since, acknowledged }).await;
@@ -119,6 +121,32 @@ impl<S: Store> Engine<S> {
             Err(error) => warn!(error = %crate::chain(error), "leadership ended"),
         }
         outcome
+    }
+
+    /// Waits to be elected. Returns since when the store has answered every keepalive in time, at the earliest since
+    /// `since`: a store that was slow or away may have elected this candidate by the very trouble in which the machines
+    /// lost their leases, too.
+    async fn wait_calmly(
+        &self,
+        campaign: impl Future<Output = Result<Leadership, StoreError>>,
+        mut since: Instant,
+        mut acknowledged: watch::Receiver<Instant>,
+    ) -> Result<(Leadership, Instant), StoreError> {
+        tokio::pin!(campaign);
+        loop {
+            let sent = *acknowledged.borrow_and_update();
+            tokio::select! {
+                biased;
+                // An answer that comes with the election tells first what was before it.
+                changed = acknowledged.changed() => {
+                    let overdue = sent.elapsed() > self.ttl / 2;
+                    if changed.is_err() || overdue {
+                        since = Instant::now();
+                    }
+                }
+                leadership = &mut campaign => return Ok((leadership?, since)),
+            }
+        }
     }
 
     /// Returns when the lease might have run out for all that is known here. The leader then stops at once: the

@@ -16,9 +16,9 @@ use super::Engine;
 use crate::{
     metrics::Metrics,
     registry::{
-        Revision, Transaction, Write,
+        Revision, Store, Transaction, Write,
         files::Files,
-        memory::{Faults, MemoryStore},
+        memory::{Condition, Faults, MemoryStore},
         view::View,
     },
 };
@@ -409,4 +409,25 @@ async fn old_copy_does_not_wait_anew_when_its_end_could_not_be_written() {
     world.store.set_faults(Faults::default());
     world.pass(10).await;
     assert_eq!(world.placements(), on(2, Launched, &file));
+}
+
+#[tokio::test(start_paused = true)]
+async fn candidate_that_is_elected_by_a_freeze_waits_for_the_machines_that_it_struck() {
+    let (mut world, unit) = (World::new(), file(5, ""));
+    world.submit(&unit);
+    world.place(1, unit.hash());
+    let rival = world.store.client("rival");
+    let lease = rival.grant(Duration::from_secs(34)).await.unwrap();
+    rival.campaign(&world.keys.election(), "rival", lease).await.unwrap();
+    // For 30 seconds it only waits: its own lease is older than the TTL then.
+    world.lead().await;
+    world.store.set_condition(Condition::Frozen);
+    world.pass(6).await;
+    world.store.set_condition(Condition::Up);
+    world.lose_machine(1);
+    world.pass(5).await;
+    assert_eq!(world.placements(), on(1, Launched, &unit), "it may be well");
+    world.set_machine(1, "");
+    world.pass(60).await;
+    assert_eq!(world.placements(), on(1, Launched, &unit));
 }
