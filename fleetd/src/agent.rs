@@ -439,7 +439,10 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
         let retries = self.retries.values().map(|(_, at)| *at).filter(|at| *at > self.acted);
         let soon = (self.stale || self.unsaved).then(|| Instant::now() + Duration::from_secs(1));
         let settled = self.starting.values().flatten().map(|since| *since + SETTLE);
-        let times = retries.chain(self.unconfirmed.values().copied()).chain(settled).chain(soon);
+        // A unit that the fence has let through only after the last look.
+        let unseen = self.wanted.iter().flat_map(BTreeMap::keys).any(|unit| !self.runtime.contains_key(unit));
+        let unseen = unseen.then(Instant::now);
+        let times = retries.chain(self.unconfirmed.values().copied()).chain(settled).chain(soon).chain(unseen);
         times.chain([self.resync]).min().unwrap_or(self.resync)
     }
 
