@@ -27,6 +27,22 @@ fn other_seeds_are_other_stories() {
 }
 
 #[test]
+fn fleetd_that_ends_while_the_store_is_slow_keeps_its_fence_to_the_last() {
+    holds(374);
+    holds(557);
+}
+
+#[test]
+fn strict_unit_that_the_fence_lets_through_after_the_look_at_systemd_is_started() {
+    holds(399);
+}
+
+#[test]
+fn candidate_that_a_frozen_store_elected_moves_nothing() {
+    holds(418);
+}
+
+#[test]
 fn a_hundred_seeds_hold() {
     (1..=100).for_each(holds);
 }

@@ -7,7 +7,9 @@
 //! script runs against both (`tests/tests/twins.rs`).
 
 mod definition;
+mod log;
 mod pid1;
+mod unit;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -26,8 +28,11 @@ use tokio::{
     time::{Instant, sleep, sleep_until},
 };
 
-pub use self::pid1::{Entry, ReadFile, What};
-use self::pid1::{Pid1, Refusal};
+use self::{log::Refusal, pid1::Pid1};
+pub use self::{
+    log::{Entry, What},
+    pid1::ReadFile,
+};
 use super::{Dirty, Systemd, SystemdError, Verb};
 
 /// How often something goes wrong by itself. Those that are no sets are probabilities.

@@ -10,10 +10,14 @@ use std::{
     time::Duration,
 };
 
-use fleet_core::agent::{Active, Job, Runtime};
+use fleet_core::agent::{Job, Runtime};
 use tokio::time::Instant;
 
-use super::definition::{Command, Definition, Kind, Restart};
+use super::{
+    definition::{Command, Definition, Kind, Restart},
+    log::{Entry, Refusal, What},
+    unit::{Phase, Queued, Unit},
+};
 use crate::filesystem::Filesystem;
 
 /// Where units are searched, most important first.
@@ -22,8 +26,6 @@ pub(super) const SEARCH: [&str; 3] = ["/etc/systemd/system", "/run/systemd/syste
 const JOB: Duration = Duration::from_millis(2);
 /// What a reload takes, and what each loaded unit adds.
 const RELOAD: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(1));
-/// More starts than this many in this time, and systemd gives a unit up.
-const START_LIMIT: (usize, Duration) = (5, Duration::from_secs(10));
 
 /// Files of a host, as systemd sees them.
 pub trait ReadFile: Send + Sync + 'static {
@@ -35,72 +37,6 @@ impl<F: Filesystem> ReadFile for F {
     fn read(&self, path: &Path) -> Option<String> {
         String::from_utf8(Filesystem::read(self, path).ok()??).ok()
     }
-}
-
-/// Something that happened to a unit.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
-    /// When.
-    pub at: Instant,
-    /// Where.
-    pub host: String,
-    /// To what.
-    pub unit: String,
-    /// What.
-    pub what: What,
-}
-
-/// What happened to a unit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum What {
-    /// Its main process began; the number tells one run from the next.
-    Started(u32),
-    /// Its main process ended.
-    Stopped,
-    /// Somebody asked systemd to do this with it.
-    Asked(&'static str),
-}
-
-/// The answer no: the name of a D-Bus error, and its text.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Refusal(pub &'static str, pub String);
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    Dead,
-    Failed,
-    StartPre,
-    Start,
-    Running,
-    Exited,
-    Stop,
-    StopSigterm,
-    StopPost,
-    AutoRestart,
-    /// Active, for a unit that is no service.
-    On,
-}
-
-struct Unit {
-    definition: Definition,
-    phase: Phase,
-    /// Counts phases: a timer of an earlier one means nothing.
-    turn: u64,
-    job: Option<Queued>,
-    runs: u32,
-    alive: bool,
-    /// The run that is ending has failed.
-    failed: bool,
-    /// Somebody wants it down: it is not restarted.
-    stopping: bool,
-    /// The starts that the limit counts: since when, and how many.
-    starts: (Option<Instant>, usize),
-}
-
-struct Queued {
-    id: u32,
-    kind: Job,
-    running: bool,
 }
 
 enum Event {
@@ -582,55 +518,6 @@ impl Pid1 {
         // One that waited for the end of this run.
         if let Some((Job::Start, id, false) | (Job::Restart, id, _)) = job {
             self.schedule_job(name, id, now);
-        }
-    }
-}
-
-impl Unit {
-    fn new(definition: Definition) -> Self {
-        Self {
-            definition,
-            phase: Phase::Dead,
-            turn: 0,
-            job: None,
-            runs: 0,
-            alive: false,
-            failed: false,
-            stopping: false,
-            starts: (None, 0),
-        }
-    }
-
-    fn is_active(&self) -> bool {
-        matches!(self.phase, Phase::Running | Phase::Exited | Phase::On)
-    }
-
-    /// Whether one more start is within the limit; counts it.
-    fn may_start(&mut self, now: Instant) -> bool {
-        let (count, time) = START_LIMIT;
-        match self.starts.0.filter(|since| *since + time > now) {
-            Some(_) => self.starts.1 += 1,
-            None => self.starts = (Some(now), 1),
-        }
-        self.starts.1 <= count
-    }
-
-    fn words(&self) -> (Active, &'static str) {
-        match self.phase {
-            Phase::Dead => (Active::Inactive, "dead"),
-            Phase::Failed => (Active::Failed, "failed"),
-            Phase::StartPre => (Active::Activating, "start-pre"),
-            Phase::Start => (Active::Activating, "start"),
-            Phase::Running => (Active::Active, "running"),
-            Phase::Exited => (Active::Active, "exited"),
-            Phase::Stop => (Active::Deactivating, "stop"),
-            Phase::StopSigterm => (Active::Deactivating, "stop-sigterm"),
-            Phase::StopPost => (Active::Deactivating, "stop-post"),
-            Phase::AutoRestart => (Active::Activating, "auto-restart"),
-            Phase::On => match self.definition.kind {
-                Kind::Other(sub) => (Active::Active, sub),
-                _ => (Active::Active, "active"),
-            },
         }
     }
 }
