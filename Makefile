@@ -46,6 +46,7 @@ test: deps check ## Every test, those on real hosts too (root or sudo)
 	@$(CAN_BE_ROOT)
 	$(CARGO) build --workspace --locked
 	$(CARGO) test --locked
+	$(SIM) test --locked --profile sim --package fleet-sim
 	$(AS_ROOT) $(CARGO) test --locked --package fleet-lab --test real_hosts -- --ignored
 	$(AS_ROOT) $(CARGO) test --locked --package fleet-tests
 

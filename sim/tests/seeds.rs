@@ -1,5 +1,5 @@
 //! Seeds, and the faults that some of them found. They mean what they meant only when tokio can be told its seed: run
-//! them with `make sim`.
+//! them with `make sim` or `make test`.
 
 #![cfg(tokio_unstable)]
 
