@@ -271,8 +271,11 @@ impl Store for MemoryClient {
     async fn watch(&self, range: &Range, from: Revision) -> Result<MemoryWatch, StoreError> {
         self.count(|calls| calls.watches += 1);
         let connection = self.connection();
-        let forgotten =
-            self.request(Kind::Read, true, move |keyspace| Ok((keyspace.has_forgotten(from), keyspace.revision())));
+        // A store that is behind the watch counts again from a backup: that is as if it had forgotten.
+        let forgotten = self.request(Kind::Read, true, move |keyspace| {
+            let revision = keyspace.revision();
+            Ok((keyspace.has_forgotten(from) || revision + 1 < from, revision))
+        });
         let (forgotten, opened) = forgotten.await?;
         let changes = self.network.changes();
         let client = self.clone();
