@@ -43,6 +43,16 @@ fn candidate_that_a_frozen_store_elected_moves_nothing() {
 }
 
 #[test]
+fn placement_whose_answer_was_lost_is_not_made_a_second_time() {
+    holds(11748);
+}
+
+#[test]
+fn unit_whose_removal_was_cut_short_is_put_in_place_again() {
+    holds(11202);
+}
+
+#[test]
 fn a_hundred_seeds_hold() {
     (1..=100).for_each(holds);
 }

@@ -91,7 +91,13 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
                     self.launched(unit);
                 }
             }
-            Err(error) => self.failed(unit, crate::chain(&error)),
+            Err(error) => {
+                if error.is_no_such_unit() {
+                    // Its link is gone, say because a removal was cut short. It is put in place again.
+                    self.installed.remove(unit);
+                }
+                self.failed(unit, crate::chain(&error));
+            }
         }
     }
 

@@ -65,9 +65,10 @@ pub(super) async fn lead<S: Store>(engine: &Engine<S>, mut term: Term<'_>) -> Re
     loop {
         pacer.round().await;
         leader.hear(*term.acknowledged.borrow_and_update());
+        let sure = leader.make_sure().await?;
         let current = changes.borrow_and_update().clone();
-        let ready = leader.may_decide_on(&current);
-        let again = if ready { leader.pass(current).await? } else { None };
+        let ready = sure && leader.may_decide_on(&current);
+        let again = if ready { leader.pass(current).await? } else { (!sure).then(|| Instant::now() + RETRY) };
         loop {
             tokio::select! {
                 biased;
@@ -115,6 +116,8 @@ struct Leader<'e, S> {
     held: Held,
     /// The last revision that leaders have written.
     written: Revision,
+    /// It is not known whether all that was written last is in the store.
+    unsure: bool,
     /// Units of transactions that did not go through.
     unwritten: BTreeSet<UnitName>,
     /// Units that are strict only because of what is scheduled of them.
@@ -139,6 +142,7 @@ impl<'e, S: Store> Leader<'e, S> {
             moves: Moves::default(),
             held: Held::new(epoch.elapsed()),
             written: began,
+            unsure: false,
             unwritten: BTreeSet::new(),
             formerly_strict: BTreeSet::new(),
             unused: Unused::default(),
@@ -234,6 +238,22 @@ impl<'e, S: Store> Leader<'e, S> {
         match timeout(PROBE, silent).await {
             Ok(Ok(silent)) => silent,
             _ => current.machines.len(),
+        }
+    }
+
+    /// Whether it is known what was written last. If not, signs anew: whoever sees that has seen it, too.
+    async fn make_sure(&mut self) -> Result<bool, StoreError> {
+        if !self.unsure {
+            return Ok(true);
+        }
+        match sign(self.engine, self.leadership, self.lease).await {
+            Ok(revision) => {
+                self.written = self.written.max(revision);
+                self.unsure = false;
+                Ok(true)
+            }
+            Err(StoreError::Unavailable(_)) => Ok(false),
+            Err(error) => Err(error),
         }
     }
 

@@ -64,7 +64,9 @@ impl<S: Store> Leader<'_, S> {
                     warn!("it is not known whether strict units were scheduled: leaving the lead to find out");
                     return Err(error);
                 }
-                Ok(None) | Err(StoreError::Unavailable(_)) => {}
+                // Nobody knows whether it was written: what comes next must rest on a picture that shows it.
+                Err(StoreError::Unavailable(_)) => self.unsure = true,
+                Ok(None) => {}
                 Err(error) => return Err(error),
             }
             for order in orders {
