@@ -1,6 +1,6 @@
 //! Which machines that are gone count as dead, and from when on.
 //!
-//! One machine that vanishes is dead: its units are needed elsewhere. Many that vanish together are more likely well,
+//! One machine that vanishes is dead a moment later: its units are needed elsewhere. Many that vanish together are more likely well,
 //! and it is the network or the store that is not; moving their units would restart what runs. So the leader *holds*
 //! machines that vanished, which means that their units stay as they are:
 //!
@@ -11,6 +11,8 @@
 //!    └──── back ───────┴─────────────────────────────────────┴── back ──────┘
 //! ```
 //!
+//! * **Return**: a store may take back the lease of a machine that is well; etcd does so when a member that led is
+//!   thawed. Such a machine notices and is back within a moment, so every loss is held for that long.
 //! * **Trouble**: the store was slow or away. A lease that ran out meanwhile may have lost nobody, and those that are
 //!   well come back within a TTL; so machines are held until one TTL after the trouble has ended. A leader that is new
 //!   does not know what was before, and takes the beginning of its own lease for the end of a trouble.
@@ -37,6 +39,8 @@ use crate::model::MachineId;
 const TOGETHER: Duration = Duration::from_secs(60);
 /// So many may vanish together, in any cluster.
 const FEW: usize = 2;
+/// How long a machine that is well takes at most to be back.
+const RETURN: Duration = Duration::from_secs(1);
 /// Of a large cluster, one in so many may vanish together.
 const FRACTION: usize = 5;
 
@@ -77,6 +81,8 @@ impl Loss {
 /// Why a machine is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum HeldBy {
+    /// It may be back in a moment.
+    Return,
     /// The store is, or was a moment ago, slow or away; or the leader is new.
     Trouble,
     /// Many machines vanished together.
@@ -181,7 +187,7 @@ impl Losses {
         }
         let mut held = self.gone.values_mut().filter(|loss| !loss.dead);
         match self.brake {
-            None => held.for_each(|loss| loss.dead = true),
+            None => held.for_each(|loss| loss.dead = now >= loss.since + RETURN),
             Some(at) if now < at => {}
             Some(_) => {
                 if let Some(first) = held.next() {
@@ -212,6 +218,7 @@ impl Losses {
             let at = self.due(loss, brake);
             let by = match brake {
                 Some(brake) if brake >= self.calm => HeldBy::Brake,
+                None if !trouble && at > self.calm => HeldBy::Return,
                 _ => HeldBy::Trouble,
             };
             brake = brake.map(|_| at + self.ttl / 2);
@@ -242,7 +249,7 @@ impl Losses {
 
     /// When a machine that is held is dead, if the brake lets it go at `brake`.
     fn due(&self, loss: &Loss, brake: Option<Duration>) -> Duration {
-        brake.unwrap_or(loss.since).max(self.calm)
+        brake.unwrap_or(loss.since + RETURN).max(self.calm)
     }
 
     /// Whether the store has been silent for longer than it is between two keepalives.

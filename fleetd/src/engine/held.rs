@@ -32,6 +32,8 @@ impl Held {
     /// What a machine's being held looks like in the store; `None` when that is over too soon to be told.
     pub fn machine(&self, held: &HeldMachine) -> Option<HeldMachineRecord> {
         let reason = match held.by {
+            // Over before anybody could read it.
+            HeldBy::Return => return None,
             HeldBy::Trouble => "etcd was slow or away, or the engine is new: machines that are well come back",
             HeldBy::Brake => "many machines vanished together",
         };

@@ -86,12 +86,16 @@ impl Owner {
 }
 
 #[test]
-fn one_or_two_machines_that_vanish_are_dead_at_once() {
+fn one_or_two_machines_that_vanish_are_dead_unless_they_are_back_in_a_moment() {
     let mut owner = Owner::of(4);
-    assert_eq!(owner.vanish([1]).dead(), [1]);
-    assert_eq!(owner.vanish([3]).dead(), [1, 3]);
+    assert_eq!(owner.vanish([1]).held(), [1]);
+    assert_eq!(owner.losses.held(owner.now)[0].by, HeldBy::Return);
+    assert_eq!(owner.losses.wake(owner.now), Some(owner.now + s(1)));
+    assert!(owner.back(1).dead().is_empty());
+    assert_eq!(owner.pass(s(61)).vanish([1]).pass(s(1)).dead(), [1]);
+    assert_eq!(owner.vanish([3]).pass(s(1)).dead(), [1, 3]);
     assert_eq!(owner.losses.wake(owner.now), None);
-    assert_eq!(owner.pass(s(61)).vanish([2]).dead(), [1, 2, 3], "a minute later it is a loss of its own");
+    assert_eq!(owner.pass(s(61)).vanish([2]).pass(s(1)).dead(), [1, 2, 3], "a minute later it is a loss of its own");
     assert_eq!(owner.back(2).dead(), [1, 3]);
 }
 
