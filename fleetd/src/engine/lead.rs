@@ -233,7 +233,15 @@ impl<'e, S: Store> Leader<'e, S> {
             let page = self.engine.store.list(&self.engine.keys.under("machine/"), None, usize::MAX >> 1).await?;
             let leases: Vec<LeaseId> = page.entries.iter().filter_map(|stored| stored.lease).collect();
             let remaining = self.engine.store.remaining(&leases).await?;
-            Ok::<_, StoreError>(leases.len() - remaining.values().filter(|remaining| !remaining.is_silent()).count())
+            // An entry without a lease ends by hand only.
+            let is_heard = |lease| remaining.get(&lease).is_some_and(|remaining| !remaining.is_silent());
+            let heard = page.entries.iter().filter(|stored| stored.lease.is_none_or(is_heard));
+            let heard = heard.filter(|stored| match self.engine.keys.parse(&stored.key) {
+                Some(Key::Machine(id)) => current.machines.contains_key(&id),
+                _ => false,
+            });
+            // One that has gone since the picture was taken is not among the entries, but silent all the same.
+            Ok::<_, StoreError>(current.machines.len() - heard.count())
         };
         match timeout(PROBE, silent).await {
             Ok(Ok(silent)) => silent,
