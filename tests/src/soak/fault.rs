@@ -245,6 +245,8 @@ impl Fault {
             Kind::StoreKilled | Kind::StoreFrozen | Kind::QuorumLost if !brief => {
                 vec![(Harm::SilentTogether, all.to_vec())]
             }
+            // One that led takes back leases that live when it is thawed (etcd 3.4).
+            Kind::MemberFrozen if self.hold > ttl / 2 => vec![(Harm::SilentTogether, all.to_vec())],
             Kind::ManyCut => vec![(Harm::SilentTogether, these())],
             Kind::Cut | Kind::CutInbound | Kind::CutOutbound | Kind::DaemonFrozen | Kind::Compacted if !brief => {
                 vec![(Harm::Silent, these())]
@@ -409,7 +411,7 @@ mod tests {
     }
 
     #[test]
-    fn one_member_of_three_entitles_to_nothing_and_all_of_them_to_the_stop_of_strict_units() {
+    fn one_member_of_three_entitles_to_nothing_and_all_or_a_thawed_leader_to_the_stop_of_strict_units() {
         let fault = |kind, seconds| Fault {
             kind,
             hosts: Vec::new(),
@@ -417,7 +419,9 @@ mod tests {
             hold: Duration::from_secs(seconds),
             until_moved: false,
         };
-        assert_eq!(fault(Kind::MemberFrozen, 90).harms(&hosts(), TTL), []);
+        assert_eq!(fault(Kind::MemberKilled, 90).harms(&hosts(), TTL), []);
+        assert_eq!(fault(Kind::MemberFrozen, 2).harms(&hosts(), TTL), []);
+        assert_eq!(fault(Kind::MemberFrozen, 90).harms(&hosts(), TTL), [(Harm::SilentTogether, hosts())]);
         assert_eq!(fault(Kind::StoreFrozen, 2).harms(&hosts(), TTL), []);
         assert_eq!(fault(Kind::StoreFrozen, 20).harms(&hosts(), TTL), [(Harm::SilentTogether, hosts())]);
     }
