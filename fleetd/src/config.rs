@@ -92,7 +92,7 @@ impl Default for Config {
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The options that mean something.
-const OPTIONS: [&str; 19] = [
+pub const OPTIONS: [&str; 19] = [
     "verbosity",
     "log_format",
     "etcd_servers",
