@@ -80,9 +80,7 @@ impl Members {
             let attempt = async { request(self.clients(index).await?).await.map_err(|error| classify(what, error)) };
             turn += 1;
             let since = Instant::now();
-            let outcome = timeout(patience, attempt)
-                .await
-                .unwrap_or_else(|elapsed| Err(StoreError::Unavailable(Box::new(elapsed))));
+            let outcome = within(patience, attempt).await;
             let turns = if since.elapsed() < patience / 2 { count + 1 } else { count };
             match outcome {
                 Err(StoreError::Unavailable(error)) if turn < turns => {
@@ -108,10 +106,11 @@ impl Members {
         O: Future<Output = Result<T, Error>>,
     {
         let asked = self.current();
-        timeout(self.endpoints.request_timeout, self.wait(what, request)).await.unwrap_or_else(|elapsed| {
+        let outcome = within(self.endpoints.request_timeout, self.wait(what, request)).await;
+        if let Err(StoreError::Unavailable(_)) = outcome {
             self.pass_over(asked);
-            Err(StoreError::Unavailable(Box::new(elapsed)))
-        })
+        }
+        outcome
     }
 
     /// Makes a request to all members and takes the first answer: for what must not wait for one that is frozen. The
@@ -134,15 +133,14 @@ impl Members {
                 };
                 request(clients).await.map_err(|error| classify(what, error))
             };
-            async move { (index, timeout(self.endpoints.request_timeout, attempt).await) }
+            async move { (index, within(self.endpoints.request_timeout, attempt).await) }
         };
         let mut attempts: FuturesUnordered<_> = (0..count.max(1)).map(attempt).collect();
         let mut failure = StoreError::Unavailable("etcd has no members".into());
         while let Some((index, outcome)) = attempts.next().await {
             match outcome {
-                Ok(Err(error @ StoreError::Unavailable(_))) => failure = error,
-                Err(elapsed) => failure = StoreError::Unavailable(Box::new(elapsed)),
-                Ok(outcome) => {
+                Err(error @ StoreError::Unavailable(_)) => failure = error,
+                outcome => {
                     self.current.store(index, Ordering::Relaxed);
                     return outcome;
                 }
@@ -198,6 +196,11 @@ impl Members {
         let leases = connect(options).await?;
         Ok(Clients { requests, leases })
     }
+}
+
+/// Makes an attempt that may take so long.
+async fn within<T>(patience: Duration, attempt: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    timeout(patience, attempt).await.unwrap_or_else(|elapsed| Err(StoreError::Unavailable(Box::new(elapsed))))
 }
 
 fn connect_options(endpoints: &Endpoints) -> ConnectOptions {
