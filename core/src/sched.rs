@@ -81,7 +81,7 @@ mod tests;
 
 pub use explain::{Explanation, Verdict, Why};
 pub use global::globals_for;
-pub use losses::{HeldBy, HeldMachine, Losses};
+pub use losses::{HeldBy, HeldMachine, Losses, TOGETHER};
 pub use plan::Decision;
 pub use planner::Planner;
 pub use reason::{Cause, Choice, Reason, Tally, Unplaceable};

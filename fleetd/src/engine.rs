@@ -17,6 +17,7 @@ mod placements;
 mod situation;
 mod translate;
 mod unused;
+mod witness;
 
 use std::time::Duration;
 
@@ -28,6 +29,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+use self::witness::Witness;
 use crate::{
     backoff::Backoff,
     metrics::Metrics,
@@ -112,10 +114,19 @@ impl<S: Store> Engine<S> {
     ) -> Result<(), StoreError> {
         let election = self.keys.election();
         let campaign = self.store.campaign(&election, self.machine.as_str(), lease);
-        let (leadership, since) = self.wait_calmly(campaign, since, acknowledged.clone()).await?;
+        let mut witness = Witness::default();
+        let (leadership, since) = tokio::select! {
+            biased;
+            elected = self.wait_calmly(campaign, since, acknowledged.clone()) => elected?,
+            never = witness.watch(&self.store, &self.keys) => match never {},
+        };
         info!(revision = leadership.revision, "elected: this host's engine leads");
         self.metrics.leader.set(1);
-        let outcome = lead::lead(self, lead::Term { leadership: &leadership, lease, since, acknowledged }).await;
+        let outcome = lead::lead(
+            self,
+            lead::Term { leadership: &leadership, lease, since, acknowledged, machines: witness.recent() },
+        )
+        .await;
         match &outcome {
             Ok(()) => info!("another engine leads"),
             Err(error) => warn!(error = %crate::chain(error), "leadership ended"),

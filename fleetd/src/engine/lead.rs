@@ -13,7 +13,7 @@ mod write;
 use std::{collections::BTreeSet, time::Duration};
 
 use fleet_core::{
-    model::{HeldUnitRecord, Key},
+    model::{HeldUnitRecord, Key, MachineId},
     sched::{Losses, Planner},
     unit::UnitName,
 };
@@ -54,6 +54,8 @@ pub(super) struct Term<'t> {
     pub since: Instant,
     /// When the last keepalive was sent that the store has answered.
     pub acknowledged: watch::Receiver<Instant>,
+    /// The machines that were there a moment ago.
+    pub machines: BTreeSet<MachineId>,
 }
 
 /// Leads until the leadership is lost.
@@ -112,6 +114,8 @@ struct Leader<'e, S> {
     contents: Contents,
     placements: Placements,
     losses: Losses,
+    /// Machines that were there before this leader was, and have not been looked for yet.
+    witnessed: BTreeSet<MachineId>,
     moves: Moves,
     held: Held,
     /// The last revision that leaders have written.
@@ -139,6 +143,7 @@ impl<'e, S: Store> Leader<'e, S> {
             contents: Contents::default(),
             placements: Placements::default(),
             losses: Losses::new(engine.ttl, Duration::ZERO, sent),
+            witnessed: term.machines.clone(),
             moves: Moves::default(),
             held: Held::new(epoch.elapsed()),
             written: began,

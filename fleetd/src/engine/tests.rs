@@ -311,6 +311,24 @@ async fn old_copy_does_not_wait_anew_when_its_end_could_not_be_written() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn machine_without_units_counts_among_those_that_vanish_with_the_leader() {
+    let (mut world, file) = (two(), file(5, ""));
+    (3..=5).for_each(|number| world.set_machine(number, ""));
+    world.submit(&file);
+    world.place(1, file.hash());
+    let rival = world.store.client("rival");
+    let lease = rival.grant(Duration::from_secs(34)).await.unwrap();
+    rival.campaign(&world.keys.election(), "rival", lease).await.unwrap();
+    world.lead().await;
+    // Nothing was scheduled to two of the three.
+    (1..=3).for_each(|number| world.lose_machine(number));
+    world.pass(15).await;
+    assert_eq!(world.placements(), on(1, Launched, &file), "many vanished together");
+    world.pass(30).await;
+    assert!(!world.placements().contains_key(&1), "they are not waited for for ever");
+}
+
+#[tokio::test(start_paused = true)]
 async fn candidate_that_is_elected_by_a_freeze_waits_for_the_machines_that_it_struck() {
     let (mut world, file) = (two(), file(5, ""));
     world.submit(&file);

@@ -163,7 +163,8 @@ impl<S: Store> Leader<'_, S> {
                 self.losses.gone(id, current.departures_of(id), now);
             }
         }
-        for machine in self.placements.machines().filter(|machine| !is_there(machine)) {
+        let witnessed = std::mem::take(&mut self.witnessed);
+        for machine in self.placements.machines().chain(&witnessed).filter(|machine| !is_there(machine)) {
             self.losses.gone(machine, current.departures_of(machine), now);
         }
     }
