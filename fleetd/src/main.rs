@@ -1,8 +1,5 @@
 //! `fleetd`: the daemon of fleet. Reads its configuration, sets up the log, and runs.
 
-// The daemon is one future of futures, deeper than the compiler looks by default.
-#![recursion_limit = "256"]
-
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};

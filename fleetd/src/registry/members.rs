@@ -77,7 +77,9 @@ impl Members {
         let mut turn = 0;
         loop {
             let index = (first + turn) % count.max(1);
-            let attempt = async { request(self.clients(index).await?).await.map_err(|error| classify(what, error)) };
+            // In a box: a request of the client library is a future of 10 kB, which each one around it would carry twice.
+            let attempt =
+                Box::pin(async { request(self.clients(index).await?).await.map_err(|error| classify(what, error)) });
             turn += 1;
             let since = Instant::now();
             let outcome = within(patience, attempt).await;
@@ -106,7 +108,7 @@ impl Members {
         O: Future<Output = Result<T, Error>>,
     {
         let asked = self.current();
-        let outcome = within(self.endpoints.request_timeout, self.wait(what, request)).await;
+        let outcome = within(self.endpoints.request_timeout, Box::pin(self.wait(what, request))).await;
         if let Err(StoreError::Unavailable(_)) = outcome {
             self.pass_over(asked);
         }
@@ -183,7 +185,7 @@ impl Members {
         let Some(clients) = self.clients.get(index) else {
             return Err(StoreError::Unavailable("etcd has no members".into()));
         };
-        clients.get_or_try_init(|| self.connect(index)).await.cloned()
+        clients.get_or_try_init(|| Box::pin(self.connect(index))).await.cloned()
     }
 
     async fn connect(&self, index: usize) -> Result<Clients, StoreError> {
@@ -230,6 +232,15 @@ mod tests {
     use std::sync::atomic::AtomicUsize;
 
     use super::*;
+
+    #[tokio::test]
+    async fn requests_in_many_layers_do_not_fill_the_stack() {
+        let members = Members::new(Endpoints::default());
+        let ask = members.ask("read", |mut to: Clients| async move { to.requests.get("key", None).await });
+        assert!(size_of_val(&ask) < 1024, "{} bytes", size_of_val(&ask));
+        let once = members.ask_once("read", |mut to: Clients| async move { to.requests.get("key", None).await });
+        assert!(size_of_val(&once) < 1024, "{} bytes", size_of_val(&once));
+    }
 
     #[tokio::test(start_paused = true)]
     async fn request_that_must_not_land_late_is_made_to_one_member_only() {
