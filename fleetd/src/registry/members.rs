@@ -4,14 +4,14 @@
 //! members is not enough: it goes on picking a member that is down, and a frozen one too, which does not even refuse.
 
 use std::{
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
     time::Duration,
 };
 
 use etcd_client::{Certificate, Client, ConnectOptions, Error, Identity, TlsOptions};
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::{
-    sync::OnceCell,
+    sync::Mutex,
     time::{Instant, sleep, timeout},
 };
 use tracing::debug;
@@ -46,22 +46,25 @@ pub struct Endpoints {
 pub(super) struct Clients {
     pub(super) requests: Client,
     pub(super) leases: Client,
+    /// The how-manieth connections with this member they are.
+    generation: u64,
 }
 
 /// All members.
 pub(super) struct Members {
     endpoints: Endpoints,
-    clients: Vec<OnceCell<Clients>>,
+    clients: Vec<Mutex<Option<Clients>>>,
+    connections: AtomicU64,
     /// The one that answered last.
     current: AtomicUsize,
 }
 
 impl Members {
     pub(super) fn new(endpoints: Endpoints) -> Self {
-        let clients: Vec<_> = endpoints.urls.iter().map(|_| OnceCell::new()).collect();
+        let clients: Vec<_> = endpoints.urls.iter().map(|_| Mutex::default()).collect();
         // Not all hosts ask the same one first.
         let first = fastrand::usize(..clients.len().max(1));
-        Self { endpoints, clients, current: AtomicUsize::new(first) }
+        Self { endpoints, clients, connections: AtomicU64::new(0), current: AtomicUsize::new(first) }
     }
 
     /// Makes an idempotent or guarded request to one member after the other until it is answered. A member that is
@@ -78,11 +81,18 @@ impl Members {
         loop {
             let index = (first + turn) % count.max(1);
             // In a box: a request of the client library is a future of 10 kB, which each one around it would carry twice.
-            let attempt =
-                Box::pin(async { request(self.clients(index).await?).await.map_err(|error| classify(what, error)) });
+            let mut asked = None;
+            let attempt = Box::pin(async {
+                let clients = self.clients(index).await?;
+                asked = Some(clients.generation);
+                request(clients).await.map_err(|error| classify(what, error))
+            });
             turn += 1;
             let since = Instant::now();
             let outcome = within(patience, attempt).await;
+            if let (Err(StoreError::Unavailable(_)), Some(generation)) = (&outcome, asked) {
+                self.doubt(index, generation).await;
+            }
             let turns = if since.elapsed() < patience / 2 { count + 1 } else { count };
             match outcome {
                 Err(StoreError::Unavailable(error)) if turn < turns => {
@@ -182,10 +192,24 @@ impl Members {
     }
 
     async fn clients(&self, index: usize) -> Result<Clients, StoreError> {
-        let Some(clients) = self.clients.get(index) else {
+        let Some(slot) = self.clients.get(index) else {
             return Err(StoreError::Unavailable("etcd has no members".into()));
         };
-        clients.get_or_try_init(|| Box::pin(self.connect(index))).await.cloned()
+        let mut slot = slot.lock().await;
+        if let Some(clients) = &*slot {
+            return Ok(clients.clone());
+        }
+        let clients = Box::pin(self.connect(index)).await?;
+        Ok(slot.insert(clients).clone())
+    }
+
+    /// A request on these connections was not answered: with a password, the next one logs in anew. An etcd that was
+    /// restored from a backup is silent to tokens that it has not given yet, instead of refusing them.
+    async fn doubt(&self, index: usize, generation: u64) {
+        if self.endpoints.user.is_some() {
+            let mut slot = self.clients[index].lock().await;
+            slot.take_if(|clients| clients.generation == generation);
+        }
     }
 
     async fn connect(&self, index: usize) -> Result<Clients, StoreError> {
@@ -196,7 +220,8 @@ impl Members {
         let requests = connect(options.clone().with_timeout(self.endpoints.request_timeout)).await?;
         // No timeout for requests here: `campaign` is one that waits.
         let leases = connect(options).await?;
-        Ok(Clients { requests, leases })
+        let generation = self.connections.fetch_add(1, Ordering::Relaxed);
+        Ok(Clients { requests, leases, generation })
     }
 }
 
