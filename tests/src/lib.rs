@@ -6,6 +6,7 @@
 mod cluster;
 pub mod contract;
 pub mod copies;
+pub mod docs;
 mod etcd;
 pub mod http;
 pub mod soak;
