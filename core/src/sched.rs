@@ -64,6 +64,7 @@ mod global;
 mod groups;
 mod losses;
 mod machines;
+mod names;
 mod pending;
 mod plan;
 mod planner;
@@ -74,8 +75,6 @@ mod units;
 
 #[cfg(test)]
 mod properties;
-#[cfg(test)]
-mod scale;
 #[cfg(test)]
 mod tests;
 
