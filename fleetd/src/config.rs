@@ -92,7 +92,7 @@ impl Default for Config {
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The options that mean something.
-const OPTIONS: [&str; 19] = [
+pub const OPTIONS: [&str; 19] = [
     "verbosity",
     "log_format",
     "etcd_servers",
@@ -115,7 +115,7 @@ const OPTIONS: [&str; 19] = [
 ];
 
 /// Options of CoreOS fleet that mean nothing any more: there is nothing left to tune or to switch.
-const GONE: [&str; 6] = [
+pub const GONE: [&str; 6] = [
     "engine_reconcile_interval",
     "enable_grpc",
     "disable_watches",
