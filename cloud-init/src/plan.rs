@@ -191,7 +191,8 @@ impl Planner<'_> {
             (Some(file), _) => (file.mode, file.owner.clone()),
             // Somebody may have hidden a password in it.
             (None, Some(Entry::File { mode, uid, gid, .. })) => {
-                (*mode, Owner { user: uid.to_string(), group: gid.to_string() })
+                let name = |id: &u32| if *id == 0 { "root".into() } else { id.to_string() };
+                (*mode, Owner { user: name(uid), group: name(gid) })
             }
             (None, _) => (0o644, Owner::root()),
         };

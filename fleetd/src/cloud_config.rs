@@ -75,10 +75,10 @@ pub struct CloudConfig {
     wait: String,
     /// What $private_ipv4 stands for; otherwise the address that etcd is reached from
     #[arg(long, value_name = "ADDRESS", env = "COREOS_PRIVATE_IPV4")]
-    private_ipv4: Option<Ipv4Addr>,
+    private_ipv4: Option<String>,
     /// What $public_ipv4 stands for; otherwise the same address
     #[arg(long, value_name = "ADDRESS", env = "COREOS_PUBLIC_IPV4")]
-    public_ipv4: Option<Ipv4Addr>,
+    public_ipv4: Option<String>,
 }
 
 /// A part of a document.
@@ -102,7 +102,7 @@ pub async fn run(
     let text = read(&args.file)?;
     // One that cannot be read is no reason not to write a better one.
     let config = load().map_or_else(|_| Config::default(), |(config, _)| config);
-    let addresses = if args.validate { anywhere() } else { args.addresses(&config) };
+    let addresses = if args.validate { anywhere() } else { args.addresses(&config)? };
     let reading = Reading { addresses, options: &config::OPTIONS, gone: &config::GONE, check: &check };
     let name = if args.file == Path::new("-") { "<stdin>".into() } else { args.file.display().to_string() };
     let document = match Document::parse(&text, reading) {
@@ -159,13 +159,24 @@ impl Done {
 }
 
 impl CloudConfig {
-    fn addresses(&self, config: &Config) -> Addresses {
+    fn addresses(&self, config: &Config) -> anyhow::Result<Addresses> {
         // Not the configured one: the document may have set that on an earlier boot, with another address.
         let own = || match (Config { public_ip: None, ..config.clone() }).address().ok()?.parse() {
             Ok(IpAddr::V4(address)) => Some(address),
             _ => None,
         };
-        Addresses { private: self.private_ipv4.or_else(own), public: self.public_ipv4.or_else(own) }
+        let given = |option: &str, text: &Option<String>| match text.as_deref() {
+            // CoreOS left the variables of addresses that it did not know empty.
+            None | Some("") => Ok(own()),
+            Some(text) => match text.parse() {
+                Ok(address) => Ok(Some(address)),
+                Err(_) => bail!("{option} or its variable is {text:?}: expect an address as in 10.0.0.7"),
+            },
+        };
+        Ok(Addresses {
+            private: given("--private-ipv4", &self.private_ipv4)?,
+            public: given("--public-ipv4", &self.public_ipv4)?,
+        })
     }
 
     /// Returns whether all went well.

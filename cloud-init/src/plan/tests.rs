@@ -262,7 +262,7 @@ fn fleet_is_restarted_for_its_options_when_it_runs_and_only_once() {
     let command = "coreos: {fleet: {metadata: a=b}, units: [{name: fleet.service, command: restart}]}";
     let mut host = fresh();
     host.paths.insert(FLEET_CONF.into(), Entry::File { content: "# mine\n".into(), mode: 0o600, uid: 0, gid: 5 });
-    assert_eq!(told(&plan(&document(options), &host)), ["write /etc/fleet/fleet.conf (24 bytes, 0600 0:5)"]);
+    assert_eq!(told(&plan(&document(options), &host)), ["write /etc/fleet/fleet.conf (24 bytes, 0600 root:5)"]);
     host.units.insert("fleet.service".into(), state("loaded", "active", "enabled"));
     let first = plan(&document(options), &host);
     assert_eq!(told(&first)[1..], ["try-restart fleet.service"]);
