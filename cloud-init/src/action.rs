@@ -84,6 +84,27 @@ pub enum Action {
     },
 }
 
+impl Action {
+    /// The file that it changes.
+    #[must_use]
+    pub fn path(&self) -> Option<String> {
+        match self {
+            Self::Write { path, .. }
+            | Self::SetAttributes { path, .. }
+            | Self::Mask { path }
+            | Self::Unmask { path } => Some(path.clone()),
+            Self::Authorize { home, .. } => Some(keys_file(home)),
+            _ => None,
+        }
+    }
+}
+
+/// Where the keys that let a user in stand.
+#[must_use]
+pub fn keys_file(home: &str) -> String {
+    format!("{}/.ssh/authorized_keys", home.trim_end_matches('/'))
+}
+
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -14,7 +14,11 @@ use std::{
 
 use thiserror::Error;
 
-use crate::{action::Action, document::Owner, plan::keys_file, survey::DONE};
+use crate::{
+    action::{Action, keys_file},
+    document::Owner,
+    survey::DONE,
+};
 
 /// What became of an action.
 pub type Applied = Result<(), ApplyError>;
@@ -115,7 +119,12 @@ fn authorize(user: &str, home: &str, content: &str) -> Applied {
     let prepare = || {
         let directory = path.parent().unwrap_or(Path::new("/"));
         match fs::DirBuilder::new().mode(0o700).create(directory) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            // By a link the owner of the home directory would have root write elsewhere.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                if !fs::symlink_metadata(directory)?.is_dir() {
+                    return Err(io::Error::other(format!("{} is not a directory", directory.display())));
+                }
+            }
             made => {
                 made?;
                 unix::fs::lchown(directory, Some(uid), Some(gid))?;

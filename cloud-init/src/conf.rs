@@ -1,5 +1,7 @@
 //! Options in the text of `fleet.conf`, and lines in other files of the host.
 
+use std::collections::BTreeSet;
+
 /// The text with these options in it: a line that sets one is changed, one that is missing is added at the end. All
 /// else stays, comments included.
 #[must_use]
@@ -58,9 +60,10 @@ pub fn with_own_name(hosts: &str, hostname: &str) -> String {
 /// The text of an `authorized_keys` with these keys in it; those that are there stay.
 #[must_use]
 pub fn with_keys(text: &str, keys: &[String]) -> String {
+    let mut known: BTreeSet<&str> = text.lines().map(str::trim).collect();
     let mut text = text.to_owned();
     for key in keys {
-        if text.lines().any(|line| line.trim() == key) {
+        if !known.insert(key) {
             continue;
         }
         if !text.is_empty() && !text.ends_with('\n') {

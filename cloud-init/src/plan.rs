@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use fleet_core::unit::UnitHash;
 
 use crate::{
-    action::Action,
+    action::{Action, keys_file},
     conf,
     document::{Document, Owner, Unit, User, Verb, has_install},
     present::{Account, Entry, Present, UnitState},
@@ -35,7 +35,8 @@ pub struct Plan {
 /// Decides what is to be done to a host.
 #[must_use]
 pub fn plan(document: &Document, present: &Present) -> Plan {
-    let mut planner = Planner { document, present, plan: Plan::default(), written: BTreeSet::new() };
+    let mut planner =
+        Planner { document, present, plan: Plan::default(), described: BTreeSet::new(), written: BTreeSet::new() };
     planner.hostname();
     for user in &document.users {
         planner.user(user);
@@ -54,7 +55,9 @@ struct Planner<'p> {
     document: &'p Document,
     present: &'p Present,
     plan: Plan,
-    /// The paths that are changed.
+    /// The paths that the document has spoken of so far.
+    described: BTreeSet<String>,
+    /// Those of them that get other contents.
     written: BTreeSet<String>,
 }
 
@@ -67,11 +70,23 @@ impl Planner<'_> {
         self.plan.notes.push(note);
     }
 
+    /// Of two descriptions of one file the last counts: with both, the file would change at each run.
+    fn describe(&mut self, path: &str) {
+        if self.described.insert(path.to_owned()) {
+            return;
+        }
+        self.plan.actions.retain(|action| action.path().as_deref() != Some(path));
+        self.written.remove(path);
+        // Options are put into what the document has for it.
+        if path != FLEET_CONF {
+            self.note(format!("the document has {path} twice: what comes last counts"));
+        }
+    }
+
     fn hostname(&mut self) {
         if let Some(name) = &self.document.hostname {
-            if self.present.text("/etc/hostname").trim() != name {
-                self.root_file("/etc/hostname", format!("{name}\n"));
-            }
+            let now = self.present.text("/etc/hostname");
+            self.root_file("/etc/hostname", if now.trim() == name { now } else { format!("{name}\n") });
             if self.present.hostname != *name {
                 self.act(Action::SetHostname(name.clone()));
             }
@@ -79,10 +94,7 @@ impl Planner<'_> {
         if self.document.manage_etc_hosts {
             let name = self.document.hostname.as_ref().unwrap_or(&self.present.hostname);
             let hosts = self.present.text("/etc/hosts");
-            let wanted = conf::with_own_name(&hosts, name);
-            if wanted != hosts {
-                self.root_file("/etc/hosts", wanted);
-            }
+            self.root_file("/etc/hosts", conf::with_own_name(&hosts, name));
         }
     }
 
@@ -109,6 +121,7 @@ impl Planner<'_> {
             None | Some(Entry::File { .. }) => {}
             Some(_) => return self.note(format!("keys of {name} are left out: {path} is not a file")),
         }
+        self.describe(&path);
         let before = self.present.text(&path);
         let content = conf::with_keys(&before, &user.keys);
         if content != before {
@@ -156,6 +169,7 @@ impl Planner<'_> {
     }
 
     fn file(&mut self, path: &str, content: Vec<u8>, mode: u32, owner: Owner) {
+        self.describe(path);
         let path = path.to_owned();
         match self.present.paths.get(&path) {
             Some(Entry::File { content: now, .. }) if *now == content => {
@@ -196,12 +210,6 @@ impl Planner<'_> {
             }
             (None, _) => (0o644, Owner::root()),
         };
-        if own.is_some() {
-            self.plan.actions.retain(|action| {
-                !matches!(action, Action::Write { path, .. } | Action::SetAttributes { path, .. } if path == FLEET_CONF)
-            });
-            self.written.remove(FLEET_CONF);
-        }
         self.file(FLEET_CONF, content.into_bytes(), mode, owner);
         self.written.contains(FLEET_CONF) && self.present.unit(FLEET).is_up()
     }
@@ -241,12 +249,21 @@ impl Planner<'_> {
         let path = unit.path();
         let is_masked = self.present.paths.get(&path) == Some(&Entry::Link("/dev/null".into()));
         match (unit.mask, &unit.content) {
-            (Some(true), _) if is_masked => {}
-            (Some(true), _) => self.act(Action::Mask { path }),
+            (Some(true), _) => {
+                self.describe(&path);
+                if !is_masked {
+                    self.act(Action::Mask { path });
+                }
+            }
             // What is written there takes the place of the link.
             (_, Some(content)) => self.root_file(&path, content.clone()),
-            (Some(false), None) if is_masked => self.act(Action::Unmask { path }),
-            (_, None) => {}
+            (Some(false), None) => {
+                self.describe(&path);
+                if is_masked {
+                    self.act(Action::Unmask { path });
+                }
+            }
+            (None, None) => {}
         }
         for drop_in in &unit.drop_ins {
             self.root_file(&unit.drop_in_path(drop_in), drop_in.content.clone());
@@ -341,12 +358,6 @@ impl Planner<'_> {
 /// The files that a document may write for a unit.
 fn paths(unit: &Unit) -> impl Iterator<Item = String> {
     std::iter::once(unit.path()).chain(unit.drop_ins.iter().map(|drop_in| unit.drop_in_path(drop_in)))
-}
-
-/// Where the keys that let a user in stand.
-#[must_use]
-pub fn keys_file(home: &str) -> String {
-    format!("{}/.ssh/authorized_keys", home.trim_end_matches('/'))
 }
 
 /// What a survey has to look at for a document.

@@ -11,8 +11,9 @@ use std::{
 use thiserror::Error;
 
 use crate::{
+    action::keys_file,
     document::Document,
-    plan::{keys_file, question},
+    plan::question,
     present::{Account, Entry, Present, UnitState},
 };
 

@@ -37,6 +37,9 @@ const NO_CONNECTION: u8 = 4;
 /// Most bytes of a document.
 const MAX_DOCUMENT: u64 = 4 << 20;
 
+/// Most faults that are shown at a time.
+const SHOWN: usize = 20;
+
 /// Between two looks at a cluster that this host has not joined yet.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
 
@@ -108,9 +111,11 @@ pub async fn run(
     let document = match Document::parse(&text, reading) {
         Ok(document) => document,
         Err(faults) => {
-            let rendered: Vec<String> = faults.iter().map(|fault| fault.render(&name, &text)).collect();
-            eprintln!("{}", rendered.join("\n"));
+            faults.iter().take(SHOWN).for_each(|fault| eprintln!("{}", fault.render(&name, &text)));
             let count = faults.len();
+            if count > SHOWN {
+                eprintln!("and {} more", count - SHOWN);
+            }
             eprintln!("error: {name} is not taken: {count} {}", if count == 1 { "fault" } else { "faults" });
             return Ok(ExitCode::from(USAGE));
         }
@@ -120,7 +125,7 @@ pub async fn run(
         eprintln!("{name}:{}: note: {}", note.line, note.text);
     }
     if args.validate {
-        say(&format!("{name} is a cloud-config"))?;
+        say(&format!("{name} is a cloud-config"));
         return Ok(ExitCode::SUCCESS);
     }
     ensure!(
@@ -140,7 +145,7 @@ pub async fn run(
         }
     }
     if code == ExitCode::SUCCESS && done.changes == 0 {
-        say("Nothing to do")?;
+        say("Nothing to do");
     }
     Ok(code)
 }
@@ -152,9 +157,9 @@ struct Done {
 }
 
 impl Done {
-    fn tell(&mut self, what: &str) -> anyhow::Result<()> {
+    fn tell(&mut self, what: &str) {
         self.changes += 1;
-        say(&if self.dry { format!("would {what}") } else { what.to_owned() })
+        say(&if self.dry { format!("would {what}") } else { what.to_owned() });
     }
 }
 
@@ -190,7 +195,7 @@ impl CloudConfig {
         for action in &plan.actions {
             let outcome = if self.dry_run { Ok(()) } else { apply(action, self.no_block) };
             match outcome {
-                Ok(()) => done.tell(&action.to_string())?,
+                Ok(()) => done.tell(&action.to_string()),
                 Err(error) => {
                     well = false;
                     eprintln!("error: cannot {action}: {}", crate::chain(&error));
@@ -240,8 +245,8 @@ impl CloudConfig {
             };
             match outcome {
                 Outcome::Before | Outcome::Same => {}
-                Outcome::New => done.tell(&format!("submit {name} to the cluster"))?,
-                Outcome::Replaces => done.tell(&format!("replace {name} in the cluster"))?,
+                Outcome::New => done.tell(&format!("submit {name} to the cluster")),
+                Outcome::Replaces => done.tell(&format!("replace {name} in the cluster")),
                 Outcome::Differs => eprintln!(
                     "warning: {name} is in the cluster with other contents and stays as it is; \
                      `replace: true` replaces it"
@@ -319,6 +324,28 @@ fn read(file: &Path) -> anyhow::Result<String> {
     }
 }
 
-fn say(line: &str) -> anyhow::Result<()> {
-    writeln!(io::stdout(), "{line}").context("cannot write to standard output")
+/// A host is not left half set up because nobody listens any more.
+fn say(line: &str) {
+    let _ = writeln!(io::stdout(), "{line}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_have_the_values_that_fleetd_takes() {
+        for (option, value) in [
+            ("etcd_servers", "http://a:4001,http://b:4001"),
+            ("metadata", "region=us-west"),
+            ("public_ip", "203.0.113.29"),
+            ("agent_ttl", "30s"),
+            ("verbosity", "1"),
+            ("etcd_certfile", "/a"),
+        ] {
+            assert_eq!(check(option, value), Ok(()), "{option}");
+        }
+        assert_eq!(check("agent_ttl", "1s"), Err("expect at least 2s, etcd's shortest lease".into()));
+        assert!(check("metadata", "us-west").unwrap_err().starts_with("expect \"key=value,key=value\""));
+    }
 }

@@ -254,6 +254,8 @@ fn masks_are_set_and_taken_back() {
     assert_eq!(told(mask, &masked), [""; 0]);
     assert_eq!(told(unmask, &masked), ["unmask /etc/systemd/system/a.service", "reload systemd's units"]);
     assert_eq!(told(unmask, &fresh()), [""; 0]);
+    let anew = plan(&document("coreos: {units: [{name: a.service, mask: false, content: x}]}"), &masked);
+    assert_eq!((anew.actions.len(), &anew.notes[..]), (2, &[][..]), "{anew:?}");
 }
 
 #[test]
@@ -278,6 +280,22 @@ fn options_of_fleet_go_into_a_fleet_conf_that_the_document_writes() {
     let first = plan(&document, &fresh());
     assert_eq!(told(&first), ["write /etc/fleet/fleet.conf (24 bytes, 0600 root:root)"]);
     assert_eq!(plan(&document, &after(&fresh(), &first)), Plan::default());
+}
+
+#[test]
+fn of_two_descriptions_of_one_file_the_last_counts_for_good() {
+    let unit = "/etc/systemd/system/a.service";
+    let document = document(&format!(
+        "hostname: a\nmanage_etc_hosts: localhost\nssh_authorized_keys: [ssh-rsa A]\nwrite_files:\n  - {{path: /etc/hostname, \
+         content: b}}\n  - {{path: /etc/hosts, content: c}}\n  - {{path: {unit}, content: d}}\n  - {{path: \
+         /home/core/.ssh/authorized_keys, content: e}}\ncoreos: {{units: [{{name: a.service, mask: true}}]}}"
+    ));
+    let first = plan(&document, &fresh());
+    let paths: Vec<String> = first.actions.iter().filter_map(Action::path).collect();
+    assert_eq!(paths, ["/etc/hostname", "/etc/hosts", "/home/core/.ssh/authorized_keys", unit]);
+    assert!(first.actions.contains(&Action::Mask { path: unit.into() }), "{first:?}");
+    assert_eq!(first.notes.len(), 4, "{:?}", first.notes);
+    assert_eq!(plan(&document, &after(&fresh(), &first)).actions, []);
 }
 
 #[test]
