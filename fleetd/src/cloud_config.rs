@@ -104,9 +104,14 @@ pub async fn run(
     let patience = parse_span(&args.wait).context("--wait")?;
     let text = read(&args.file)?;
     // One that cannot be read is no reason not to write a better one.
-    let config = load().map_or_else(|_| Config::default(), |(config, _)| config);
-    let addresses = if args.validate { anywhere() } else { args.addresses(&config)? };
-    let reading = Reading { addresses, options: &config::OPTIONS, gone: &config::GONE, check: &check };
+    let mut config = load().map_or_else(|_| Config::default(), |(config, _)| config);
+    let mut reading = Reading { addresses: anywhere(), options: &config::OPTIONS, gone: &config::GONE, check: &check };
+    if !args.validate {
+        // On the first boot only the document knows where etcd is.
+        let document = Document::parse(&text, reading).ok();
+        config.etcd_servers = document.and_then(|document| servers(&document)).unwrap_or(config.etcd_servers);
+        reading.addresses = args.addresses(&config)?;
+    }
     let name = if args.file == Path::new("-") { "<stdin>".into() } else { args.file.display().to_string() };
     let document = match Document::parse(&text, reading) {
         Ok(document) => document,
@@ -286,6 +291,12 @@ impl Waiting {
 fn anywhere() -> Addresses {
     let address = Some(Ipv4Addr::new(192, 0, 2, 1));
     Addresses { private: address, public: address }
+}
+
+/// The members of etcd that a document names.
+fn servers(document: &Document) -> Option<Vec<String>> {
+    let (_, servers) = document.fleet.iter().find(|(option, _)| option == "etcd_servers")?;
+    Some(servers.split(',').map(|server| server.trim().to_owned()).collect())
 }
 
 /// Whether an option can have that value.

@@ -212,13 +212,23 @@ fn the_document_of_the_slides_starts_docker_and_its_container() {
         .replace("docker pull dockerfile/elasticsearch", "docker image inspect fleet/busybox")
         .replace(" dockerfile/elasticsearch\n", " fleet/busybox httpd -f -p 9200 -h /www\n");
     assert!(!document.contains("elasticsearch"), "{document}");
+    eventually(DEADLINE, "the image is there", || {
+        Ok(run(&host, "/usr/bin/docker image inspect fleet/busybox && systemctl is-active fleet-lab-image.service")
+            .code
+            == 0)
+    })
+    .unwrap();
     told(&host, "systemctl stop docker.service docker.socket");
     for (name, text) in SERVICES {
         host.write(&format!("/etc/systemd/system/{name}"), text).unwrap();
     }
     host.write("/etc/fleet/cloud-config.yaml", &document).unwrap();
+    let first = told(
+        &host,
+        "fleetd cloud-config /etc/fleet/cloud-config.yaml || { journalctl -u es.service -u docker.service -o cat >&2; exit 1; }",
+    );
     assert_eq!(
-        without_lengths(&told(&host, "fleetd cloud-config /etc/fleet/cloud-config.yaml")),
+        without_lengths(&first),
         "write /etc/systemd/system/es.service (N bytes, 0644 root:root)\nreload systemd's units\nstart \
          docker.service\nstart es.service"
     );
