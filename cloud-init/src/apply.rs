@@ -102,7 +102,7 @@ pub fn apply(action: &Action, no_block: bool) -> Applied {
             arguments.extend(no_block.then_some("--no-block"));
             arguments.extend(["--", unit]);
             run("systemctl", &arguments, None)?;
-            mark.as_ref().map_or(Ok(()), |mark| remember(mark).map_err(at(DONE)))
+            remember(mark.as_slice())
         }
     }
 }
@@ -196,12 +196,19 @@ fn mask(path: &Path) -> io::Result<()> {
     unix::fs::symlink("/dev/null", path)
 }
 
-fn remember(mark: &str) -> io::Result<()> {
-    if let Some(directory) = Path::new(DONE).parent() {
-        fs::create_dir_all(directory)?;
-    }
-    let mut file = fs::File::options().create(true).append(true).open(DONE)?;
-    writeln!(file, "{mark}")
+/// Remembers commands until the next boot.
+///
+/// # Errors
+/// When that cannot be written.
+pub fn remember(marks: &[String]) -> Applied {
+    let write = || {
+        if let Some(directory) = Path::new(DONE).parent() {
+            fs::create_dir_all(directory)?;
+        }
+        let mut file = fs::File::options().create(true).append(true).open(DONE)?;
+        marks.iter().try_for_each(|mark| writeln!(file, "{mark}"))
+    };
+    if marks.is_empty() { Ok(()) } else { write().map_err(at(DONE)) }
 }
 
 fn run(program: &str, arguments: &[&str], input: Option<&str>) -> Applied {

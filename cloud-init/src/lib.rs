@@ -23,7 +23,7 @@ mod survey;
 mod yaml;
 
 pub use action::Action;
-pub use apply::{Applied, apply};
+pub use apply::{Applied, apply, remember};
 pub use document::{ClusterUnit, Document, DropIn, File, Owner, Reading, Settings, Unit, User, Verb};
 pub use fault::{Fault, Mark, Note};
 pub use plan::{Plan, plan};

@@ -30,6 +30,9 @@ pub struct Plan {
     pub actions: Vec<Action>,
     /// What a reader should know.
     pub notes: Vec<String>,
+    /// Commands that need not be carried out, to be remembered until the next boot like those that are: what they ask
+    /// for is so now, and may be changed by an operator later.
+    pub marks: Vec<String>,
 }
 
 /// Decides what is to be done to a host.
@@ -321,8 +324,10 @@ impl Planner<'_> {
             Verb::Restart | Verb::Reload | Verb::ReloadOrRestart => false,
         };
         if !nothing {
-            self.act(Action::Command { unit: name, verb, mark: Some(mark) });
-        } else if verb == Verb::Start && changed {
+            return self.act(Action::Command { unit: name, verb, mark: Some(mark) });
+        }
+        self.plan.marks.push(mark);
+        if verb == Verb::Start && changed {
             self.note(format!("{name} runs with its old file until it is restarted: `command: restart` does that"));
         }
     }

@@ -17,7 +17,7 @@ use std::{
 
 use anyhow::{Context, bail, ensure};
 use clap::{Args, ValueEnum, ValueHint};
-use fleet_cloud_config::{Addresses, Document, Reading, apply, plan, survey};
+use fleet_cloud_config::{Addresses, Document, Reading, apply, plan, remember, survey};
 use fleet_core::{model::Keys, unit::parse_span};
 use tokio::time::Instant;
 
@@ -206,6 +206,9 @@ impl CloudConfig {
                     eprintln!("error: cannot {action}: {}", crate::chain(&error));
                 }
             }
+        }
+        if !self.dry_run {
+            remember(&plan.marks)?;
         }
         Ok(well)
     }

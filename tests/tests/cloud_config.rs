@@ -197,6 +197,17 @@ fn hosts_that_cannot_be_set_up_are_left_alone_and_say_why() {
     let late = run(&host, "fleetd cloud-config --wait 1s user-data");
     assert_eq!(late.code, 4, "{late:?}");
     assert!(late.stderr.contains("this host has not joined the cluster: is fleet.service running?"), "{late:?}");
+    // On the first boot the document alone knows where etcd is, and so the host's address.
+    host.write("/etc/fleet/fleet.conf", "# as the package has it\n").unwrap();
+    let text = "#cloud-config\nwrite_files: [{path: /etc/three, content: $private_ipv4}]\n";
+    host.write("/root/user-data", text).unwrap();
+    let unknown = run(&host, "fleetd cloud-config user-data");
+    assert!(unknown.code == 2 && unknown.stderr.contains("set COREOS_PRIVATE_IPV4 or --private-ipv4"), "{unknown:?}");
+    let etcd = cluster.lab.etcd_endpoints().join(",");
+    host.write("/root/user-data", &format!("{text}coreos: {{fleet: {{etcd-servers: '{etcd}'}}}}\n")).unwrap();
+    told(&host, "fleetd cloud-config user-data");
+    assert_eq!(told(&host, "cat /etc/three"), host.address().to_string());
+    assert_eq!(told(&host, "grep etcd /etc/fleet/fleet.conf"), format!("etcd_servers = \"{etcd}\""));
     let stranger =
         run(&host, "setpriv --reuid 65534 --regid 65534 --clear-groups fleetd cloud-config - 2>&1 <user-data");
     assert!(stranger.stdout.contains("error: a host is set up by root"), "{stranger:?}");

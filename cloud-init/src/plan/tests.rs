@@ -40,6 +40,7 @@ fn state(load: &str, active: &str, file: &str) -> UnitState {
 /// What the host is after the actions: what a survey would find then.
 fn after(present: &Present, plan: &Plan) -> Present {
     let mut present = present.clone();
+    present.done.extend(plan.marks.iter().cloned());
     let number = |names: &str| names.parse().ok();
     for action in &plan.actions {
         match action {
@@ -211,6 +212,13 @@ fn what_has_ended_or_was_stopped_is_not_started_again_until_the_next_boot() {
     assert_eq!(plan(&document, &later), Plan::default());
     later.done.clear();
     assert_eq!(told(&plan(&document, &later)), ["start a.service"]);
+    // The same for one that ran before the document came.
+    host.units.insert("a.service".into(), state("loaded", "active", "static"));
+    let first = plan(&document, &host);
+    assert_eq!((&first.actions[..], first.marks.len()), (&[][..], 1));
+    let mut later = after(&host, &first);
+    later.units.insert("a.service".into(), state("loaded", "inactive", "static"));
+    assert_eq!(plan(&document, &later), Plan::default());
 }
 
 #[test]
