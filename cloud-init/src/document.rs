@@ -15,7 +15,7 @@ pub use unit::{DropIn, Unit, Verb};
 pub use user::User;
 
 use crate::{
-    fault::{Fault, Mark, Note},
+    fault::{Fault, Mark, Note, lines},
     reader::{Addresses, Fields, Reader},
     yaml::{self, Node},
 };
@@ -161,7 +161,7 @@ const STOCK: [(&str, &str); 8] = [
 ];
 
 fn check_header(text: &str) -> Result<(), Fault> {
-    let first = text.lines().next().unwrap_or_default();
+    let first = lines(text).next().unwrap_or_default();
     let mark = Mark { line: 1, column: 0, width: first.chars().count() };
     if text.len() > MAX_DOCUMENT {
         return Err(Fault::new(mark, format!("the document has more than {MAX_DOCUMENT} bytes"), "write less"));

@@ -33,6 +33,14 @@ pub struct Note {
     pub text: String,
 }
 
+/// The lines of a text as YAML has them: a carriage return alone ends one, too.
+pub(crate) fn lines(text: &str) -> impl Iterator<Item = &str> {
+    text.split_inclusive('\n').flat_map(|line| {
+        let line = line.strip_suffix('\n').unwrap_or(line);
+        line.strip_suffix('\r').unwrap_or(line).split('\r')
+    })
+}
+
 /// Most characters of a line that are shown.
 const SHOWN: usize = 160;
 
@@ -47,7 +55,7 @@ impl Fault {
     #[must_use]
     pub fn render(&self, file: &str, text: &str) -> String {
         let Mark { line, column, width } = self.mark;
-        let source = text.lines().nth(line.saturating_sub(1)).unwrap_or_default();
+        let source = lines(text).nth(line.saturating_sub(1)).unwrap_or_default();
         let shown: String = source.chars().take(SHOWN).map(|c| if c.is_control() { ' ' } else { c }).collect();
         let length = shown.chars().count();
         let before = column.min(length);
@@ -77,6 +85,13 @@ mod tests {
             fault.render("x.yaml", "a:\n- nmae: b\n"),
             "x.yaml:2: unknown key `nmae`\n  |\n2 | - nmae: b\n  |   ^^^^ did you mean `name`?"
         );
+    }
+
+    #[test]
+    fn a_carriage_return_alone_ends_a_line_too() {
+        assert_eq!(lines("a\r\nb\rc\n\nd").collect::<Vec<_>>(), ["a", "b", "c", "", "d"]);
+        let fault = crate::yaml::parse("a: b\r\rc: \u{b}\n").unwrap_err();
+        assert_eq!((fault.mark.line, fault.render("f", "a: b\r\rc: \u{b}\n").lines().nth(2)), (3, Some("3 | c:  ")));
     }
 
     proptest::proptest! {

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use granit_parser::{Event, Parser, ScalarStyle, Span};
 
-use crate::fault::{Fault, Mark};
+use crate::fault::{Fault, Mark, lines};
 
 /// Most nodes of a document, with all that its aliases stand for.
 const MAX_NODES: usize = 100_000;
@@ -94,7 +94,7 @@ impl Node {
 /// # Errors
 /// The first place that is not YAML, or that goes beyond the bounds.
 pub fn parse(text: &str) -> Result<Option<Node>, Fault> {
-    let lines: Vec<&str> = text.lines().collect();
+    let lines: Vec<&str> = lines(text).collect();
     let mut tree = Tree::default();
     for next in Parser::new_from_str(text) {
         let (event, span) = next.map_err(|error| {

@@ -17,7 +17,7 @@ pub fn cloud_config(text: &str) {
         gone: &["engine_reconcile_interval"],
         check: &|_, value| if value.contains('!') { Err("no".into()) } else { Ok(()) },
     };
-    let lines = text.lines().count();
+    let lines = text.replace("\r\n", "\n").replace('\r', "\n").lines().count();
     let document = match Document::parse(&text, reading) {
         Ok(document) => document,
         Err(faults) => {
