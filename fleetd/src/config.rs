@@ -115,7 +115,7 @@ pub const OPTIONS: [&str; 19] = [
 ];
 
 /// Options of CoreOS fleet that mean nothing any more: there is nothing left to tune or to switch.
-const GONE: [&str; 6] = [
+pub const GONE: [&str; 6] = [
     "engine_reconcile_interval",
     "enable_grpc",
     "disable_watches",

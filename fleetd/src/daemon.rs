@@ -172,7 +172,7 @@ fn describe(
     })
 }
 
-fn endpoints(config: &Config) -> anyhow::Result<Endpoints> {
+pub(crate) fn endpoints(config: &Config) -> anyhow::Result<Endpoints> {
     let read = |path: &std::path::PathBuf| {
         fs::read(path).with_context(|| format!("cannot read {}, named in the configuration", path.display()))
     };
@@ -202,7 +202,7 @@ fn open(config: &Config) -> anyhow::Result<Listeners> {
     Ok(listeners)
 }
 
-fn machine_id(path: &Path) -> anyhow::Result<MachineId> {
+pub(crate) fn machine_id(path: &Path) -> anyhow::Result<MachineId> {
     let text = fs::read_to_string(path)
         .with_context(|| format!("cannot read {}: run systemd-machine-id-setup", path.display()))?;
     MachineId::new(text.trim())

@@ -14,6 +14,7 @@
 pub mod agent;
 pub mod backoff;
 pub mod clock;
+pub mod cloud_config;
 pub mod config;
 pub mod daemon;
 pub mod engine;

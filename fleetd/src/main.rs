@@ -3,7 +3,12 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
-use fleetd::{config::Config, daemon, fence::dead_man};
+use fleetd::{
+    cloud_config::{self, CloudConfig},
+    config::Config,
+    daemon,
+    fence::dead_man,
+};
 use tracing::warn;
 use tracing_subscriber::{EnvFilter, Layer, fmt, layer::SubscriberExt, reload, util::SubscriberInitExt};
 
@@ -25,6 +30,7 @@ enum Command {
     ///
     /// For fleet-fence.service, which runs while fleetd does not.
     Fence,
+    CloudConfig(CloudConfig),
 }
 
 fn main() -> ExitCode {
@@ -36,7 +42,7 @@ fn main() -> ExitCode {
         std::process::abort();
     }));
     match run(&args) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
@@ -44,12 +50,12 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(args: &Args) -> anyhow::Result<()> {
+fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let load = || Config::load(args.config.as_deref(), std::env::vars());
     let loaded = load();
     let (config, warnings) = match (&args.command, loaded) {
         // A configuration that cannot be used may be the very reason why fleetd is down.
-        (Some(Command::Fence), Err(error)) => (Config::default(), vec![format!("{error:#}")]),
+        (Some(Command::Fence | Command::CloudConfig(_)), Err(error)) => (Config::default(), vec![format!("{error:#}")]),
         (_, loaded) => loaded?,
     };
     let level = set_up_log(&config);
@@ -62,9 +68,10 @@ fn run(args: &Args) -> anyhow::Result<()> {
     };
     // Two threads: the work is waiting, and a host's processors belong to its units.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    match args.command {
-        None => runtime.block_on(daemon::run(config, reload)),
-        Some(Command::Fence) => runtime.block_on(dead_man::run(&config)),
+    match &args.command {
+        None => runtime.block_on(daemon::run(config, reload)).map(|()| ExitCode::SUCCESS),
+        Some(Command::Fence) => runtime.block_on(dead_man::run(&config)).map(|()| ExitCode::SUCCESS),
+        Some(Command::CloudConfig(args)) => runtime.block_on(cloud_config::run(args, load)),
     }
 }
 
