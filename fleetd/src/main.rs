@@ -1,8 +1,10 @@
 //! `fleetd`: the daemon of fleet. Reads its configuration, sets up the log, and runs.
 
+mod man;
+
 use std::{path::PathBuf, process::ExitCode};
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use fleetd::{config::Config, daemon, fence::dead_man};
 use tracing::warn;
 use tracing_subscriber::{EnvFilter, Layer, fmt, layer::SubscriberExt, reload, util::SubscriberInitExt};
@@ -25,6 +27,14 @@ enum Command {
     ///
     /// For fleet-fence.service, which runs while fleetd does not.
     Fence,
+
+    /// Write the manual pages into a directory
+    #[command(hide = true)]
+    Man {
+        /// Where to
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+    },
 }
 
 fn main() -> ExitCode {
@@ -45,6 +55,9 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> anyhow::Result<()> {
+    if let Some(Command::Man { directory }) = &args.command {
+        return man::write(Args::command(), directory);
+    }
     let load = || Config::load(args.config.as_deref(), std::env::vars());
     let loaded = load();
     let (config, warnings) = match (&args.command, loaded) {
@@ -63,8 +76,8 @@ fn run(args: &Args) -> anyhow::Result<()> {
     // Two threads: the work is waiting, and a host's processors belong to its units.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     match args.command {
-        None => runtime.block_on(daemon::run(config, reload)),
         Some(Command::Fence) => runtime.block_on(dead_man::run(&config)),
+        _ => runtime.block_on(daemon::run(config, reload)),
     }
 }
 
