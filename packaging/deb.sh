@@ -48,13 +48,13 @@ install -m 755 -t "$root/DEBIAN" packaging/debian/{postinst,prerm,postrm}
 install -m 644 -t "$root/DEBIAN" packaging/debian/conffiles
 install -D -m 644 packaging/debian/lintian-overrides "$root/usr/share/lintian/overrides/fleet"
 (cd "$root" && find . -type f ! -path './DEBIAN/*' -printf '%P\n' | LC_ALL=C sort | grep -v '^etc/' | xargs md5sum) >"$root/DEBIAN/md5sums"
-# It insists on a source package.
+# It insists on a source package, and finds nothing in static binaries.
 mkdir "$work/debian"
 printf 'Source: fleet\n\nPackage: fleet\nArchitecture: any\n' >"$work/debian/control"
 libraries=$(cd "$work" && dpkg-shlibdeps -O fleet/usr/bin/fleetd fleet/usr/bin/fleetctl | sed -n 's/^shlibs:Depends=//p')
 size=$(du --apparent-size --summarize --block-size=1024 --exclude=DEBIAN "$root" | cut -f 1)
 sed -e "s|@VERSION@|$version|" -e "s|@ARCHITECTURE@|$architecture|" -e "s|@MAINTAINER@|$maintainer|" \
-    -e "s|@SIZE@|$size|" -e "s|@LIBRARIES@|$libraries|" packaging/debian/control >"$root/DEBIAN/control"
+    -e "s|@SIZE@|$size|" -e "s|@LIBRARIES@|${libraries:+$libraries, }|" packaging/debian/control >"$root/DEBIAN/control"
 
 mkdir -p "$output"
 package=$output/fleet_${version}_$architecture.deb

@@ -76,7 +76,7 @@ fn install(host: &Host, package: &str) -> Result<String> {
 
 /// Configures fleetd as an administrator does.
 fn configure(lab: &Lab, host: &Host) {
-    let line = format!("etcd_servers = [\"{}\"]\nagent_ttl = \"3s\"", lab.etcd(1).endpoint());
+    let line = format!("etcd_servers = [\"{}\"]\nagent_ttl = \"8s\"", lab.etcd(1).endpoint());
     host.sh(&format!("echo '{line}' >> /etc/fleet/fleet.conf && systemctl reload fleet")).unwrap();
 }
 
@@ -129,7 +129,7 @@ fn package_comes_is_upgraded_and_goes_and_units_notice_only_that_their_host_leav
     for host in [&h1, &h2] {
         install(host, &new).unwrap();
         let conf = host.sh("cat /etc/fleet/fleet.conf").unwrap();
-        assert!(conf.contains("agent_ttl = \"3s\"") && !conf.contains("New in 99"), "edits survive: {conf}");
+        assert!(conf.contains("agent_ttl = \"8s\"") && !conf.contains("New in 99"), "edits survive: {conf}");
     }
     assert_ne!(pid(&h1, "fleet"), daemon, "the new fleetd runs");
     cluster.joined(2);
