@@ -26,7 +26,7 @@ CARGO := cargo
 SIM = RUSTFLAGS="--cfg tokio_unstable" CARGO_TARGET_DIR=$(TARGET)/sim $(CARGO)
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help deps build check test demo lab faults sim fuzz install clean
+.PHONY: help deps build check test demo lab faults sim fuzz deb tarball install clean
 
 help: ## List what can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1 /p' $(MAKEFILE_LIST) | while read name text; do printf '  make %-8s %s\n' "$$name" "$$text"; done
@@ -82,14 +82,28 @@ fuzz: ## Look for input that breaks something: SECONDS=60 TARGETS="unit_file rec
 			-max_total_time=$(SECONDS) -dict=fleet.dict -max_len=4096 -timeout=10 -verbosity=0 -print_final_stats=1 || exit 1; \
 	done
 
+deb: deps ## Build a Debian package into target/debian
+	$(CARGO) build --release --package fleetd --package fleetctl --locked
+	@packaging/deb.sh $(TARGET)/release $(TARGET)/debian
+
+# Linked with musl, for hosts of any distribution. Ring is all that needs a C compiler, and any will do.
+MUSL := $(shell uname -m)-unknown-linux-musl
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
+
+tarball: deps ## Build a tarball of static binaries into target
+	rustup target add $(MUSL)
+	CC_$(subst -,_,$(MUSL))=gcc $(CARGO) build --release --package fleetd --package fleetctl --locked --target $(MUSL)
+	rm -rf $(TARGET)/tarball
+	packaging/layout.sh $(TARGET)/$(MUSL)/release $(TARGET)/tarball /usr/local
+	tar -C $(TARGET)/tarball --owner=root:0 --group=root:0 -czf $(TARGET)/fleet-$(VERSION)-$(MUSL).tar.gz usr
+	@rm -r $(TARGET)/tarball && echo $(TARGET)/fleet-$(VERSION)-$(MUSL).tar.gz
+
 # Does not build, so that `sudo make install` needs no cargo.
 install: ## Install what `make build` built: PREFIX=/usr DESTDIR=
 	@test -x $(TARGET)/release/fleetd || { echo "error: nothing to install: run \`make build\` first" >&2; exit 1; }
-	install -D -m 755 -t $(DESTDIR)$(PREFIX)/bin $(TARGET)/release/fleetd $(TARGET)/release/fleetctl
-	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system cloud-init/fleet.service cloud-init/fleet-fence.service cloud-init/fleet.socket
-	sed -i 's|/usr/bin/fleetd|$(PREFIX)/bin/fleetd|' $(DESTDIR)$(PREFIX)/lib/systemd/system/fleet.service $(DESTDIR)$(PREFIX)/lib/systemd/system/fleet-fence.service
+	packaging/layout.sh $(TARGET)/release $(or $(DESTDIR),/) $(PREFIX)
 	test -e $(DESTDIR)/etc/fleet/fleet.conf || install -D -m 644 cloud-init/fleet.conf $(DESTDIR)/etc/fleet/fleet.conf
-	test -n "$(DESTDIR)" || getent group fleet >/dev/null || groupadd --system fleet
+	test -n "$(DESTDIR)" || systemd-sysusers $(PREFIX)/lib/sysusers.d/fleet.conf
 	test -n "$(DESTDIR)" || test ! -d /run/systemd/system || systemctl daemon-reload
 
 clean: ## Remove what was built

@@ -34,8 +34,10 @@ ssh-keygen openssh-client
 cc gcc
 curl curl
 make make
+dpkg-shlibdeps dpkg-dev
 END
     static_busybox || echo busybox-static
+    [ -e /usr/lib/polkit-1/polkitd ] || echo polkitd
     [ -e /usr/include/stdlib.h ] || echo libc6-dev
     [ -e /etc/ssl/certs/ca-certificates.crt ] || echo ca-certificates
 }
@@ -63,7 +65,7 @@ if [ ! -e $policy ]; then
     "${root[@]}" tee $policy >/dev/null <<'END'
 #!/bin/sh
 # Of fleet's demo/deps.sh, for the time of one apt-get.
-case $1 in etcd*|docker*|containerd*|ssh*) exit 101 ;; esac
+case $1 in etcd*|docker*|containerd*|ssh*|polkit*) exit 101 ;; esac
 END
     "${root[@]}" chmod 755 $policy
     trap '"${root[@]}" rm -f $policy' EXIT

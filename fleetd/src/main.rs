@@ -1,8 +1,10 @@
 //! `fleetd`: the daemon of fleet. Reads its configuration, sets up the log, and runs.
 
+mod man;
+
 use std::{path::PathBuf, process::ExitCode};
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use fleetd::{
     cloud_config::{self, CloudConfig},
     config::Config,
@@ -31,6 +33,14 @@ enum Command {
     /// For fleet-fence.service, which runs while fleetd does not.
     Fence,
     CloudConfig(CloudConfig),
+
+    /// Write the manual pages into a directory
+    #[command(hide = true)]
+    Man {
+        /// Where to
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+    },
 }
 
 fn main() -> ExitCode {
@@ -51,6 +61,9 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    if let Some(Command::Man { directory }) = &args.command {
+        return man::write(Args::command(), directory).map(|()| ExitCode::SUCCESS);
+    }
     let load = || Config::load(args.config.as_deref(), std::env::vars());
     let loaded = load();
     let (config, warnings) = match (&args.command, loaded) {
@@ -69,9 +82,9 @@ fn run(args: &Args) -> anyhow::Result<ExitCode> {
     // Two threads: the work is waiting, and a host's processors belong to its units.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     match &args.command {
-        None => runtime.block_on(daemon::run(config, reload)).map(|()| ExitCode::SUCCESS),
         Some(Command::Fence) => runtime.block_on(dead_man::run(&config)).map(|()| ExitCode::SUCCESS),
         Some(Command::CloudConfig(args)) => runtime.block_on(cloud_config::run(args, load)),
+        None | Some(Command::Man { .. }) => runtime.block_on(daemon::run(config, reload)).map(|()| ExitCode::SUCCESS),
     }
 }
 

@@ -4,7 +4,7 @@ use std::{
     fs, io,
     net::{SocketAddr, TcpListener},
     os::unix::{
-        fs::PermissionsExt,
+        fs::{MetadataExt, PermissionsExt},
         net::{UnixListener, UnixStream},
     },
     path::{Path, PathBuf},
@@ -75,6 +75,8 @@ impl Listeners {
         let listener = UnixListener::bind(path).with_context(describe)?;
         fs::set_permissions(path, fs::Permissions::from_mode(0o660)).with_context(describe)?;
         match group("fleet") {
+            // Fleet.service has the group already, and may not give anything another one.
+            Some(group) if fs::metadata(path).with_context(describe)?.gid() == group => {}
             Some(group) => std::os::unix::fs::chown(path, None, Some(group)).with_context(describe)?,
             None => warn!("there is no group `fleet`: only root can use {}", path.display()),
         }
