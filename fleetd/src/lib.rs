@@ -16,6 +16,7 @@ pub mod backoff;
 pub mod clock;
 pub mod config;
 pub mod daemon;
+pub mod dev;
 pub mod engine;
 pub mod fence;
 pub mod filesystem;

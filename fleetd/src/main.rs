@@ -3,7 +3,12 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
-use fleetd::{config::Config, daemon, fence::dead_man};
+use fleetd::{
+    config::Config,
+    daemon::{self, Role},
+    dev::{self, Places},
+    fence::dead_man,
+};
 use tracing::warn;
 use tracing_subscriber::{EnvFilter, Layer, fmt, layer::SubscriberExt, reload, util::SubscriberInitExt};
 
@@ -21,6 +26,15 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Run a cluster of one: this machine, with an etcd of its own
+    ///
+    /// For a laptop. Units run in your own systemd (`systemctl --user`), or in the machine's when you are root. State is
+    /// kept between runs. Ctrl-C ends fleetd and etcd; units that run go on, and the next run takes them up.
+    Dev {
+        /// Stop the units that an earlier run left, and end
+        #[arg(long)]
+        stop_units: bool,
+    },
     /// Wait until this host's lease may run out, then stop units with OnPartition=stop
     ///
     /// For fleet-fence.service, which runs while fleetd does not.
@@ -45,7 +59,11 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> anyhow::Result<()> {
-    let load = || Config::load(args.config.as_deref(), std::env::vars());
+    let places = matches!(args.command, Some(Command::Dev { .. })).then(Places::of_this_process).transpose()?;
+    let load = || match &places {
+        Some(places) => dev::configuration(args.config.as_deref(), places, std::env::vars()),
+        None => Config::load(args.config.as_deref(), std::env::vars()),
+    };
     let loaded = load();
     let (config, warnings) = match (&args.command, loaded) {
         // A configuration that cannot be used may be the very reason why fleetd is down.
@@ -62,9 +80,11 @@ fn run(args: &Args) -> anyhow::Result<()> {
     };
     // Two threads: the work is waiting, and a host's processors belong to its units.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    match args.command {
-        None => runtime.block_on(daemon::run(config, reload)),
-        Some(Command::Fence) => runtime.block_on(dead_man::run(&config)),
+    match (&args.command, &places) {
+        (Some(Command::Dev { stop_units: true }), Some(places)) => runtime.block_on(dev::stop_units(config, places)),
+        (Some(Command::Dev { .. }), Some(places)) => runtime.block_on(dev::run(config, places)),
+        (Some(Command::Fence), _) => runtime.block_on(dead_man::run(&config)),
+        _ => runtime.block_on(daemon::run(config, Role::Service, reload)),
     }
 }
 

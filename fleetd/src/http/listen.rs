@@ -59,7 +59,8 @@ impl Listeners {
         self.tcp.iter().any(|listener| listener.local_addr().is_ok_and(|open| open == address))
     }
 
-    /// Opens a unix socket for root and the group `fleet`. A socket that nobody listens on any more is replaced.
+    /// Opens a unix socket: root's for root and the group `fleet`, another user's for nobody else. A socket that nobody
+    /// listens on any more is replaced.
     ///
     /// # Errors
     /// Another daemon listens there, or the socket cannot be made.
@@ -73,8 +74,11 @@ impl Listeners {
             _ => {}
         }
         let listener = UnixListener::bind(path).with_context(describe)?;
-        fs::set_permissions(path, fs::Permissions::from_mode(0o660)).with_context(describe)?;
+        let is_root = rustix::process::geteuid().is_root();
+        let mode = if is_root { 0o660 } else { 0o600 };
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).with_context(describe)?;
         match group("fleet") {
+            _ if !is_root => {}
             Some(group) => std::os::unix::fs::chown(path, None, Some(group)).with_context(describe)?,
             None => warn!("there is no group `fleet`: only root can use {}", path.display()),
         }
