@@ -7,6 +7,7 @@ mod cluster;
 pub mod contract;
 pub mod copies;
 pub mod docs;
+pub mod documented;
 mod etcd;
 pub mod http;
 pub mod soak;
