@@ -42,7 +42,7 @@ const SHORTEST_WATCHDOG: Duration = Duration::from_secs(2);
 pub enum Role {
     /// A service of the host.
     Service,
-    /// A program in somebody's terminal: Ctrl-C and the end of the terminal end it and keep its units.
+    /// A program in somebody's terminal: whatever ends it, its units stay.
     Terminal,
     /// To stop the units of an earlier run, and end.
     Leave,
@@ -272,15 +272,19 @@ impl Signals {
         if self.role == Role::Leave {
             return End::Leave;
         }
+        let in_terminal = self.role == Role::Terminal;
         loop {
             tokio::select! {
-                _ = self.interrupt.recv() => return if self.role == Role::Terminal { End::Keep } else { End::Leave },
-                _ = self.hangup.recv() => return if self.role == Role::Terminal { End::Keep } else { End::Reload },
+                _ = self.interrupt.recv() => return if in_terminal { End::Keep } else { End::Leave },
+                _ = self.hangup.recv() => return if in_terminal { End::Keep } else { End::Reload },
                 _ = self.user.recv() => {
                     // Nobody may be reading; that ends nothing.
                     let _ = writeln!(std::io::stdout(), "{}", describe());
                 }
                 _ = self.terminate.recv() => {
+                    if in_terminal {
+                        return End::Keep;
+                    }
                     // Systemd sends the same signal for a stop and for a restart; only it knows which.
                     return match dbus.own_job().await {
                         Ok(Some(job)) if job == "stop" => End::Leave,

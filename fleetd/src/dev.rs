@@ -79,7 +79,7 @@ pub async fn run(config: Config, places: &Places) -> anyhow::Result<()> {
     };
     say(format_args!("Units run in {}.", places.whose_systemd()));
     say(format_args!("State, and the log of etcd: {}", places.state.display()));
-    say(format_args!("fleetctl finds this by itself; other programs: export FLEETCTL_ENDPOINT={}", places.endpoint()));
+    say(places.directions());
     say("Ctrl-C ends this, and no unit.");
     let ending = CancellationToken::new();
     let minding = tokio::spawn(etcd.mind(ending.clone()));
@@ -135,10 +135,9 @@ fn lock(places: &Places) -> anyhow::Result<File> {
             let mut process = String::new();
             file.read_to_string(&mut process).with_context(describe)?;
             bail!(
-                "fleetd dev runs already, as process {}\nhint: fleetctl finds it by itself, others at \
-                 FLEETCTL_ENDPOINT={}; Ctrl-C in its terminal ends it",
+                "fleetd dev runs already, as process {}, and Ctrl-C in its terminal ends it\nhint: {}",
                 process.trim(),
-                places.endpoint()
+                places.directions()
             );
         }
         Err(TryLockError::Error(error)) => return Err(error).with_context(describe),

@@ -1,11 +1,14 @@
 //! Where `fleetd dev` keeps what, and whose systemd it uses.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
 use super::path_in;
 use crate::systemd::Bus;
+
+/// Where the host's own fleetd listens.
+const HOST_SOCKET: &str = "/run/fleet.sock";
 
 /// Directories and sockets of one user's `fleetd dev`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,7 +34,7 @@ impl Places {
                 state: "/var/lib/fleet-dev".into(),
                 runtime: "/run/fleet-dev".into(),
                 // Where fleetctl looks first.
-                socket: "/run/fleet.sock".into(),
+                socket: HOST_SOCKET.into(),
                 systemd: Bus::System,
             });
         }
@@ -85,10 +88,11 @@ impl Places {
         self.runtime.join(Self::ETCD_SOCKET)
     }
 
-    /// The API, as fleetctl is told of it.
-    #[must_use]
-    pub fn endpoint(&self) -> String {
-        format!("unix://{}", self.socket.display())
+    /// How programs reach the API. Where the host has one, fleetctl means that.
+    pub(super) fn directions(&self) -> String {
+        let found = self.systemd == Bus::System || !Path::new(HOST_SOCKET).exists();
+        let others = if found { "fleetctl finds this by itself; others with" } else { "To reach this:" };
+        format!("{others} export FLEETCTL_ENDPOINT=unix://{}", self.socket.display())
     }
 
     pub(super) fn whose_systemd(&self) -> &'static str {
@@ -121,7 +125,7 @@ mod tests {
         let session = ("XDG_RUNTIME_DIR", "/run/user/1000");
         let usual = places(&[session, ("HOME", "/home/me")]).unwrap();
         assert_eq!(usual.state, PathBuf::from("/home/me/.local/state/fleet"));
-        assert_eq!(usual.endpoint(), "unix:///run/user/1000/fleet/fleet.sock");
+        assert_eq!(usual.socket, PathBuf::from("/run/user/1000/fleet/fleet.sock"));
         assert_eq!(usual.systemd, Bus::User("/run/user/1000".into()));
         let moved = places(&[session, ("HOME", "/home/me"), ("XDG_STATE_HOME", "/data")]).unwrap();
         assert_eq!(moved.state, PathBuf::from("/data/fleet"));
