@@ -25,9 +25,12 @@ use self::etcd::PrivateEtcd;
 pub use self::places::Places;
 use crate::{
     agent::Disk,
+    clock::Clock,
     config::{Config, Listen},
     daemon::{self, Role},
-    filesystem::Real,
+    fence,
+    filesystem::{Filesystem, Real},
+    member,
     systemd::{Bus, Dbus, Systemd},
 };
 
@@ -77,6 +80,7 @@ pub async fn run(config: Config, places: &Places) -> anyhow::Result<()> {
         _ = interrupt.recv() => return Ok(()),
         _ = terminate.recv() => return Ok(()),
     };
+    renew_proof(&config)?;
     say(format_args!("Units run in {}.", places.whose_systemd()));
     say(format_args!("State, and the log of etcd: {}", places.state.display()));
     say(places.directions());
@@ -144,6 +148,14 @@ fn lock(places: &Places) -> anyhow::Result<File> {
     }
     file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())).with_context(describe)?;
     Ok(file)
+}
+
+/// Proves anew that units with `OnPartition=stop` are nowhere else: nobody can have moved them while etcd was away with
+/// fleetd, and etcd gives its leases their whole time when it starts.
+fn renew_proof(config: &Config) -> anyhow::Result<()> {
+    let until = fence::proof(Clock::Boottime, config.agent_ttl).map(|until| until.as_millis().to_string());
+    Real.replace(&member::proof_file(&config.units_directory), until.unwrap_or_default().as_bytes())?;
+    Ok(())
 }
 
 /// The units here that run.

@@ -10,7 +10,7 @@ use fleet_tests::{
 };
 
 const USER: &str = "ada";
-const PAIR: &str = "[Service]\nExecStart=/bin/sleep 1000%i\n[X-Fleet]\nMachineMetadata=disk=ssd\n";
+const PAIR: &str = "[Service]\nExecStart=/bin/sleep 1000%i\n[X-Fleet]\nMachineMetadata=disk=ssd\nOnPartition=stop\n";
 
 /// A person at a host with `fleetd` and `fleetctl`, in a home with this repository's units.
 struct Person {
@@ -36,6 +36,7 @@ impl Person {
             person.host().write(&format!("{home}/units/{unit}"), &text).unwrap();
         }
         person.host().write(&format!("{home}/pair@.service"), PAIR).unwrap();
+        person.host().write(&format!("{home}/dev.conf"), "metadata = \"disk=ssd\"\n").unwrap();
         person
     }
 
@@ -58,8 +59,12 @@ impl Person {
 
     /// Starts `fleetd dev` in a terminal of its own, and waits until it serves.
     fn dev(&self) {
-        let line = "FLEET_METADATA=disk=ssd exec fleetd dev >said 2>log </dev/null";
-        let mut command = self.host().command(&["runuser", "-l", self.user, "-c", line]).unwrap();
+        let dev = match self.user {
+            "root" => "exec fleetd --config dev.conf dev",
+            _ => "FLEET_METADATA=disk=ssd exec fleetd dev",
+        };
+        let line = format!("{dev} >said 2>log </dev/null");
+        let mut command = self.host().command(&["runuser", "-l", self.user, "-c", &line]).unwrap();
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         // Reaps it, however it ends.
         std::thread::spawn(move || child.wait());
@@ -97,7 +102,7 @@ impl Person {
     /// The processes of etcd for this user.
     fn etcds(&self) -> String {
         // The lab's own is outside of the host.
-        self.host().sh("pgrep -x etcd || true").unwrap()
+        self.host().sh("grep -lx etcd /proc/[0-9]*/comm | cut -d/ -f3").unwrap()
     }
 }
 
@@ -142,9 +147,19 @@ fn laptop_keeps_its_units_and_what_was_wanted_from_run_to_run() {
     let known = format!("error: fleetd dev runs already, as process {}, ", person.process());
     assert!(said.starts_with(&known) && said.contains("\nhint: fleetctl finds this by itself"), "{said}");
 
+    let endpoint = "FLEETCTL_ENDPOINT=unix://$XDG_RUNTIME_DIR/fleet/fleet.sock";
+    assert!(person.sh(&format!("{endpoint} fleetctl status hello")).contains("Active: active (running)"));
+    // The host's own comes first, where there is one.
+    person.host().sh("touch /run/fleet.sock").unwrap();
+    let said = person.run("fleetd dev").unwrap().1;
+    assert!(said.contains("\nhint: To reach this: export FLEETCTL_ENDPOINT=unix:///run/user/"), "{said}");
+    person.host().sh("rm /run/fleet.sock").unwrap();
+
     let said = person.end_dev("INT");
     assert!(said.contains("Still running: hello.service node-info.service pair@1.service pair@2.service\n"), "{said}");
     assert_eq!(person.etcds(), "", "etcd ends with it");
+    // Longer ago than the lease that proves that no other host runs what may run once: here is no other.
+    person.sh("echo 1 >$XDG_RUNTIME_DIR/fleet/proof");
     let (code, said) = person.run("fleetctl list-units").unwrap();
     assert!(code != 0 && said.contains("cannot connect to unix:///var/run/fleet.sock"), "{said}");
 
@@ -161,7 +176,7 @@ fn laptop_keeps_its_units_and_what_was_wanted_from_run_to_run() {
     assert_eq!(invocations(&all), before);
 
     // Its etcd dies: it gets another one.
-    person.host().sh("kill -KILL $(pgrep -x etcd)").unwrap();
+    person.host().sh(&format!("kill -KILL {}", person.etcds())).unwrap();
     eventually(DEADLINE, "fleet writes again", || Ok(person.run("fleetctl stop pair@2")?.0 == 0)).unwrap();
     assert_eq!(person.run("systemctl --user is-active pair@2").unwrap().1, "inactive\n");
     assert_eq!(invocations(&all[..3]), before[..3]);
