@@ -83,6 +83,11 @@ fn fresh_hosts_join_on_their_first_boot_with_cloud_init_and_with_ignition() {
     assert!(first.sh("cat /etc/fleet/fleet.conf").unwrap().ends_with("# edited\n"));
 
     let second = lab.host("h2");
+    assert_eq!(
+        second.sh("cloud-init status").unwrap(),
+        "status: disabled\n",
+        "hosts of the lab are no machines of a cloud"
+    );
     let bu = adapted("ignition/fleet.bu", &lab, &downloads, &[&of_fleetd, &of_fleetctl]);
     let ign = butane::translate(&bu, installed).unwrap();
     second.write("/root/config.ign", &ign.to_string()).unwrap();
