@@ -18,10 +18,14 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use fleet_lab::{Lab, LabBuilder, SHARE, built};
 
-use crate::documented::repository;
-
 const PROGRAMS: [&str; 2] = ["fleetd", "fleetctl"];
 const UNITS: [&str; 3] = ["fleet.service", "fleet-fence.service", "fleet.socket"];
+
+/// The repository.
+#[must_use]
+pub fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("this crate is in the repository")
+}
 
 /// Boots hosts that have no fleet. What [`tarball`] and [`starter`] bring them runs what was built last.
 ///

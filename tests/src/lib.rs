@@ -8,7 +8,6 @@ mod cluster;
 pub mod contract;
 pub mod copies;
 pub mod docs;
-pub mod documented;
 mod etcd;
 pub mod fresh;
 pub mod http;

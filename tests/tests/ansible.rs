@@ -4,8 +4,8 @@ use std::{fs, process::Command};
 
 use fleet_lab::Lab;
 use fleet_tests::{
-    documented::{repository, typed},
-    fresh,
+    docs::typed,
+    fresh::{self, repository},
 };
 
 /// What the example has where each site puts its own.
@@ -45,8 +45,8 @@ fn role_joins_hosts_and_a_second_run_changes_nothing() {
         assert!(output.status.success(), "{command}: {said}");
         said
     };
-    let commands = typed("docs/joining.md", "With Ansible");
-    let [join, with_options] = &commands[..] else { panic!("the document has two commands: {commands:?}") };
+    let commands = typed("joining.md", "With Ansible");
+    let (join, with_options) = commands.trim_end().split_once('\n').expect("the document has two commands");
 
     let first = run(join);
     assert_eq!(first.matches(" changed=5 ").count(), 2, "{first}");

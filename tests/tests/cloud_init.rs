@@ -6,8 +6,8 @@ use std::{collections::BTreeMap, fs, path::PathBuf, process::Command};
 use fleet_lab::{Host, Lab, eventually};
 use fleet_tests::{
     DEADLINE, butane,
-    documented::{repository, typed},
-    fresh::{self, Downloads},
+    docs::typed,
+    fresh::{self, Downloads, repository},
 };
 
 /// What the examples have where each site puts its own.
@@ -61,7 +61,7 @@ fn fresh_hosts_join_on_their_first_boot_with_cloud_init_and_with_ignition() {
 
     let first = lab.host("h1");
     let user_data = adapted("user-data.yaml", &lab, &downloads, &[&of_tarball]);
-    first.write("/var/lib/cloud/seed/nocloud/meta-data", "instance-id: h1\n").unwrap();
+    first.write("/var/lib/cloud/seed/nocloud/meta-data", "").unwrap();
     first.write("/var/lib/cloud/seed/nocloud/user-data", &user_data).unwrap();
     first.write("/etc/cloud/cloud.cfg.d/99_image.cfg", IMAGE).unwrap();
     first.write("/root/user-data.yaml", &user_data).unwrap();
@@ -69,7 +69,7 @@ fn fresh_hosts_join_on_their_first_boot_with_cloud_init_and_with_ignition() {
     first.sh(&format!("rm /etc/cloud/cloud-init.disabled && systemctl enable --quiet {services}")).unwrap();
     first.reboot().unwrap();
     // What the document says to type, where the file is and then on the host.
-    for command in typed("docs/joining.md", "With cloud-init") {
+    for command in typed("joining.md", "With cloud-init").lines() {
         let said = first.exec(&["sh", "-c", &format!("cd /root && {}", command.replace("sudo ", ""))]).unwrap();
         assert!(said.status.success(), "{command}: {said:?}; {:?}", first.sh("journalctl -q -u cloud-final -o cat"));
     }

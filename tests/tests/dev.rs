@@ -4,10 +4,7 @@ use std::process::Stdio;
 
 use anyhow::Result;
 use fleet_lab::{Host, Lab, built, eventually};
-use fleet_tests::{
-    DEADLINE,
-    documented::{repository, typed},
-};
+use fleet_tests::{DEADLINE, docs::typed, fresh::repository};
 
 const USER: &str = "ada";
 const PAIR: &str = "[Service]\nExecStart=/bin/sleep 1000%i\n[X-Fleet]\nMachineMetadata=disk=ssd\nOnPartition=stop\n";
@@ -127,10 +124,8 @@ fn laptop_keeps_its_units_and_what_was_wanted_from_run_to_run() {
     );
 
     // What the document says to type beside it.
-    let commands = typed("docs/joining.md", "On a laptop");
-    let (first, rest) = commands.split_first().unwrap();
-    assert_eq!(first, "fleetd dev");
-    for command in rest {
+    let commands = typed("joining.md", "On a laptop");
+    for command in commands.strip_prefix("fleetd dev\n").unwrap().lines() {
         person.sh(command);
     }
     assert!(person.sh("fleetctl list-units --no-legend").is_empty(), "the document ends with nothing left");
