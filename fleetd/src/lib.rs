@@ -17,6 +17,7 @@ pub mod clock;
 pub mod cloud_config;
 pub mod config;
 pub mod daemon;
+pub mod dev;
 pub mod engine;
 pub mod fence;
 pub mod filesystem;

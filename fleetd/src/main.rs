@@ -8,7 +8,8 @@ use clap::{CommandFactory, Parser, Subcommand};
 use fleetd::{
     cloud_config::{self, CloudConfig},
     config::Config,
-    daemon,
+    daemon::{self, Role},
+    dev::{self, Places},
     fence::dead_man,
 };
 use tracing::warn;
@@ -28,6 +29,15 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Run a cluster of one: this machine, with an etcd of its own
+    ///
+    /// For a laptop. Units run in your own systemd (`systemctl --user`), or in the machine's when you are root. State is
+    /// kept between runs. Ctrl-C ends fleetd and etcd; units that run go on, and the next run takes them up.
+    Dev {
+        /// Stop the units that an earlier run left, and end
+        #[arg(long)]
+        stop_units: bool,
+    },
     /// Wait until this host's lease may run out, then stop units with OnPartition=stop
     ///
     /// For fleet-fence.service, which runs while fleetd does not.
@@ -64,7 +74,11 @@ fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if let Some(Command::Man { directory }) = &args.command {
         return man::write(Args::command(), directory).map(|()| ExitCode::SUCCESS);
     }
-    let load = || Config::load(args.config.as_deref(), std::env::vars());
+    let places = matches!(args.command, Some(Command::Dev { .. })).then(Places::of_this_process).transpose()?;
+    let load = || match &places {
+        Some(places) => dev::configuration(args.config.as_deref(), places, std::env::vars()),
+        None => Config::load(args.config.as_deref(), std::env::vars()),
+    };
     let loaded = load();
     let (config, warnings) = match (&args.command, loaded) {
         // A configuration that cannot be used may be the very reason why fleetd is down.
@@ -81,11 +95,14 @@ fn run(args: &Args) -> anyhow::Result<ExitCode> {
     };
     // Two threads: the work is waiting, and a host's processors belong to its units.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    match &args.command {
-        Some(Command::Fence) => runtime.block_on(dead_man::run(&config)).map(|()| ExitCode::SUCCESS),
-        Some(Command::CloudConfig(args)) => runtime.block_on(cloud_config::run(args, load)),
-        None | Some(Command::Man { .. }) => runtime.block_on(daemon::run(config, reload)).map(|()| ExitCode::SUCCESS),
-    }
+    let ended = match (&args.command, &places) {
+        (Some(Command::CloudConfig(args)), _) => return runtime.block_on(cloud_config::run(args, load)),
+        (Some(Command::Dev { stop_units: true }), Some(places)) => runtime.block_on(dev::stop_units(config, places)),
+        (Some(Command::Dev { .. }), Some(places)) => runtime.block_on(dev::run(config, places)),
+        (Some(Command::Fence), _) => runtime.block_on(dead_man::run(&config)),
+        _ => runtime.block_on(daemon::run(config, Role::Service, reload)),
+    };
+    ended.map(|()| ExitCode::SUCCESS)
 }
 
 /// Logs to stderr: plain lines with fields, or JSON. The journal adds the time. Returns what changes the level.

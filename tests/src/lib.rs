@@ -3,11 +3,13 @@
 //!
 //! The tests are in `tests/`; they need root, systemd-nspawn and etcd, and fail with a clear error without.
 
+pub mod butane;
 mod cluster;
 pub mod contract;
 pub mod copies;
 pub mod docs;
 mod etcd;
+pub mod fresh;
 pub mod http;
 pub mod soak;
 pub mod trial;

@@ -4,11 +4,7 @@
 //! faster than starting each, and to the bus it is one job. Other jobs are queued one by one, with few unfinished
 //! at a time. How a unit fared is always read from the unit itself.
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use fleet_core::{agent::Runtime, model::Target, unit::UnitName};
 use tokio::time::Instant;
@@ -24,9 +20,7 @@ use crate::{
 /// Most unfinished jobs at a time that were queued one by one. With about 500 of one client PID 1 falls off the
 /// bus; past 128 unanswered calls the bus refuses more.
 const WINDOW: usize = 64;
-/// Where targets of batches lie.
-const RUNTIME_UNITS: &str = "/run/systemd/system";
-/// What their names begin with.
+/// What the names of targets of batches begin with.
 const PREFIX: &str = "fleet-batch-";
 /// How long after its batch was started a unit may show nothing of it.
 const CONFIRM: Duration = Duration::from_secs(2);
@@ -153,17 +147,19 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
 #[derive(Debug)]
 pub(super) struct Batches<F> {
     filesystem: F,
+    /// Where they lie.
+    directory: PathBuf,
     count: u64,
     open: BTreeMap<String, Vec<UnitName>>,
 }
 
 impl<F: Filesystem> Batches<F> {
     /// The batches that an earlier run left open; they are cleaned up like any other.
-    pub(super) fn new(filesystem: F) -> Self {
-        let names = filesystem.names(Path::new(RUNTIME_UNITS)).unwrap_or_default().into_iter();
+    pub(super) fn new(filesystem: F, directory: PathBuf) -> Self {
+        let names = filesystem.names(&directory).unwrap_or_default().into_iter();
         let left = names.filter(|name| name.starts_with(PREFIX) && name.ends_with(".target"));
         let open = left.map(|name| (name, Vec::new())).collect();
-        Self { filesystem, count: 0, open }
+        Self { filesystem, directory, count: 0, open }
     }
 
     /// Writes the target that wants all of `units`. Returns its name.
@@ -178,7 +174,7 @@ impl<F: Filesystem> Batches<F> {
             text.push_str(unit.as_str());
             text.push('\n');
         }
-        self.filesystem.replace(&path(&name), text.as_bytes())?;
+        self.filesystem.replace(&self.directory.join(&name), text.as_bytes())?;
         self.open.insert(name.clone(), units.to_vec());
         Ok(name)
     }
@@ -190,7 +186,7 @@ impl<F: Filesystem> Batches<F> {
             self.open.iter().filter(|(_, units)| !units.iter().any(busy)).map(|(name, _)| name.clone()).collect();
         for name in done {
             self.open.remove(&name);
-            if let Err(error) = self.filesystem.remove(&path(&name)) {
+            if let Err(error) = self.filesystem.remove(&self.directory.join(&name)) {
                 warn!(target = name, error = %crate::chain(&error), "target of a batch not deleted");
             }
             if let Err(error) = systemd.queue(Verb::Stop, &name).await {
@@ -198,8 +194,4 @@ impl<F: Filesystem> Batches<F> {
             }
         }
     }
-}
-
-fn path(target: &str) -> PathBuf {
-    Path::new(RUNTIME_UNITS).join(target)
 }

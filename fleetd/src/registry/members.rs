@@ -8,12 +8,13 @@ use std::{
     time::Duration,
 };
 
-use etcd_client::{Certificate, Client, ConnectOptions, Error, Identity, TlsOptions};
+use etcd_client::{Certificate, Channel, Client, ConnectOptions, Error, Identity, TlsOptions};
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::{
     sync::Mutex,
     time::{Instant, sleep, timeout},
 };
+use tonic::transport::Endpoint;
 use tracing::debug;
 
 use super::{StoreError, etcd::classify};
@@ -23,6 +24,10 @@ use super::{StoreError, etcd::classify};
 const PING: Duration = Duration::from_secs(6);
 /// How long a probe may go unanswered.
 const PONG: Duration = Duration::from_secs(3);
+/// How long connecting may take.
+const CONNECT: Duration = Duration::from_secs(2);
+/// What the URL of a member begins with that listens on a unix socket.
+const LOCAL: &str = "unix:";
 /// How long the member that answered last is ahead of the others where all are asked.
 const HEAD_START: Duration = Duration::from_millis(300);
 
@@ -213,13 +218,19 @@ impl Members {
     }
 
     async fn connect(&self, index: usize) -> Result<Clients, StoreError> {
-        let url = std::slice::from_ref(&self.endpoints.urls[index]);
-        let connect =
-            async |options| Client::connect(url, Some(options)).await.map_err(|error| classify("connect", error));
-        let options = connect_options(&self.endpoints);
-        let requests = connect(options.clone().with_timeout(self.endpoints.request_timeout)).await?;
+        let url = &self.endpoints.urls[index];
+        let connect = async |timeout: Option<Duration>| {
+            let options = connect_options(&self.endpoints);
+            let connected = match (url.starts_with(LOCAL), timeout) {
+                (true, _) => connect_locally(url, options, timeout).await,
+                (false, Some(timeout)) => Client::connect([url], Some(options.with_timeout(timeout))).await,
+                (false, None) => Client::connect([url], Some(options)).await,
+            };
+            connected.map_err(|error| classify("connect", error))
+        };
+        let requests = connect(Some(self.endpoints.request_timeout)).await?;
         // No timeout for requests here: `campaign` is one that waits.
-        let leases = connect(options).await?;
+        let leases = connect(None).await?;
         let generation = self.connections.fetch_add(1, Ordering::Relaxed);
         Ok(Clients { requests, leases, generation })
     }
@@ -230,11 +241,21 @@ async fn within<T>(patience: Duration, attempt: impl Future<Output = Result<T, S
     timeout(patience, attempt).await.unwrap_or_else(|elapsed| Err(StoreError::Unavailable(Box::new(elapsed))))
 }
 
+/// Connects with a member that listens on a unix socket, which the client's own `connect` knows nothing of.
+async fn connect_locally(url: &str, options: ConnectOptions, timeout: Option<Duration>) -> Result<Client, Error> {
+    let endpoint = Endpoint::from_shared(url.to_owned())?
+        .http2_keep_alive_interval(PING)
+        .keep_alive_timeout(PONG)
+        .connect_timeout(CONNECT);
+    let endpoint = timeout.into_iter().fold(endpoint, Endpoint::timeout);
+    Client::from_channel(Channel::Tonic(endpoint.connect_lazy()), Some(options)).await
+}
+
 fn connect_options(endpoints: &Endpoints) -> ConnectOptions {
     let mut options = ConnectOptions::new()
         .with_keep_alive(PING, PONG)
         .with_keep_alive_while_idle(false)
-        .with_connect_timeout(Duration::from_secs(2))
+        .with_connect_timeout(CONNECT)
         .with_require_leader(true);
     if let Some((user, password)) = &endpoints.user {
         options = options.with_user(user, password).with_auto_token_refresh(true);
