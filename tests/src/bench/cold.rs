@@ -17,7 +17,7 @@ use super::{
     Sizes, gate,
     row::{Measure, Row},
     series::Series,
-    slice::Slice,
+    slice::{self, Slice},
     stage::{PATIENCE, Set, Stage, between, command, root, wait},
     systemd::{jobs, property},
 };
@@ -108,7 +108,9 @@ fn come_back(stage: &Stage, host: &Host) -> Result<Duration> {
     eventually(PATIENCE, "the engine wants it started", || {
         Ok(stage.cluster.lab.etcdctl(&["get", "--print-value-only", &key])?.contains("launched"))
     })?;
+    let slices = [Slice::of(host, &ASKED.prefix())?];
     host.sh(&format!("rm {HOLD}"))?;
+    slice::begun(&slices, 1, PATIENCE)?;
     let placed = stage.each_runs_once(ASKED)?;
     let begun = property(host, "fleet.service", "ExecMainStartTimestampMonotonic")?;
     let begun = Duration::from_micros(begun.parse().context("a time is a number")?);

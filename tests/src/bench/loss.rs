@@ -15,6 +15,7 @@ use super::{
     gate::monotonic,
     row::{Measure, Row},
     series::Series,
+    slice::{self, Slice},
     stage::{PATIENCE, Set, Stage, UNITS, between, dealt, systemctl, wait},
 };
 
@@ -52,10 +53,12 @@ pub fn measure(stage: &mut Stage, sizes: &Sizes) -> Result<Vec<Row>> {
             wait(APART.saturating_sub(last.elapsed()));
         }
         last = Some(Instant::now());
+        let slices = others.iter().map(|host| Slice::of(host, &set.prefix())).collect::<Result<Vec<_>>>()?;
         let lease = Lease::watch(stage, &lost)?;
         let begun = monotonic();
         lost.kill()?;
         let ended = lease.ended()?;
+        slice::begun(&slices, set.count, PATIENCE)?;
         let after = stage.each_runs_once(set)?;
         let moved: Vec<(Host, Vec<String>)> = after
             .iter()

@@ -83,6 +83,27 @@ impl Slice {
     }
 }
 
+/// Waits until so many of the units have processes; nothing but a glance from outside meanwhile.
+///
+/// # Errors
+/// When they have not in time.
+pub fn begun(slices: &[Slice], count: usize, deadline: Duration) -> Result<()> {
+    let begun = Instant::now();
+    loop {
+        let mut links = 0;
+        for slice in slices {
+            links += slice.links()?.saturating_sub(slice.others);
+        }
+        if links >= count as u64 {
+            return Ok(());
+        }
+        if begun.elapsed() > deadline {
+            bail!("{links} of {count} units run after {deadline:?}");
+        }
+        wait(INTERVAL * 5);
+    }
+}
+
 /// Waits until none of the units has a process; says when that was.
 ///
 /// # Errors

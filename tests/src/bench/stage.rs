@@ -150,7 +150,7 @@ impl Stage {
         self.on_each(files.iter().map(|(host, _)| host), "systemctl daemon-reload")
     }
 
-    /// Takes away what [`lay_out`](Self::lay_out) put there. What has failed is forgotten.
+    /// Takes away what [`lay_out`](Self::lay_out) put there.
     ///
     /// # Errors
     /// When that is not possible.

@@ -5,7 +5,7 @@ use std::{
     process::{Command, ExitCode},
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clap::{Parser, ValueEnum, builder::RangedU64ValueParser};
 use fleet_tests::bench::{
     self, Options, Sizes, Subject, report,
@@ -20,7 +20,7 @@ use fleet_tests::bench::{
 #[command(name = "fleet-bench", after_help = "Example: fleet-bench --only one,batch --rounds 3")]
 struct Args {
     /// Rounds of each side, in turn.
-    #[arg(long, default_value_t = 5, value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
+    #[arg(long, default_value_t = FEWEST, value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     rounds: usize,
     /// Only these.
     #[arg(long, value_name = "SUBJECT", value_delimiter = ',', num_args = 1..)]
@@ -36,6 +36,9 @@ struct Args {
     write: Option<PathBuf>,
 }
 
+/// Rounds without which no median is written down.
+const FEWEST: usize = 5;
+
 fn main() -> ExitCode {
     match run(&Args::parse()) {
         Ok(true) => ExitCode::SUCCESS,
@@ -48,6 +51,9 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<bool> {
+    if args.write.is_some() && args.rounds < FEWEST {
+        bail!("what is written down comes from at least {FEWEST} rounds, not {}", args.rounds);
+    }
     let document = args.write.as_deref().map(read).transpose()?;
     if let Some(document) = &document {
         // Known now, not in a quarter of an hour.
@@ -74,12 +80,14 @@ fn read(path: &Path) -> Result<String> {
 
 /// What the figures come from.
 fn made_by(args: &Args) -> String {
-    let rounds = if args.rounds == 5 { String::new() } else { format!(" ROUNDS={}", args.rounds) };
+    let rounds = if args.rounds == FEWEST { String::new() } else { format!(" ROUNDS={}", args.rounds) };
+    let part = !args.only.is_empty() || args.small;
+    let command = if part { "Part of `make bench`".into() } else { format!("`make bench{rounds}`") };
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let versions = [("uname", "-r"), ("systemctl", "--version"), ("etcd", "--version")];
     let [kernel, systemd, etcd] = versions.map(|(program, option)| version(program, option).unwrap_or_default());
     format!(
-        "`make bench{rounds}`: 3 hosts and one etcd member on one machine with {cores} cores; Linux {kernel}, {systemd}, {etcd}."
+        "{command}: 3 hosts and one etcd member on one machine with {cores} cores; Linux {kernel}, {systemd}, {etcd}."
     )
 }
 
