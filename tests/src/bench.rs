@@ -18,6 +18,7 @@ pub mod report;
 pub mod row;
 pub mod series;
 pub mod slice;
+pub mod spent;
 pub mod stage;
 pub mod systemd;
 

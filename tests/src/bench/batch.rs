@@ -8,6 +8,7 @@ use super::{
     row::Row,
     series::Series,
     slice::{self, Slice},
+    spent::{Account, Spent},
     stage::{PATIENCE, Set, Stage, UNITS, between, command, dealt, systemctl},
 };
 
@@ -26,9 +27,10 @@ impl Sides {
     }
 
     fn rows(self, what: &str, until: &str, most: f64) -> [Row; 2] {
+        let returned = format!("{what}, until the commands have returned");
         [
             Row::against(format!("{what}, until {until}"), self.floor, self.ours, Some(most)),
-            Row::against("… until the commands have returned", self.floor_returned, self.ours_returned, None),
+            Row::against(returned, self.floor_returned, self.ours_returned, None),
         ]
     }
 }
@@ -42,11 +44,15 @@ pub fn measure(stage: &mut Stage, sizes: &Sizes, count: usize) -> Result<Vec<Row
     let set = Set { name: UNITS, count };
     stage.hand_over(&set.files(""))?;
     let [mut start, mut stop, mut destroy] = [const { Sides::new() }; 3];
+    let mut account = Account::new();
     for _ in 0..sizes.rounds {
         let hands = dealt(stage.hosts(), set.files(""));
         stage.lay_out(&hands)?;
         stage.rest()?;
+        let before = Spent::until_now(stage)?;
         let finish = gate::run(&systemctl("start", &hands))?;
+        stage.rest()?;
+        account.by_hand(&before, &Spent::until_now(stage)?);
         let placed = stage.each_runs_once(set)?;
         start.floor.push_time(between(finish.begun, stage.last_active(&placed)?)?);
         start.floor_returned.push_time(finish.returned - finish.begun);
@@ -61,7 +67,10 @@ pub fn measure(stage: &mut Stage, sizes: &Sizes, count: usize) -> Result<Vec<Row
         stage.gone(set)?;
 
         stage.rest()?;
+        let before = Spent::until_now(stage)?;
         let finish = stage.fleetctl(&["start"], &set.names())?;
+        stage.rest()?;
+        account.with_fleet(&before, &Spent::until_now(stage)?);
         let placed = stage.each_runs_once(set)?;
         start.ours.push_time(between(finish.begun, stage.last_active(&placed)?)?);
         start.ours_returned.push_time(finish.returned - finish.begun);
@@ -84,7 +93,7 @@ pub fn measure(stage: &mut Stage, sizes: &Sizes, count: usize) -> Result<Vec<Row
         stop.rows(&format!("{count} units stopped"), "none runs", 1.5),
         destroy.rows(&format!("{count} units destroyed"), "none runs", 1.5),
     ];
-    Ok(rows.into_iter().flatten().collect())
+    Ok(rows.into_iter().flatten().chain(account.rows(&format!("{count} units started"))).collect())
 }
 
 /// Runs commands that end all units, and says how long it took until none of them had a process.

@@ -15,16 +15,16 @@ use fleet_lab::Member;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// etcd's counters, since it was started or between two looks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Counters {
     /// Puts and deletes, alone or in transactions.
     pub writes: u64,
     /// Range requests, alone or in transactions.
     pub ranges: u64,
-    /// Transactions, grants and revocations of leases: what else goes through the log.
-    pub proposals: u64,
     /// Keepalives of leases.
     pub keepalives: u64,
+    /// Seconds of processor time.
+    pub processor: f64,
 }
 
 impl Counters {
@@ -63,9 +63,9 @@ impl Counters {
         Ok(Self {
             writes: puts + deletes,
             ranges: counter(&["etcd_mvcc_range_total", "etcd_debugging_mvcc_range_total"])?,
-            proposals: counter(&["etcd_server_proposals_applied_total"])?,
             // Not there before the first keepalive.
             keepalives: counter(&[stream]).unwrap_or(0),
+            processor: *known.get("process_cpu_seconds_total").context("there is no process_cpu_seconds_total")?,
         })
     }
 }
@@ -77,8 +77,8 @@ impl Sub for Counters {
         Self {
             writes: self.writes.saturating_sub(before.writes),
             ranges: self.ranges.saturating_sub(before.ranges),
-            proposals: self.proposals.saturating_sub(before.proposals),
             keepalives: self.keepalives.saturating_sub(before.keepalives),
+            processor: self.processor - before.processor,
         }
     }
 }
@@ -93,14 +93,14 @@ etcd_debugging_mvcc_put_total 7
 etcd_mvcc_put_total 7
 etcd_mvcc_delete_total 2
 etcd_mvcc_range_total 1.5e+06
-etcd_server_proposals_applied_total 12
+process_cpu_seconds_total 1.5
 grpc_server_msg_received_total{grpc_method=\"LeaseKeepAlive\",grpc_service=\"etcdserverpb.Lease\",grpc_type=\"bidi_stream\"} 40
 ";
 
     #[test]
     fn counters_are_read_from_etcds_text() {
         let counters = Counters::parse(METRICS).unwrap();
-        assert_eq!(counters, Counters { writes: 9, ranges: 1_500_000, proposals: 12, keepalives: 40 });
+        assert_eq!(counters, Counters { writes: 9, ranges: 1_500_000, keepalives: 40, processor: 1.5 });
         let between = counters - Counters { writes: 4, ..Counters::default() };
         assert_eq!(between.writes, 5);
     }

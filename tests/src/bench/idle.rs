@@ -1,6 +1,6 @@
 //! Nothing happens: what that costs.
 
-use std::{fs, time::Duration};
+use std::{fs, path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use fleet_lab::Host;
@@ -9,7 +9,8 @@ use super::{
     Sizes,
     row::{Measure, Row},
     series::Series,
-    stage::{Set, Stage, UNITS, root, wait},
+    spent,
+    stage::{Set, Stage, UNITS, wait},
     systemd::property,
 };
 
@@ -19,8 +20,6 @@ const MOST_CPU: f64 = 0.2;
 const MOST_MEMORY: f64 = 20.0;
 /// Without a write for so long nothing is left of what was before.
 const QUIET: Duration = Duration::from_secs(3);
-/// Of the clock that the kernel counts processor time by, on every Linux that there is a Debian for.
-const TICKS_PER_SECOND: f64 = 100.0;
 
 /// Watches a cluster with so many units in which nothing happens.
 ///
@@ -60,42 +59,30 @@ fn by_host(placed: Vec<(Host, Vec<String>)>) -> Vec<Vec<String>> {
 
 /// The fleetd of a host.
 struct Daemon {
-    proc: std::path::PathBuf,
+    proc: PathBuf,
 }
 
 impl Daemon {
     fn of(host: &Host) -> Result<Self> {
         let pid = property(host, "fleet.service", "MainPID")?;
-        Ok(Self { proc: root(host)?.join("proc").join(pid) })
+        Ok(Self { proc: spent::process(host, &pid)? })
     }
 
     /// Seconds of processor time that it has used.
     fn used(&self) -> Result<f64> {
-        let stat = self.read("stat")?;
-        ticks(&stat).map(|ticks| ticks / TICKS_PER_SECOND).with_context(|| format!("{stat:?} is no stat of a process"))
+        spent::of_process(&self.proc)
     }
 
     /// Memory that it has, in MiB.
     fn memory(&self) -> Result<f64> {
-        let status = self.read("status")?;
+        let path = self.proc.join("status");
+        let status = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         resident(&status).with_context(|| format!("{status:?} does not tell of memory"))
-    }
-
-    fn read(&self, name: &str) -> Result<String> {
-        let path = self.proc.join(name);
-        fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
     }
 }
 
 fn used(daemons: &[Daemon]) -> Result<Vec<f64>> {
     daemons.iter().map(Daemon::used).collect()
-}
-
-/// In user and in kernel mode.
-fn ticks(stat: &str) -> Option<f64> {
-    let (_, fields) = stat.rsplit_once(") ")?;
-    let mut fields = fields.split(' ').skip(11).map(|field| field.parse::<f64>().ok());
-    Some(fields.next()?? + fields.next()??)
 }
 
 fn resident(status: &str) -> Option<f64> {
@@ -106,13 +93,6 @@ fn resident(status: &str) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn processor_time_is_that_of_both_modes() {
-        let stat = "42 (fle) etd) S 1 42 42 0 -1 4194560 2411 0 3 0 17 25 0 0 20 0 4 0 5168 98304 4016";
-        assert_eq!(ticks(stat), Some(42.0));
-        assert_eq!(ticks("42 (fleetd) S 1"), None);
-    }
 
     #[test]
     fn memory_is_what_is_resident() {

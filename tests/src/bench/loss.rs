@@ -76,11 +76,9 @@ pub fn measure(stage: &mut Stage, sizes: &Sizes) -> Result<Vec<Row>> {
     }
     let grace = stage.ttl.as_secs_f64();
     let what = format!("A host is lost with {} units, until all are active elsewhere", sizes.loss);
+    let from_lease = format!("{what}, from the end of its lease in etcd");
     let measure = Measure::Against { floor: floor.clone(), ours, most: Some(1.5), grace };
-    Ok(vec![
-        Row { what, measure },
-        Row::against("… from the end of its lease in etcd, without any TTL", floor, known, None),
-    ])
+    Ok(vec![Row { what, measure }, Row::against(from_lease, floor, known, None)])
 }
 
 /// Tells when a host's lease has ended: its entry goes.

@@ -45,6 +45,6 @@ pub fn measure(stage: &mut Stage, sizes: &Sizes) -> Result<Vec<Row>> {
     }
     Ok(vec![
         Row::against("One unit started, until it is active", floor, ours, Some(4.0)),
-        Row::against("… until the command has returned", floor_returned, ours_returned, None),
+        Row::against("One unit started, until the command has returned", floor_returned, ours_returned, None),
     ])
 }

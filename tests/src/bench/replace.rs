@@ -56,10 +56,10 @@ pub fn measure(stage: &mut Stage, sizes: &Sizes) -> Result<Vec<Row>> {
     stage.fleetctl(&["destroy"], &OURS.names())?;
     stage.gone(OURS)?;
     stage.gone(BY_HAND)?;
-    let what = format!("File of one running unit replaced beside {} others, until it is active again", sizes.large);
+    let what = format!("File of one running unit replaced beside {} others", sizes.large);
     Ok(vec![
-        Row::against(what, floor, ours, Some(4.0)),
-        Row::against("… until the command has returned", floor_returned, ours_returned, None),
+        Row::against(format!("{what}, until it is active again"), floor, ours, Some(4.0)),
+        Row::against(format!("{what}, until the command has returned"), floor_returned, ours_returned, None),
     ])
 }
 

@@ -53,10 +53,11 @@ impl Series {
         Some((smallest, largest))
     }
 
-    /// Round by round, how many times `floor` this is when `grace` is taken off.
+    /// Round by round, how many times `floor` this is when `grace` is taken off. Nothing has no multiple.
     #[must_use]
     pub fn over(&self, floor: &Self, grace: f64) -> Self {
-        Self(self.0.iter().zip(&floor.0).map(|(ours, floor)| (ours - grace) / floor).collect())
+        let ratios = self.0.iter().zip(&floor.0).map(|(ours, floor)| (ours - grace) / floor);
+        Self(ratios.filter(|ratio| ratio.is_finite()).collect())
     }
 
     /// `median (smallest–largest)`, each as `show` writes it; `–` when there is nothing.
@@ -111,6 +112,7 @@ mod tests {
         let ratio = series(&[2.0, 8.0]).over(&series(&[1.0, 4.0]), 0.0);
         assert_eq!(ratio, series(&[2.0, 2.0]));
         assert_eq!(series(&[11.0]).over(&series(&[2.0]), 10.0), series(&[0.5]));
+        assert_eq!(series(&[1.0, 0.0]).over(&series(&[0.0, 0.0]), 0.0), series(&[]));
     }
 
     #[test]
