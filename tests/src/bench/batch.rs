@@ -8,7 +8,7 @@ use super::{
     row::Row,
     series::Series,
     slice::{self, Slice},
-    spent::{Account, Spent},
+    spent::{Account, Side, Spent},
     stage::{PATIENCE, Set, Stage, UNITS, between, command, dealt, systemctl},
 };
 
@@ -44,15 +44,22 @@ pub fn measure(stage: &mut Stage, sizes: &Sizes, count: usize) -> Result<Vec<Row
     let set = Set { name: UNITS, count };
     stage.hand_over(&set.files(""))?;
     let [mut start, mut stop, mut destroy] = [const { Sides::new() }; 3];
-    let mut account = Account::new();
+    let (mut account, mut alone) = (Account::new(), Series::new());
     for _ in 0..sizes.rounds {
         let hands = dealt(stage.hosts(), set.files(""));
         stage.lay_out(&hands)?;
+        // How much of the floor is fleetd itself, which hears of every unit on its host.
+        stage.leave()?;
+        stage.rest()?;
+        let finish = gate::run(&systemctl("start", &hands))?;
+        alone.push_time(between(finish.begun, stage.last_active(&stage.each_runs_once(set)?)?)?);
+        gate::run(&systemctl("stop", &hands))?;
+        stage.come_back()?;
         stage.rest()?;
         let before = Spent::until_now(stage)?;
         let finish = gate::run(&systemctl("start", &hands))?;
         stage.rest()?;
-        account.by_hand(&before, &Spent::until_now(stage)?);
+        account.add(Side::ByHand, &before, &Spent::until_now(stage)?, finish.processor);
         let placed = stage.each_runs_once(set)?;
         start.floor.push_time(between(finish.begun, stage.last_active(&placed)?)?);
         start.floor_returned.push_time(finish.returned - finish.begun);
@@ -70,7 +77,7 @@ pub fn measure(stage: &mut Stage, sizes: &Sizes, count: usize) -> Result<Vec<Row
         let before = Spent::until_now(stage)?;
         let finish = stage.fleetctl(&["start"], &set.names())?;
         stage.rest()?;
-        account.with_fleet(&before, &Spent::until_now(stage)?);
+        account.add(Side::Fleet, &before, &Spent::until_now(stage)?, finish.processor);
         let placed = stage.each_runs_once(set)?;
         start.ours.push_time(between(finish.begun, stage.last_active(&placed)?)?);
         start.ours_returned.push_time(finish.returned - finish.begun);
@@ -88,12 +95,14 @@ pub fn measure(stage: &mut Stage, sizes: &Sizes, count: usize) -> Result<Vec<Row
         destroy.ours_returned.push_time(finish.returned - finish.begun);
         stage.gone(set)?;
     }
+    let what = format!("{count} units started by hand, with no fleetd there (by hand) and with one (fleet)");
+    let alone = Row::against(what, alone, start.floor.clone(), None);
     let rows = [
         start.rows(&format!("{count} units started on 3 hosts"), "all are active", 1.0),
         stop.rows(&format!("{count} units stopped"), "none runs", 1.5),
         destroy.rows(&format!("{count} units destroyed"), "none runs", 1.5),
     ];
-    Ok(rows.into_iter().flatten().chain(account.rows(&format!("{count} units started"))).collect())
+    Ok(rows.into_iter().flatten().chain([alone]).chain(account.rows(&format!("{count} units started"))).collect())
 }
 
 /// Runs commands that end all units, and says how long it took until none of them had a process.

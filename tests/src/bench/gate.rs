@@ -13,6 +13,8 @@ use anyhow::{Context, Result, bail};
 use fleet_lab::Host;
 use rustix::time::{ClockId, clock_gettime};
 
+use super::spent;
+
 /// Where commands run, and where unit files for `fleetctl` are.
 pub const DIR: &str = "/root/bench";
 /// Where a command's output goes.
@@ -41,6 +43,8 @@ pub struct Race {
     gates: Vec<Gate>,
     /// When that was.
     pub begun: Duration,
+    /// What children of this process that had ended before took of the processor.
+    children: f64,
 }
 
 /// What commands that ran at one time came to.
@@ -49,6 +53,8 @@ pub struct Finish {
     pub begun: Duration,
     /// When the last of them had returned.
     pub returned: Duration,
+    /// Seconds of processor time that they took together.
+    pub processor: f64,
     /// What they printed, in their order.
     pub output: Vec<String>,
 }
@@ -58,12 +64,13 @@ pub struct Finish {
 /// # Errors
 /// When one cannot be brought there.
 pub fn start(commands: &[(Host, Vec<String>)]) -> Result<Race> {
+    let children = spent::of_children()?;
     let mut gates = commands.iter().map(|(host, args)| Gate::new(host, args)).collect::<Result<Vec<_>>>()?;
     let begun = monotonic();
     for gate in &mut gates {
         gate.stdin.write_all(b"go\n").with_context(|| format!("`{}` is not there", gate.command))?;
     }
-    Ok(Race { gates, begun })
+    Ok(Race { gates, begun, children })
 }
 
 /// Runs commands at one time to their end.
@@ -85,6 +92,7 @@ impl Race {
             ends.push(gate.child.wait().with_context(|| format!("`{}` is lost", gate.command))?);
         }
         let returned = monotonic();
+        let processor = spent::of_children()? - self.children;
         let mut output = Vec::new();
         for (gate, end) in self.gates.iter().zip(ends) {
             let said = gate.host.sh(&format!("cat {OUTPUT}"))?;
@@ -93,7 +101,7 @@ impl Race {
             }
             output.push(said);
         }
-        Ok(Finish { begun: self.begun, returned, output })
+        Ok(Finish { begun: self.begun, returned, processor, output })
     }
 }
 

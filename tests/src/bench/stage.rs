@@ -76,7 +76,9 @@ impl Set {
 #[must_use]
 pub fn file(name: &str, seconds: &str, options: &str) -> String {
     let section = if options.is_empty() { String::new() } else { format!("\n[X-Fleet]\n{options}\n") };
-    format!("[Unit]\nDescription={name}, which sleeps\n\n[Service]\nExecStart=/bin/sleep {seconds}\n{section}")
+    // Systemd would refuse the sixth start within ten seconds.
+    let unit = format!("Description={name}, which sleeps\nStartLimitIntervalSec=0");
+    format!("[Unit]\n{unit}\n\n[Service]\nExecStart=/bin/sleep {seconds}\n{section}")
 }
 
 impl Stage {
@@ -162,6 +164,24 @@ impl Stage {
             }
         }
         Ok(())
+    }
+
+    /// Has every host leave the cluster, so that no fleetd listens to systemd.
+    ///
+    /// # Errors
+    /// When one does not.
+    pub fn leave(&self) -> Result<()> {
+        let stop = "systemctl stop fleet.service fleet.socket && systemctl stop fleet-fence.service";
+        self.on_each(self.hosts().iter(), stop)
+    }
+
+    /// Has every host come back.
+    ///
+    /// # Errors
+    /// When one does not.
+    pub fn come_back(&self) -> Result<()> {
+        self.on_each(self.hosts().iter(), "systemctl start fleet.socket fleet.service")?;
+        self.joined()
     }
 
     fn on_each<'h>(&self, hosts: impl Iterator<Item = &'h Host>, script: &str) -> Result<()> {
