@@ -11,6 +11,6 @@ fn every_row_yields_a_figure_and_every_round_ends_as_it_should() {
     for row in &rows {
         assert!(row.is_whole(), "{row:?}");
     }
-    // One unit 2; batches of two sizes, 6 and 7 each; one file 2; lists 2; idle with two sizes, 4 each; loss 2; cold start 2.
-    assert_eq!(rows.len(), 2 + 2 * (6 + 7) + 2 + 2 + 2 * 4 + 2 + 2, "{rows:#?}");
+    // One unit 2; batches of two sizes, 6 and 13 each; one file 2; lists 2; idle with two sizes, 4 each; loss 2; cold start 2.
+    assert_eq!(rows.len(), 2 + 2 * (6 + 13) + 2 + 2 + 2 * 4 + 2 + 2, "{rows:#?}");
 }

@@ -42,9 +42,9 @@ impl Sides {
 pub fn measure(stage: &mut Stage, sizes: &Sizes, count: usize) -> Result<Vec<Row>> {
     stage.populate(0)?;
     let set = Set { name: UNITS, count };
-    stage.hand_over(&set.files(""))?;
     let [mut start, mut stop, mut destroy] = [const { Sides::new() }; 3];
-    let (mut account, mut alone) = (Account::new(), Series::new());
+    let [mut starting, mut stopping] = [const { Account::new() }; 2];
+    let mut alone = Series::new();
     for _ in 0..sizes.rounds {
         let hands = dealt(stage.hosts(), set.files(""));
         stage.lay_out(&hands)?;
@@ -59,12 +59,16 @@ pub fn measure(stage: &mut Stage, sizes: &Sizes, count: usize) -> Result<Vec<Row
         let before = Spent::until_now(stage)?;
         let finish = gate::run(&systemctl("start", &hands))?;
         stage.rest()?;
-        account.add(Side::ByHand, &before, &Spent::until_now(stage)?, finish.processor);
+        starting.add(Side::ByHand, &before, &Spent::until_now(stage)?, finish.processor);
         let placed = stage.each_runs_once(set)?;
         start.floor.push_time(between(finish.begun, stage.last_active(&placed)?)?);
         start.floor_returned.push_time(finish.returned - finish.begun);
         stage.rest()?;
+        let before = Spent::until_now(stage)?;
         let (ended, finish) = end(stage, set, &systemctl("stop", &hands))?;
+        stage.rest()?;
+        stopping.add(Side::ByHand, &before, &Spent::until_now(stage)?, finish.processor);
+        stage.none_runs(set)?;
         // One floor for both: by hand, nobody does more to be rid of units.
         for sides in [&mut stop, &mut destroy] {
             sides.floor.push_time(ended);
@@ -73,17 +77,21 @@ pub fn measure(stage: &mut Stage, sizes: &Sizes, count: usize) -> Result<Vec<Row
         stage.clear_away(&hands)?;
         stage.gone(set)?;
 
+        stage.hand_over(&set.files(""))?;
         stage.rest()?;
         let before = Spent::until_now(stage)?;
         let finish = stage.fleetctl(&["start"], &set.names())?;
         stage.rest()?;
-        account.add(Side::Fleet, &before, &Spent::until_now(stage)?, finish.processor);
+        starting.add(Side::Fleet, &before, &Spent::until_now(stage)?, finish.processor);
         let placed = stage.each_runs_once(set)?;
         start.ours.push_time(between(finish.begun, stage.last_active(&placed)?)?);
         start.ours_returned.push_time(finish.returned - finish.begun);
         stage.rest()?;
         let fleetctl = |verb| [(stage.seat().clone(), command("fleetctl", &[verb], &set.names()))];
+        let before = Spent::until_now(stage)?;
         let (ended, finish) = end(stage, set, &fleetctl("stop"))?;
+        stage.rest()?;
+        stopping.add(Side::Fleet, &before, &Spent::until_now(stage)?, finish.processor);
         stop.ours.push_time(ended);
         stop.ours_returned.push_time(finish.returned - finish.begun);
         stage.none_runs(set)?;
@@ -102,7 +110,8 @@ pub fn measure(stage: &mut Stage, sizes: &Sizes, count: usize) -> Result<Vec<Row
         stop.rows(&format!("{count} units stopped"), "none runs", 1.5),
         destroy.rows(&format!("{count} units destroyed"), "none runs", 1.5),
     ];
-    Ok(rows.into_iter().flatten().chain([alone]).chain(account.rows(&format!("{count} units started"))).collect())
+    let accounts = [starting.rows(&format!("{count} units started")), stopping.rows(&format!("{count} units stopped"))];
+    Ok(rows.into_iter().flatten().chain([alone]).chain(accounts.into_iter().flatten()).collect())
 }
 
 /// Runs commands that end all units, and says how long it took until none of them had a process.
@@ -111,7 +120,5 @@ fn end(stage: &Stage, set: Set, commands: &[(fleet_lab::Host, Vec<String>)]) -> 
     let race = gate::start(commands)?;
     let begun = race.begun;
     let ended = slice::ended(&slices, PATIENCE)?;
-    let finish = race.finish()?;
-    stage.none_runs(set)?;
-    Ok((between(begun, ended)?, finish))
+    Ok((between(begun, ended)?, race.finish()?))
 }

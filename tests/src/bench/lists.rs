@@ -15,6 +15,7 @@ use super::{
 /// When a list is not whole.
 pub fn measure(stage: &mut Stage, sizes: &Sizes) -> Result<Vec<Row>> {
     stage.populate(sizes.large)?;
+    stage.swept(sizes.large)?;
     let set = Set { name: UNITS, count: sizes.large };
     // The second list shows of each unit what is wanted, where, and how it is there: all there is of it.
     let lists = [("list-units", "/fleet/state/"), ("list-unit-files", "/fleet/")];

@@ -36,6 +36,7 @@ pub fn measure(stage: &mut Stage, sizes: &Sizes) -> Result<Vec<Row>> {
         stage.clear_away(&hands)?;
         stage.gone(UNIT)?;
 
+        stage.hand_over(&UNIT.files(""))?;
         stage.rest()?;
         let finish = stage.fleetctl(&["start"], &UNIT.names())?;
         ours.push_time(between(finish.begun, stage.last_active(&stage.each_runs_once(UNIT)?)?)?);

@@ -4,11 +4,12 @@ use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use fleet_lab::{Host, Lab, eventually};
+use fleet_lab::{Host, Lab, Seen, eventually};
 
 use super::{
     counters::Counters,
@@ -53,10 +54,13 @@ impl Set {
         (1..=self.count).map(|number| format!("{}-{number:04}.service", self.name)).collect()
     }
 
-    /// Names and files. `options` goes into `[X-Fleet]`.
+    /// Names and files, whose contents were never there before: fleet keeps by its contents what it has seen.
+    /// `options` goes into `[X-Fleet]`.
     #[must_use]
     pub fn files(self, options: &str) -> Vec<(String, String)> {
-        self.names().into_iter().map(|name| (name.clone(), file(&name, "infinity", options))).collect()
+        static EDITION: AtomicU32 = AtomicU32::new(1);
+        let edition = EDITION.fetch_add(1, Ordering::Relaxed);
+        self.names().into_iter().map(|name| (name.clone(), file(&name, edition, options))).collect()
     }
 
     /// What fits them all.
@@ -73,12 +77,11 @@ impl Set {
 }
 
 /// A unit that sleeps.
-#[must_use]
-pub fn file(name: &str, seconds: &str, options: &str) -> String {
+fn file(name: &str, edition: u32, options: &str) -> String {
     let section = if options.is_empty() { String::new() } else { format!("\n[X-Fleet]\n{options}\n") };
     // Systemd would refuse the sixth start within ten seconds.
-    let unit = format!("Description={name}, which sleeps\nStartLimitIntervalSec=0");
-    format!("[Unit]\n{unit}\n\n[Service]\nExecStart=/bin/sleep {seconds}\n{section}")
+    let unit = format!("Description={name}, edition {edition}\nStartLimitIntervalSec=0");
+    format!("[Unit]\n{unit}\n\n[Service]\nExecStart=/bin/sleep infinity\n{section}")
 }
 
 impl Stage {
@@ -244,17 +247,17 @@ impl Stage {
             // One that was moved may still be known where it was.
             let alive = |state: &str| !state.starts_with("inactive/");
             if let Some(other) = rows.clone().find(|row| alive(&row.state) && row.state != "active/running") {
-                return Ok(fleet_lab::Seen::NotYet(format!("{} is {}", other.unit, other.state)));
+                return Ok(Seen::NotYet(format!("{} is {}", other.unit, other.state)));
             }
             let mut running: Vec<String> = rows.filter(|row| alive(&row.state)).map(|row| row.unit.clone()).collect();
             running.sort();
             if running != wanted {
-                return Ok(fleet_lab::Seen::NotYet(format!("{} run of {}", running.len(), wanted.len())));
+                return Ok(Seen::NotYet(format!("{} run of {}", running.len(), wanted.len())));
             }
             let names = |rows: Vec<systemd::Loaded>| {
                 rows.into_iter().filter(|row| alive(&row.state)).map(|row| row.unit).collect()
             };
-            Ok(fleet_lab::Seen::Done(placed.into_iter().map(|(host, rows)| (host, names(rows))).collect()))
+            Ok(Seen::Done(placed.into_iter().map(|(host, rows)| (host, names(rows))).collect()))
         })
     }
 
@@ -267,8 +270,8 @@ impl Stage {
             let placed = self.loaded(&set.pattern())?;
             let mut rows = placed.iter().flat_map(|(_, rows)| rows);
             Ok(match rows.find(|row| row.state != "inactive/dead") {
-                Some(row) => fleet_lab::Seen::NotYet(format!("{} is {}", row.unit, row.state)),
-                None => fleet_lab::Seen::Done(()),
+                Some(row) => Seen::NotYet(format!("{} is {}", row.unit, row.state)),
+                None => Seen::Done(()),
             })
         })
     }
@@ -282,11 +285,11 @@ impl Stage {
         eventually(PATIENCE, &format!("nothing is left of {} units", set.count), || {
             for (host, rows) in self.loaded(&set.pattern())? {
                 if let Some(row) = rows.first() {
-                    return Ok(fleet_lab::Seen::NotYet(format!("{} knows {}", host.name(), row.unit)));
+                    return Ok(Seen::NotYet(format!("{} knows {}", host.name(), row.unit)));
                 }
                 for dir in ["run/fleet/units", BY_HAND] {
                     if let Some(name) = first(&root(&host)?.join(dir), &set.prefix())? {
-                        return Ok(fleet_lab::Seen::NotYet(format!("{name} is in /{dir} of {}", host.name())));
+                        return Ok(Seen::NotYet(format!("{name} is in /{dir} of {}", host.name())));
                     }
                 }
             }
@@ -294,10 +297,10 @@ impl Stage {
                 let listed =
                     self.cluster.lab.etcdctl(&["get", "--prefix", "--keys-only", &format!("/fleet/{keys}/")])?;
                 if let Some(key) = listed.lines().find(|key| key.contains(&format!("/{}", set.prefix()))) {
-                    return Ok(fleet_lab::Seen::NotYet(format!("{key} is in etcd")));
+                    return Ok(Seen::NotYet(format!("{key} is in etcd")));
                 }
             }
-            Ok(fleet_lab::Seen::Done(()))
+            Ok(Seen::Done(()))
         })
     }
 
@@ -334,6 +337,20 @@ impl Stage {
     /// When it finds no end.
     pub fn rest(&self) -> Result<()> {
         self.rest_for(QUIET)
+    }
+
+    /// Waits until fleet has deleted the files that no unit uses any more, which it does after a minute, so that
+    /// those of so many units are left.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn swept(&self, count: usize) -> Result<()> {
+        eventually(PATIENCE, &format!("{count} files are kept"), || {
+            let keys = self.cluster.lab.etcdctl(&["get", "--prefix", "--keys-only", "/fleet/file/"])?;
+            let kept = keys.lines().filter(|key| !key.is_empty()).count();
+            Ok(if kept == count { Seen::Done(()) } else { Seen::NotYet(format!("{kept}")) })
+        })?;
+        self.rest()
     }
 
     /// Waits until etcd has had nothing to write for so long.
