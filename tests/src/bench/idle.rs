@@ -27,7 +27,9 @@ const QUIET: Duration = Duration::from_secs(3);
 /// When something did happen to a unit.
 pub fn measure(stage: &mut Stage, sizes: &Sizes, count: usize) -> Result<Vec<Row>> {
     stage.populate(count)?;
-    stage.swept(count)?;
+    if sizes.idle > QUIET {
+        stage.swept()?;
+    }
     let set = Set { name: UNITS, count };
     stage.rest_for(QUIET.min(sizes.idle))?;
     let placed = by_host(stage.each_runs_once(set)?);

@@ -10,7 +10,7 @@ use super::{
     Sizes, gate,
     row::Row,
     series::Series,
-    stage::{PATIENCE, Set, Stage, between, command},
+    stage::{Hand, PATIENCE, Set, Stage, between, command},
     systemd::{active_since, property},
 };
 
@@ -35,7 +35,8 @@ pub fn measure(stage: &mut Stage, sizes: &Sizes) -> Result<Vec<Row>> {
     for ((host, files), name) in hands.iter().zip(ours.names()) {
         stage.rest()?;
         let unit = Unit::of(host, &files[0].0)?;
-        let finish = gate::run(&[(host.clone(), command("systemctl", &["restart"], &[unit.name.clone()]))])?;
+        let finish =
+            gate::run(&[(host.clone(), command("systemctl", &["restart"], std::slice::from_ref(&unit.name)))])?;
         active_by_hand.push_time(between(finish.begun, unit.active_again(None)?)?);
         returned_by_hand.push_time(finish.returned - finish.begun);
 
@@ -64,11 +65,7 @@ pub fn measure(stage: &mut Stage, sizes: &Sizes) -> Result<Vec<Row>> {
 }
 
 /// One file for each unit, to go to the host where that unit is.
-fn beside(
-    placed: &[(Host, Vec<String>)],
-    units: &[String],
-    files: Vec<(String, String)>,
-) -> Result<Vec<(Host, Vec<(String, String)>)>> {
+fn beside(placed: &[(Host, Vec<String>)], units: &[String], files: Vec<(String, String)>) -> Result<Vec<Hand>> {
     let host_of = |unit: &String| placed.iter().find(|(_, here)| here.contains(unit)).map(|(host, _)| host.clone());
     let hosts = units.iter().map(|unit| host_of(unit).with_context(|| format!("{unit} runs nowhere")));
     hosts.zip(files).map(|(host, file)| Ok((host?, vec![file]))).collect()

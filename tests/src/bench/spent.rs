@@ -61,6 +61,7 @@ pub enum Side {
 }
 
 /// What both sides spent, round by round.
+#[derive(Default)]
 pub struct Account([[Series; ALL]; 2]);
 
 impl Account {

@@ -5,7 +5,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     sync::atomic::{AtomicU32, Ordering},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail, ensure};
@@ -25,6 +25,9 @@ const BY_HAND: &str = "run/systemd/system";
 /// Without a write for so long, the cluster has nothing left to do.
 const QUIET: Duration = Duration::from_millis(400);
 
+/// By then, files that nothing has used for a minute are gone.
+const SWEPT: Duration = Duration::from_secs(65);
+
 /// The cluster.
 pub struct Stage {
     /// It.
@@ -33,6 +36,8 @@ pub struct Stage {
     pub ttl: Duration,
     /// How many units of [`UNITS`] fleet has been told to run.
     running: usize,
+    /// When units were destroyed last by [`populate`](Self::populate), or begun to be.
+    destroyed: Option<Instant>,
 }
 
 /// Units that are all alike, and each another: no two have the same contents.
@@ -43,6 +48,9 @@ pub struct Set {
     /// How many there are.
     pub count: usize,
 }
+
+/// Files by hand: a host, and those it gets, by name.
+pub type Hand = (Host, Vec<(String, String)>);
 
 /// Those that [`Stage::populate`] has fleet run.
 pub const UNITS: &str = "bench";
@@ -94,7 +102,7 @@ impl Stage {
         if let Some(bin) = bin {
             lab = lab.fleetd(bin.join("fleetd")).fleetctl(bin.join("fleetctl"));
         }
-        let stage = Self { cluster: Cluster { lab: lab.up()? }, ttl, running: 0 };
+        let stage = Self { cluster: Cluster { lab: lab.up()? }, ttl, running: 0, destroyed: None };
         stage.joined()?;
         for host in stage.hosts() {
             host.sh(&format!("mkdir -p {DIR}"))?;
@@ -148,7 +156,7 @@ impl Stage {
     ///
     /// # Errors
     /// When that is not possible.
-    pub fn lay_out(&self, files: &[(Host, Vec<(String, String)>)]) -> Result<()> {
+    pub fn lay_out(&self, files: &[Hand]) -> Result<()> {
         for (host, files) in files {
             write(&root(host)?.join(BY_HAND), files)?;
         }
@@ -159,7 +167,7 @@ impl Stage {
     ///
     /// # Errors
     /// When that is not possible.
-    pub fn clear_away(&self, files: &[(Host, Vec<(String, String)>)]) -> Result<()> {
+    pub fn clear_away(&self, files: &[Hand]) -> Result<()> {
         for (host, files) in files {
             let dir = root(host)?.join(BY_HAND);
             for (name, _) in files {
@@ -211,10 +219,13 @@ impl Stage {
         if count == self.running {
             return Ok(());
         }
+        // Whatever subject was here before has destroyed what it had.
+        self.destroyed = Some(Instant::now());
         if self.running > 0 {
             let old = Set { name: UNITS, count: self.running };
             self.fleetctl(&["destroy"], &old.names())?;
             self.gone(old)?;
+            self.destroyed = Some(Instant::now());
         }
         self.running = count;
         if count > 0 {
@@ -339,17 +350,14 @@ impl Stage {
         self.rest_for(QUIET)
     }
 
-    /// Waits until fleet has deleted the files that no unit uses any more, which it does after a minute, so that
-    /// those of so many units are left.
+    /// Waits until fleet has deleted the files of units that were destroyed, which it does after a minute.
     ///
     /// # Errors
-    /// When it does not.
-    pub fn swept(&self, count: usize) -> Result<()> {
-        eventually(PATIENCE, &format!("{count} files are kept"), || {
-            let keys = self.cluster.lab.etcdctl(&["get", "--prefix", "--keys-only", "/fleet/file/"])?;
-            let kept = keys.lines().filter(|key| !key.is_empty()).count();
-            Ok(if kept == count { Seen::Done(()) } else { Seen::NotYet(format!("{kept}")) })
-        })?;
+    /// When the cluster finds no rest after that.
+    pub fn swept(&self) -> Result<()> {
+        if let Some(destroyed) = self.destroyed {
+            wait(SWEPT.saturating_sub(destroyed.elapsed()));
+        }
         self.rest()
     }
 
@@ -369,8 +377,8 @@ impl Stage {
 
 /// Deals units to hosts, one each in turn, as a person would.
 #[must_use]
-pub fn dealt(hosts: &[Host], files: Vec<(String, String)>) -> Vec<(Host, Vec<(String, String)>)> {
-    let mut hands: Vec<(Host, Vec<_>)> = hosts.iter().map(|host| (host.clone(), Vec::new())).collect();
+pub fn dealt(hosts: &[Host], files: Vec<(String, String)>) -> Vec<Hand> {
+    let mut hands: Vec<Hand> = hosts.iter().map(|host| (host.clone(), Vec::new())).collect();
     for (number, file) in files.into_iter().enumerate() {
         let hand = number % hosts.len();
         hands[hand].1.push(file);
@@ -381,7 +389,7 @@ pub fn dealt(hosts: &[Host], files: Vec<(String, String)>) -> Vec<(Host, Vec<(St
 
 /// `systemctl VERB UNIT...` for each host that has some.
 #[must_use]
-pub fn systemctl(verb: &str, hands: &[(Host, Vec<(String, String)>)]) -> Vec<(Host, Vec<String>)> {
+pub fn systemctl(verb: &str, hands: &[Hand]) -> Vec<(Host, Vec<String>)> {
     let names = |files: &[(String, String)]| files.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
     hands.iter().map(|(host, files)| (host.clone(), command("systemctl", &[verb], &names(files)))).collect()
 }

@@ -54,10 +54,9 @@ fn run(args: &Args) -> Result<bool> {
     if args.write.is_some() && args.rounds < FEWEST {
         bail!("what is written down comes from at least {FEWEST} rounds, not {}", args.rounds);
     }
-    let document = args.write.as_deref().map(read).transpose()?;
-    if let Some(document) = &document {
+    if let Some(path) = &args.write {
         // Known now, not in a quarter of an hour.
-        report::replaced(document, "").context("the table has no place")?;
+        with_table(path, "")?;
     }
     let sizes = if args.small { Sizes::small(args.rounds) } else { Sizes::full(args.rounds) };
     let all = || Subject::value_variants().to_vec();
@@ -67,15 +66,15 @@ fn run(args: &Args) -> Result<bool> {
     let rows = bench::run(&options, &tell)?;
     let text = report::text(&made_by(args), &rows);
     println!("{text}");
-    if let (Some(path), Some(document)) = (&args.write, document) {
-        std::fs::write(path, report::replaced(&document, &text)?)
-            .with_context(|| format!("cannot write {}", path.display()))?;
+    if let Some(path) = &args.write {
+        std::fs::write(path, with_table(path, &text)?).with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(rows.iter().all(|row| row.verdict() != Verdict::Missed))
 }
 
-fn read(path: &Path) -> Result<String> {
-    std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+fn with_table(path: &Path, table: &str) -> Result<String> {
+    let document = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    report::replaced(&document, table).with_context(|| format!("{} has no place for the table", path.display()))
 }
 
 /// What the figures come from.
