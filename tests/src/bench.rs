@@ -67,21 +67,23 @@ pub struct Sizes {
     pub idle: Duration,
     /// `agent_ttl`.
     pub ttl: Duration,
+    /// How long etcd must have had nothing to write before the next round begins.
+    pub quiet: Duration,
 }
 
 impl Sizes {
     /// What the document tells of.
     #[must_use]
     pub fn full(rounds: usize) -> Self {
-        let idle = Duration::from_secs(60);
-        Self { rounds, batch: 300, large: 1000, loss: 100, idle, ttl: Duration::from_secs(10) }
+        let (idle, ttl, quiet) = (Duration::from_secs(60), Duration::from_secs(10), Duration::from_millis(400));
+        Self { rounds, batch: 300, large: 1000, loss: 100, idle, ttl, quiet }
     }
 
     /// Enough to see that everything can be measured.
     #[must_use]
     pub fn small(rounds: usize) -> Self {
-        let idle = Duration::from_secs(3);
-        Self { rounds, batch: 6, large: 12, loss: 2, idle, ttl: Duration::from_secs(4) }
+        let (idle, ttl, quiet) = (Duration::from_secs(3), Duration::from_secs(4), Duration::from_millis(100));
+        Self { rounds, batch: 6, large: 12, loss: 2, idle, ttl, quiet }
     }
 
     /// Rounds of what takes milliseconds.
@@ -108,7 +110,7 @@ pub struct Options {
 /// When something cannot be measured, or a round did not end as it should.
 pub fn run(options: &Options, tell: &dyn Fn(&Row)) -> Result<Vec<Row>> {
     let sizes = &options.sizes;
-    let mut stage = Stage::set(sizes.ttl, options.bin.as_deref())?;
+    let mut stage = Stage::set(sizes, options.bin.as_deref())?;
     let mut rows = Vec::new();
     for subject in &options.subjects {
         let measured = match subject {

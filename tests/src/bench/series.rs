@@ -79,7 +79,7 @@ impl FromIterator<f64> for Series {
 #[must_use]
 pub fn time(seconds: f64) -> String {
     match seconds {
-        seconds if seconds < 0.1 => format!("{:.1} ms", seconds * 1000.0),
+        seconds if seconds < 0.09995 => format!("{:.1} ms", seconds * 1000.0),
         seconds if seconds < 1.0 => format!("{:.0} ms", seconds * 1000.0),
         seconds => format!("{seconds:.2} s"),
     }

@@ -12,6 +12,7 @@ use anyhow::{Context, Result, bail, ensure};
 use fleet_lab::{Host, Lab, Seen, eventually};
 
 use super::{
+    Sizes,
     counters::Counters,
     gate::{self, DIR, Finish},
     systemd,
@@ -22,8 +23,6 @@ use crate::Cluster;
 pub const PATIENCE: Duration = Duration::from_secs(180);
 /// Where files are put that are started by hand.
 const BY_HAND: &str = "run/systemd/system";
-/// Without a write for so long, the cluster has nothing left to do.
-const QUIET: Duration = Duration::from_millis(400);
 
 /// By then, files that nothing has used for a minute are gone.
 const SWEPT: Duration = Duration::from_secs(65);
@@ -34,6 +33,8 @@ pub struct Stage {
     pub cluster: Cluster,
     /// `agent_ttl`.
     pub ttl: Duration,
+    /// Without a write for so long, the cluster has nothing left to do.
+    quiet: Duration,
     /// How many units of [`UNITS`] fleet has been told to run.
     running: usize,
     /// When units were destroyed last by [`populate`](Self::populate), or begun to be.
@@ -97,12 +98,13 @@ impl Stage {
     ///
     /// # Errors
     /// When they do not boot.
-    pub fn set(ttl: Duration, bin: Option<&Path>) -> Result<Self> {
+    pub fn set(sizes: &Sizes, bin: Option<&Path>) -> Result<Self> {
+        let (ttl, quiet) = (sizes.ttl, sizes.quiet);
         let mut lab = Lab::builder().hosts(3).config(&format!("agent_ttl=\"{}s\"", ttl.as_secs()));
         if let Some(bin) = bin {
             lab = lab.fleetd(bin.join("fleetd")).fleetctl(bin.join("fleetctl"));
         }
-        let stage = Self { cluster: Cluster { lab: lab.up()? }, ttl, running: 0, destroyed: None };
+        let stage = Self { cluster: Cluster { lab: lab.up()? }, ttl, quiet, running: 0, destroyed: None };
         stage.joined()?;
         for host in stage.hosts() {
             host.sh(&format!("mkdir -p {DIR}"))?;
@@ -347,7 +349,7 @@ impl Stage {
     /// # Errors
     /// When it finds no end.
     pub fn rest(&self) -> Result<()> {
-        self.rest_for(QUIET)
+        self.rest_for(self.quiet)
     }
 
     /// Waits until fleet has deleted the files of units that were destroyed, which it does after a minute.
