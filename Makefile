@@ -11,6 +11,8 @@ SEEDS ?= 1000
 # How long `make faults` does faults, and what they are drawn with: SEED=7 draws the same again.
 MINUTES ?= 15
 SEED ?=
+# How often `make bench` measures each side.
+ROUNDS ?= 5
 # How long `make fuzz` looks at each target.
 SECONDS ?= 60
 
@@ -26,7 +28,7 @@ CARGO := cargo
 SIM = RUSTFLAGS="--cfg tokio_unstable" CARGO_TARGET_DIR=$(TARGET)/sim $(CARGO)
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help deps build check test demo lab faults sim fuzz deb tarball install clean
+.PHONY: help deps build check test demo lab faults bench sim fuzz deb tarball install clean
 
 help: ## List what can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1 /p' $(MAKEFILE_LIST) | while read name text; do printf '  make %-8s %s\n' "$$name" "$$text"; done
@@ -65,6 +67,11 @@ faults: deps ## Do faults to a cluster for MINUTES=15 and say which promises wer
 	@$(CAN_BE_ROOT)
 	$(CARGO) build --workspace --locked
 	@$(SUDO) $(TARGET)/debug/fleet-soak --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) --keep $(TARGET)/faults
+
+bench: deps ## Measure against systemd and etcd alone, into docs/performance.md: ROUNDS=5 (root or sudo)
+	@$(CAN_BE_ROOT)
+	$(CARGO) build --release --workspace --locked
+	@$(SUDO) $(TARGET)/release/fleet-bench --rounds $(ROUNDS) --write docs/performance.md
 
 # Tokio draws the order in which it wakes those who wait for one thing. Built so it can be told its seed, and a seed is
 # the same scenario each time.

@@ -1,8 +1,9 @@
 //! What the cluster tests have in common: a cluster in the lab, an etcd alone, copies that tell of themselves; and
-//! the soak, which draws faults by seed.
+//! the soak, which draws faults by seed; and the bench.
 //!
 //! The tests are in `tests/`; they need root, systemd-nspawn and etcd, and fail with a clear error without.
 
+pub mod bench;
 pub mod butane;
 mod cluster;
 pub mod contract;
