@@ -15,6 +15,7 @@ mod lead;
 mod moves;
 mod overlap;
 mod placements;
+mod silence;
 mod situation;
 mod translate;
 mod unused;
