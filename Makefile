@@ -11,6 +11,9 @@ SEEDS ?= 1000
 # How long `make faults` does faults, and what they are drawn with: SEED=7 draws the same again.
 MINUTES ?= 15
 SEED ?=
+# How large the cluster of `make scale` is.
+MACHINES ?= 1000
+UNITS ?= 20000
 # How long `make fuzz` looks at each target.
 SECONDS ?= 60
 
@@ -26,7 +29,7 @@ CARGO := cargo
 SIM = RUSTFLAGS="--cfg tokio_unstable" CARGO_TARGET_DIR=$(TARGET)/sim $(CARGO)
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help deps build check test demo lab faults sim fuzz install clean
+.PHONY: help deps build check test demo lab faults scale sim fuzz install clean
 
 help: ## List what can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1 /p' $(MAKEFILE_LIST) | while read name text; do printf '  make %-8s %s\n' "$$name" "$$text"; done
@@ -65,6 +68,11 @@ faults: deps ## Do faults to a cluster for MINUTES=15 and say which promises wer
 	@$(CAN_BE_ROOT)
 	$(CARGO) build --workspace --locked
 	@$(SUDO) $(TARGET)/debug/fleet-soak --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) --keep $(TARGET)/faults
+
+# Its etcd and all machines share the processors: the fewer others want them, the more the ratio says.
+scale: ## Run MACHINES=1000 simulated machines with UNITS=20000 on a real etcd: docs/performance.md
+	$(CARGO) build --release --locked --package fleet-tests --package fleet-lab
+	$(TARGET)/release/fleet-lab sim --machines $(MACHINES) --units $(UNITS) --write docs/performance.md
 
 # Tokio draws the order in which it wakes those who wait for one thing. Built so it can be told its seed, and a seed is
 # the same scenario each time.

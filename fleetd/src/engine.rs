@@ -35,9 +35,7 @@ use self::witness::Witness;
 use crate::{
     backoff::Backoff,
     metrics::Metrics,
-    registry::{
-        Leadership, LeaseId, Store, StoreError, Stored, Watch, WatchEvent, files::Files, lease, view::View,
-    },
+    registry::{Leadership, LeaseId, Store, StoreError, Stored, Watch, WatchEvent, files::Files, lease, view::View},
 };
 
 /// Most daemons that campaign at a time: enough to survive what etcd survives.
@@ -46,8 +44,10 @@ const CANDIDATES: usize = 5;
 /// How long candidates that stand at the same time take to see each other.
 const SETTLE: Duration = Duration::from_secs(2);
 
-/// The longest that a candidate waits for its turn while there is none.
-const FIRST: Duration = Duration::from_millis(300);
+/// While there is no candidate, one waits for its turn at most so many times as long as etcd took to answer, and at
+/// least so long at most: a candidate is seen by the others after a few answers, and a store that all hosts of a large
+/// cluster ask at the same time is slow.
+const FIRST: (u32, Duration) = (50, Duration::from_millis(100));
 
 /// A candidate, and the engine while it leads.
 pub struct Engine<S> {
@@ -201,7 +201,9 @@ impl<S: Store> Engine<S> {
     async fn wait_for_place(&self) -> Result<(), StoreError> {
         let range = self.keys.under("election/engine/");
         loop {
+            let asked = Instant::now();
             let page = self.store.list(&range, None, 1000).await?;
+            let first = (asked.elapsed() * FIRST.0).max(FIRST.1);
             // Etcd's election waits for every key there that is older, and one without a lease never goes by itself.
             if let Some(stray) = page.entries.iter().find(|stored| stored.lease.is_none()) {
                 warn!(key = stray.key, "this key is no candidate's and blocks the election: delete it");
@@ -210,7 +212,7 @@ impl<S: Store> Engine<S> {
             let mut watch = self.store.watch(&range, page.revision + 1).await?;
             let (mut room, mut turn) = (None, Instant::now());
             loop {
-                let now = self.longest_wait(candidates.len());
+                let now = self.longest_wait(candidates.len(), first);
                 if now != room {
                     turn = Instant::now() + now.unwrap_or_default().mul_f64(fastrand::f64());
                     room = now;
@@ -232,11 +234,11 @@ impl<S: Store> Engine<S> {
         }
     }
 
-    /// The longest that a candidate waits for its turn while so many others campaign; `None`: there is no place. With
-    /// none it is short; a place beside others is taken before the lease of one of them can run out.
-    fn longest_wait(&self, others: usize) -> Option<Duration> {
+    /// The longest that a candidate waits for its turn while so many others campaign, `first` if there is none; `None`:
+    /// there is no place. A place beside others is taken before the lease of one of them can run out.
+    fn longest_wait(&self, others: usize, first: Duration) -> Option<Duration> {
         match others {
-            0 => Some(FIRST.min(self.ttl / 3)),
+            0 => Some(first.min(self.ttl / 3)),
             1..CANDIDATES => Some(self.ttl / 3),
             _ => None,
         }

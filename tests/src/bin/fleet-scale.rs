@@ -74,7 +74,11 @@ fn scale(args: &Args) -> Result<()> {
         floors: args.floors.max(1),
         patience: Duration::from_secs(args.patience),
     };
-    ensure!(options.machines >= 3, "--machines {}: at least 3 are needed, as one is restarted and one lost", options.machines);
+    ensure!(
+        options.machines >= 3,
+        "--machines {}: at least 3 are needed, as one is restarted and one lost",
+        options.machines
+    );
     ensure!(options.ttl.as_secs() >= 2, "--ttl {}: etcd makes no lease shorter than 2 s", args.ttl);
     ensure!(options.changed <= options.units, "--change {}: there are only {} units", options.changed, options.units);
     ensure!(

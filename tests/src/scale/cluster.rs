@@ -18,14 +18,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::{
-    counted::Tally,
-    figures::Figures,
-    floor::Batches,
-    machine::Machine,
-    operator::Operator,
-    units::Unit,
-};
+use super::{counted::Tally, figures::Figures, floor::Batches, machine::Machine, operator::Operator, units::Unit};
 use crate::EtcdProcess;
 
 /// Between two looks at whether the cluster is as it should be.

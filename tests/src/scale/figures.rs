@@ -67,9 +67,10 @@ impl Figures {
     /// What came to pass since another moment.
     #[must_use]
     pub fn since(&self, before: &Self) -> Self {
-        let requests = self.requests.iter().map(|(method, count)| {
-            (method.clone(), count - before.requests.get(method).copied().unwrap_or_default())
-        });
+        let requests = self
+            .requests
+            .iter()
+            .map(|(method, count)| (method.clone(), count - before.requests.get(method).copied().unwrap_or_default()));
         Self {
             requests: requests.collect(),
             keepalives: self.keepalives - before.keepalives,

@@ -6,15 +6,16 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use fleet_core::model::{
     Keys,
     api::{self, options_of},
 };
 use fleetd::http::{self, Api, Listeners};
 use http_body_util::{BodyExt, Full};
-use hyper::{Method, Request, body::Bytes, client::conn::http1};
+use hyper::{Method, Request, StatusCode, body::Bytes, client::conn::http1};
 use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpStream, UnixStream},
@@ -25,6 +26,10 @@ use super::{machine::Machine, units::Unit};
 
 /// Connections that fleetctl opens at a time.
 pub const CONNECTIONS: usize = 16;
+/// Units that it submits in one request.
+const CHANGES: usize = 100;
+/// Where such requests go.
+const MANY: &str = "/fleet/v1/changes";
 
 /// The HTTP API of a machine, and who uses it.
 pub struct Operator {
@@ -64,17 +69,20 @@ impl Operator {
     /// # Errors
     /// The first that is refused.
     pub async fn launch(&self, units: Vec<Unit>) -> Result<()> {
-        let units = Arc::new(Mutex::new(units.into_iter()));
+        let requests: Vec<Vec<Unit>> = units.chunks(CHANGES).map(<[_]>::to_vec).collect();
+        let requests = Arc::new(Mutex::new(requests.into_iter()));
         let submitting: Vec<_> = (0..CONNECTIONS)
             .map(|_| {
-                let (socket, units) = (self.socket.clone(), Arc::clone(&units));
+                let (socket, requests) = (self.socket.clone(), Arc::clone(&requests));
                 AbortOnDropHandle::new(tokio::spawn(async move {
                     let describe = || format!("nobody listens on {}", socket.display());
-                    let mut connection = Connection::new(UnixStream::connect(&socket).await.with_context(describe)?).await?;
+                    let stream = UnixStream::connect(&socket).await.with_context(describe)?;
+                    let mut connection = Connection::new(stream).await?;
+                    let at_once = connection.takes_many().await?;
                     loop {
-                        let next = units.lock().unwrap_or_else(PoisonError::into_inner).next();
-                        let Some(unit) = next else { return anyhow::Ok(()) };
-                        connection.put(&unit).await?;
+                        let next = requests.lock().unwrap_or_else(PoisonError::into_inner).next();
+                        let Some(units) = next else { return anyhow::Ok(()) };
+                        connection.launch(&units, at_once && units.len() > 1).await?;
                     }
                 }))
             })
@@ -116,28 +124,54 @@ impl Connection {
         Ok(Self { sender, _driving: AbortOnDropHandle::new(tokio::spawn(driving)) })
     }
 
-    async fn put(&mut self, unit: &Unit) -> Result<()> {
-        let body = api::Unit {
-            name: unit.name.to_string(),
-            options: options_of(&unit.file),
-            desired_state: "launched".into(),
-            ..api::Unit::default()
-        };
-        let path = format!("/fleet/v1/units/{}", unit.name);
-        let asked = self.ask(Method::PUT, &path, serde_json::to_vec(&body)?).await;
-        asked.map(drop).with_context(|| format!("{} is not submitted", unit.name))
+    /// Whether fleetd knows requests for many units.
+    async fn takes_many(&mut self) -> Result<bool> {
+        let nothing = json!({ "changes": [] }).to_string();
+        Ok(self.send(Method::POST, MANY, nothing.into()).await?.0 != StatusCode::NOT_FOUND)
+    }
+
+    async fn launch(&mut self, units: &[Unit], at_once: bool) -> Result<()> {
+        if at_once {
+            let change = |unit: &Unit| json!({ "name": unit.name, "options": options_of(&unit.file), "desiredState": "launched" });
+            let changes = json!({ "changes": units.iter().map(change).collect::<Vec<_>>() });
+            return made(&self.ask(Method::POST, MANY, changes.to_string().into()).await?);
+        }
+        for unit in units {
+            let body = api::Unit {
+                name: unit.name.to_string(),
+                options: options_of(&unit.file),
+                desired_state: "launched".into(),
+                ..api::Unit::default()
+            };
+            let path = format!("/fleet/v1/units/{}", unit.name);
+            let asked = self.ask(Method::PUT, &path, serde_json::to_vec(&body)?).await;
+            asked.with_context(|| format!("{} is not submitted", unit.name))?;
+        }
+        Ok(())
     }
 
     async fn ask(&mut self, method: Method, path: &str, body: Vec<u8>) -> Result<Vec<u8>> {
+        let (status, body) = self.send(method, path, body).await?;
+        ensure!(status.is_success(), "{status}: {}", String::from_utf8_lossy(&body));
+        Ok(body)
+    }
+
+    async fn send(&mut self, method: Method, path: &str, body: Vec<u8>) -> Result<(StatusCode, Vec<u8>)> {
         let request = Request::builder().method(method).uri(path).header("Host", "fleet");
         let request = request.header("Content-Type", "application/json").body(Full::new(body.into()))?;
         self.sender.ready().await?;
         let response = self.sender.send_request(request).await?;
         let status = response.status();
-        let body = response.into_body().collect().await?.to_bytes();
-        if !status.is_success() {
-            bail!("{status}: {}", String::from_utf8_lossy(&body));
-        }
-        Ok(body.to_vec())
+        Ok((status, response.into_body().collect().await?.to_bytes().to_vec()))
+    }
+}
+
+/// Whether all changes of a request were made.
+fn made(body: &[u8]) -> Result<()> {
+    let body: Value = serde_json::from_slice(body)?;
+    let results = body["results"].as_array().context("the outcome of each change")?;
+    match results.iter().find(|result| !matches!(result["code"].as_u64(), Some(200..300))) {
+        Some(refused) => bail!("{refused}"),
+        None => Ok(()),
     }
 }

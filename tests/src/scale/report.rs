@@ -96,7 +96,11 @@ fn remarks(outcome: &Outcome) -> String {
          {etcd} MiB for etcd.",
         own * 1024 / options.machines as u64
     ));
-    line(&format!("One unit more, from submit to its state reported: {} (median of {}).", seconds(single), outcome.single.len()));
+    line(&format!(
+        "One unit more, from submit to its state reported: {} (median of {}).",
+        seconds(single),
+        outcome.single.len()
+    ));
     if let Some(lost) = outcome.phases.iter().find(|phase| phase.name.starts_with("take the power")) {
         line(&format!(
             "Lost machines: the last unit runs elsewhere {} after the TTL of {} s is over.",
