@@ -14,10 +14,10 @@ async fn each_placement_wakes_the_one_agent_that_it_is_for() {
         units: 200,
         changed: 10,
         killed: 2,
-        ttl: Duration::from_secs(4),
+        ttl: Duration::from_secs(6),
         idle: Duration::from_secs(4),
         floors: 1,
-        patience: DEADLINE,
+        patience: DEADLINE * 4,
     };
     // Each phase ends only when each unit is active on exactly one machine.
     let outcome = campaign::run(&options, |next| eprintln!("{next}")).await.unwrap();

@@ -10,8 +10,8 @@ use std::{
 };
 
 use fleetd::registry::{
-    Etcd, Leadership, LeaseId, Page, Range, Remaining, Revision, Store, StoreError, Transaction, Watch, WatchEvent,
-    Write,
+    Etcd, Leadership, LeaseId, Origin, Page, Range, Remaining, Revision, Store, StoreError, Transaction, Watch,
+    WatchEvent, Write,
 };
 
 /// What a transaction is about, by its first key.
@@ -202,6 +202,10 @@ pub struct CountedWatch {
 }
 
 impl Watch for CountedWatch {
+    fn origin(&self) -> Origin {
+        self.watch.origin()
+    }
+
     async fn next(&mut self) -> Result<WatchEvent, StoreError> {
         let event = self.watch.next().await?;
         if let WatchEvent::Changed { changes, .. } = &event
