@@ -13,6 +13,9 @@ MINUTES ?= 15
 SEED ?=
 # How often `make bench` measures each side.
 ROUNDS ?= 5
+# How large the cluster of `make scale` is.
+MACHINES ?= 1000
+UNITS ?= 20000
 # How long `make fuzz` looks at each target.
 SECONDS ?= 60
 
@@ -28,7 +31,7 @@ CARGO := cargo
 SIM = RUSTFLAGS="--cfg tokio_unstable" CARGO_TARGET_DIR=$(TARGET)/sim $(CARGO)
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help deps build check test demo lab faults bench sim fuzz deb tarball install clean
+.PHONY: help deps build check test demo lab faults bench scale sim fuzz deb tarball install clean
 
 help: ## List what can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1 /p' $(MAKEFILE_LIST) | while read name text; do printf '  make %-8s %s\n' "$$name" "$$text"; done
@@ -72,6 +75,11 @@ bench: deps ## Measure against systemd and etcd alone, into docs/performance.md:
 	@$(CAN_BE_ROOT)
 	$(CARGO) build --release --workspace --locked
 	@$(SUDO) $(TARGET)/release/fleet-bench --rounds $(ROUNDS) --write docs/performance.md
+
+# Its etcd and all machines share the processors: the fewer others want them, the more the ratio says.
+scale: ## Run MACHINES=1000 simulated machines with UNITS=20000 on a real etcd: docs/performance.md
+	$(CARGO) build --release --locked --package fleet-tests --package fleet-lab
+	$(TARGET)/release/fleet-lab sim --machines $(MACHINES) --units $(UNITS) --write docs/performance.md
 
 # Tokio draws the order in which it wakes those who wait for one thing. Built so it can be told its seed, and a seed is
 # the same scenario each time.

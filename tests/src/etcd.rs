@@ -43,6 +43,12 @@ impl EtcdProcess {
         &self.client
     }
 
+    /// The ID of its process.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Kills it and starts it again with its data.
     ///
     /// # Panics

@@ -1,5 +1,5 @@
 //! What the cluster tests have in common: a cluster in the lab, an etcd alone, copies that tell of themselves; and
-//! the soak, which draws faults by seed; and the bench.
+//! the soak, which draws faults by seed; the bench; and a thousand simulated machines on a real etcd.
 //!
 //! The tests are in `tests/`; they need root, systemd-nspawn and etcd, and fail with a clear error without.
 
@@ -12,6 +12,7 @@ pub mod docs;
 mod etcd;
 pub mod fresh;
 pub mod http;
+pub mod scale;
 pub mod soak;
 pub mod trial;
 

@@ -3,7 +3,10 @@
 mod handover;
 mod world;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use fleet_core::{
     model::{
@@ -12,6 +15,8 @@ use fleet_core::{
     },
     unit::{UnitFile, UnitHash, UnitName},
 };
+
+use tokio_util::sync::CancellationToken;
 
 use self::world::{World, file, machine, name, number, state};
 use crate::registry::{
@@ -347,4 +352,52 @@ async fn candidate_that_is_elected_by_a_freeze_waits_for_the_machines_that_it_st
     world.set_machine(1, "");
     world.pass(60).await;
     assert_eq!(world.placements(), on(1, Launched, &file));
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_many_hosts_few_stand_for_a_free_place() {
+    let world = World::new(1);
+    let candidates = || world.store.entries(&world.keys.under("election/engine/")).len();
+    let stood = || {
+        let history = world.store.history(0);
+        let changes = history.iter().flat_map(|commit| &commit.changes).filter(|change| change.after.is_some());
+        let keys: BTreeSet<String> = changes.map(|change| change.key.clone()).collect();
+        keys.into_iter().filter(|key| key.starts_with("/fleet/election/")).count()
+    };
+    let hosts: Vec<_> = (0..300)
+        .map(|number| {
+            let (engine, shutdown) = (world.engine(&format!("h{number}"), number), CancellationToken::new());
+            let stop = shutdown.clone();
+            tokio::spawn(async move { engine.run(&stop).await });
+            shutdown
+        })
+        .collect();
+    world.pass(30).await;
+    assert_eq!(candidates(), 5);
+    let first = stood();
+    assert!(first < 60, "{first} have stood");
+    hosts[..150].iter().for_each(CancellationToken::cancel);
+    world.pass(30).await;
+    assert_eq!(candidates(), 5, "others have taken the places of those that left");
+    let more = stood() - first;
+    assert!(more < 30, "{more} more have stood");
+}
+
+#[tokio::test(start_paused = true)]
+async fn files_of_many_units_go_together_but_for_those_that_another_unit_has() {
+    let mut world = World::new(1);
+    let unit = |n: u32| name(&format!("u{n}.service"));
+    for n in 0..250 {
+        world.set_unit(&unit(n), &file(5, &format!("MachineMetadata=n={n}")), Some(Inactive));
+    }
+    let shared = file(5, "MachineMetadata=n=7");
+    world.set_unit(&unit(1000), &shared, Some(Inactive));
+    world.lead().await;
+    (0..250).for_each(|n| world.write(&Key::Unit(unit(n)), None));
+    world.pass(50).await;
+    let files = || world.store.entries(&world.keys.under("file/"));
+    assert_eq!(files().len(), 250, "a unit that comes back soon finds its own");
+    world.pass(40).await;
+    let left: Vec<String> = files().into_iter().map(|stored| stored.key).collect();
+    assert_eq!(left, [world.keys.format(&Key::File(shared.hash()))]);
 }
