@@ -19,8 +19,8 @@ done
 install -D -m 755 -t "$root/bin" "$binaries"/{fleetd,fleetctl}
 
 units=$root/lib/systemd/system
-install -D -m 644 -t "$units" cloud-init/{fleet.service,fleet-fence.service,fleet.socket}
-sed -i "s|/usr/bin/fleetd|$prefix/bin/fleetd|" "$units"/{fleet,fleet-fence}.service
+install -D -m 644 -t "$units" cloud-init/{fleet,fleet-fence,fleet-cloud-config,fleet-cloud-config-units}.service cloud-init/fleet.socket
+sed -i "s|/usr/bin/fleetd|$prefix/bin/fleetd|" "$units"/*.service
 install -D -m 644 packaging/sysusers.conf "$root/lib/sysusers.d/fleet.conf"
 install -D -m 644 packaging/polkit.rules "$root/share/polkit-1/rules.d/fleet.rules"
 

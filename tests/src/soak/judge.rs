@@ -146,8 +146,8 @@ fn restarts(record: &Record, unit: &Unit, copies: &[&Copy], breaches: &mut Vec<B
     for pair in copies.windows(2) {
         let [before, after] = pair else { continue };
         let (from, to, at) = (&before.birth.host, &after.birth.host, after.birth.start);
-        let excused = at_work(record, at, from).any(|harm| excuses_start(harm, unit.kind, from == to));
-        if !excused && !(from == to && is_return(record, unit, after)) {
+        let returned = from == to && is_return(record, unit, after);
+        if !returned && !at_work(record, at, from).any(|harm| excuses_start(harm, unit.kind, from == to)) {
             breaches.push(Breach::Restart { unit: unit.name.clone(), at, from: from.clone(), to: to.clone() });
         }
     }
