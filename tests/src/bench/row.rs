@@ -82,10 +82,14 @@ impl Row {
     pub fn cells(&self) -> [String; 6] {
         let (floor, ours, ratio, allowed) = match &self.measure {
             Measure::Against { floor, ours, most, grace } => {
-                let ratio = ours.over(floor, *grace).shown(|ratio| format!("{ratio:.2}"));
-                let granted = if *grace > 0.0 { "TTL + " } else { "" };
+                let ratio = ours.over(floor, *grace);
+                let (ratio, granted) = if *grace > 0.0 {
+                    (format!("TTL {}", ratio.shown(|ratio| format!("{ratio:+.2}"))), "TTL +")
+                } else {
+                    (ratio.shown(|ratio| format!("{ratio:.2}")), "")
+                };
                 let allowed = most.map_or_else(|| "–".into(), |most| format!("{granted}{most:.1}"));
-                (floor.shown(time), ours.shown(time), format!("{granted}{ratio}"), allowed)
+                (floor.shown(time), ours.shown(time), ratio, allowed)
             }
             Measure::Figure { values, most, unit, digits } => {
                 let show = |value: f64| format!("{value:.digits$}{unit}");
@@ -123,7 +127,7 @@ mod tests {
         assert_eq!(row(&[11.5], Some(1.5), 10.0).verdict(), Verdict::Met);
         assert_eq!(row(&[11.6], Some(1.5), 10.0).verdict(), Verdict::Missed);
         let cells = row(&[11.5], Some(1.5), 10.0).cells();
-        assert_eq!(cells, ["it", "1.00 s", "11.50 s", "TTL + 1.50", "TTL + 1.5", "met"]);
+        assert_eq!(cells, ["it", "1.00 s", "11.50 s", "TTL +1.50", "TTL +1.5", "met"]);
     }
 
     #[test]

@@ -89,19 +89,25 @@ impl Slice {
 /// When they have not in time.
 pub fn begun(slices: &[Slice], count: usize, deadline: Duration) -> Result<()> {
     let begun = Instant::now();
-    loop {
-        let mut links = 0;
+    for look in 1.. {
+        let (mut links, mut units) = (0, 0);
         for slice in slices {
             links += slice.links()?.saturating_sub(slice.others);
         }
-        if links >= count as u64 {
+        if links >= count as u64 || look % READ_EVERY == 0 {
+            for slice in slices {
+                units += slice.units()?.len();
+            }
+        }
+        if units >= count {
             return Ok(());
         }
         if begun.elapsed() > deadline {
-            bail!("{links} of {count} units run after {deadline:?}");
+            break;
         }
         wait(INTERVAL * 5);
     }
+    bail!("{count} units do not all run within {deadline:?}")
 }
 
 /// Waits until none of the units has a process; says when that was.
