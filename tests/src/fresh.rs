@@ -19,7 +19,6 @@ use anyhow::{Context, Result, ensure};
 use fleet_lab::{Lab, LabBuilder, SHARE, built};
 
 const PROGRAMS: [&str; 2] = ["fleetd", "fleetctl"];
-const UNITS: [&str; 3] = ["fleet.service", "fleet-fence.service", "fleet.socket"];
 
 /// The repository.
 #[must_use]
@@ -59,20 +58,24 @@ pub fn unit(name: &str, prefix: &str) -> Result<String> {
     Ok(text.replace("/usr/bin/fleetd", &format!("{prefix}/bin/fleetd")))
 }
 
-/// The tarball that hosts are given, with links to what was built last in place of the static binaries.
+/// What `make tarball` makes, with links to what was built last in place of the static binaries.
 ///
 /// # Errors
 /// It cannot be made.
 pub fn tarball() -> Result<Vec<u8>> {
-    let root = tempfile::tempdir()?;
-    let local = root.path().join("usr/local");
-    fs::create_dir_all(local.join("bin"))?;
-    fs::create_dir_all(local.join("lib/systemd/system"))?;
+    let (binaries, root) = (tempfile::tempdir()?, tempfile::tempdir()?);
     for program in PROGRAMS {
-        symlink(Path::new(SHARE).join(program), local.join("bin").join(program))?;
+        symlink(built(program)?, binaries.path().join(program))?;
     }
-    for name in UNITS {
-        fs::write(local.join("lib/systemd/system").join(name), unit(name, "/usr/local")?)?;
+    let layout = Command::new(repository().join("packaging/layout.sh"))
+        .args([binaries.path(), root.path(), Path::new("/usr/local")])
+        .output()
+        .context("cannot run packaging/layout.sh")?;
+    ensure!(layout.status.success(), "packaging/layout.sh: {}", String::from_utf8_lossy(&layout.stderr));
+    for program in PROGRAMS {
+        let place = root.path().join("usr/local/bin").join(program);
+        fs::remove_file(&place)?;
+        symlink(Path::new(SHARE).join(program), place)?;
     }
     let tar = Command::new("tar")
         .args(["--owner=root:0", "--group=root:0", "-czf", "-", "-C"])
