@@ -155,12 +155,11 @@ fn requirements(file: &UnitFile, name: &UnitName, findings: &mut Vec<Finding>) {
                 RequirementsError::Unbounded(_) => {
                     (Rule::StopBound, line_of(&["OnPartition"]), "or leave out OnPartition=stop".to_owned())
                 }
-                // `Peers` is how CoreOS fleet's message calls `MachineOf`.
                 RequirementsError::Exclusive(one, other) => {
+                    // `Peers` is how CoreOS fleet's message calls `MachineOf`.
                     let [one, other] = [one, other].map(|name| if *name == "Peers" { "MachineOf" } else { *name });
-                    let lines = [line_of(&[one]), line_of(&[other])];
-                    let mend = format!("keep {one}= or {other}=, not both (MachineOf is also called Peers)");
-                    (Rule::XFleet, lines[0].max(lines[1]), mend)
+                    let line = line_of(&[one]).max(line_of(&[other]));
+                    (Rule::XFleet, line, format!("keep {one}= or {other}=, not both"))
                 }
                 RequirementsError::Unresolvable { peer, glob, .. } => {
                     let mend = format!("take {peer} out of MachineOf=, or narrow the pattern {glob}");

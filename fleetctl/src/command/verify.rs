@@ -33,7 +33,7 @@ use crate::{
 #[derive(Args, Debug)]
 #[command(after_help = "\
 EXAMPLES:
-    fleetctl verify units/*
+    fleetctl verify units/*.service
     fleetctl verify --strict -o json web@.service
 
 RULES:
