@@ -34,6 +34,11 @@ ssh-keygen openssh-client
 cc gcc
 curl curl
 make make
+docker-registry docker-registry
+munged munge
+slurmctld slurmctld
+slurmd slurmd
+srun slurm-client
 END
     static_busybox || echo busybox-static
     [ -e /usr/include/stdlib.h ] || echo libc6-dev
@@ -63,7 +68,7 @@ if [ ! -e $policy ]; then
     "${root[@]}" tee $policy >/dev/null <<'END'
 #!/bin/sh
 # Of fleet's demo/deps.sh, for the time of one apt-get.
-case $1 in etcd*|docker*|containerd*|ssh*) exit 101 ;; esac
+case $1 in etcd*|docker*|containerd*|ssh*|munge*|slurm*) exit 101 ;; esac
 END
     "${root[@]}" chmod 755 $policy
     trap '"${root[@]}" rm -f $policy' EXIT
@@ -84,6 +89,10 @@ for package in "${packages[@]}"; do
         docker.io) services+=(docker.service docker.socket) ;;
         containerd) services+=(containerd.service) ;;
         openssh-server) services+=(ssh.service ssh.socket) ;;
+        docker-registry) services+=(docker-registry.service) ;;
+        munge) services+=(munge.service) ;;
+        slurmctld) services+=(slurmctld.service) ;;
+        slurmd) services+=(slurmd.service) ;;
     esac
 done
 for service in "${services[@]}"; do

@@ -9,8 +9,10 @@ pub mod copies;
 pub mod docs;
 mod etcd;
 pub mod http;
+mod registry;
 pub mod soak;
 pub mod trial;
 
 pub use cluster::{Cluster, DEADLINE, Row, Run};
 pub use etcd::EtcdProcess;
+pub use registry::Registry;
