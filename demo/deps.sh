@@ -38,6 +38,11 @@ dpkg-shlibdeps dpkg-dev
 cloud-init cloud-init
 ignition-validate ignition
 ansible-playbook ansible-core
+docker-registry docker-registry
+munged munge
+slurmctld slurmctld
+slurmd slurmd
+srun slurm-client
 END
     static_busybox || echo busybox-static
     [ -e /usr/lib/polkit-1/polkitd ] || echo polkitd
@@ -71,7 +76,7 @@ if [ ! -e $policy ]; then
     "${root[@]}" tee $policy >/dev/null <<'END'
 #!/bin/sh
 # Of fleet's demo/deps.sh, for the time of one apt-get.
-case $1 in etcd*|docker*|containerd*|ssh*|polkit*) exit 101 ;; esac
+case $1 in etcd*|docker*|containerd*|ssh*|polkit*|munge*|slurm*) exit 101 ;; esac
 END
     "${root[@]}" chmod 755 $policy
     trap '"${root[@]}" rm -f $policy' EXIT
@@ -98,6 +103,10 @@ for package in "${packages[@]}"; do
         docker.io) services+=(docker.service docker.socket) ;;
         containerd) services+=(containerd.service) ;;
         openssh-server) services+=(ssh.service ssh.socket) ;;
+        docker-registry) services+=(docker-registry.service) ;;
+        munge) services+=(munge.service) ;;
+        slurmctld) services+=(slurmctld.service) ;;
+        slurmd) services+=(slurmd.service) ;;
     esac
 done
 for service in "${services[@]}"; do

@@ -9,6 +9,7 @@ mod span;
 mod specifier;
 mod stop_bound;
 mod text;
+pub mod verify;
 
 pub use file::{ParseError, ParseErrorKind, UnitFile, UnitOption};
 pub use glob::{Glob, GlobError};

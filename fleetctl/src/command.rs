@@ -43,7 +43,7 @@ use crate::{
 pub type Outcome = Result<u8, Failure>;
 
 /// Flags without a value, which Go also takes as `--flag=true`.
-pub const SWITCHES: [&str; 15] = [
+pub const SWITCHES: [&str; 17] = [
     "--debug",
     "--dry-run",
     "--f",
@@ -54,9 +54,11 @@ pub const SWITCHES: [&str; 15] = [
     "--l",
     "--no-block",
     "--no-legend",
+    "--no-systemd",
     "--replace",
     "--sign",
     "--start",
+    "--strict",
     "--sudo",
     "--watch",
 ];
@@ -111,7 +113,7 @@ pub async fn run(cli: Cli) -> Outcome {
         Some(Command::Completion(args)) => completion::run(&args),
         Some(Command::FdForward(args)) => fd_forward::run(args).await,
         Some(Command::Man(args)) => man::run(&args),
-        Some(Command::Verify(_)) => Ok(verify::run()),
+        Some(Command::Verify(args)) => verify::run(&args),
         Some(Command::Version(args)) => version::run(&args),
         Some(Command::Cat(args)) => cat::run(&context()?, &args).await,
         Some(Command::Destroy(args)) => destroy::run(&context()?, &args).await,

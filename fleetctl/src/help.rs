@@ -26,7 +26,7 @@ ENVIRONMENT:
 
 EXIT CODES:
     0   done
-    1   the operation failed, or a unit is unknown or not in the right state
+    1   the operation failed, a unit is unknown or not in the right state, or `verify` finds errors
     2   the command line makes no sense
     3   of `why`: no machine can take the unit
     4   no connection to fleetd (of lists: 1)

@@ -125,7 +125,10 @@ impl Argument {
 }
 
 /// Reads a file that is no larger than the cluster takes; a device or a pipe may never end.
-fn read_unit(path: &Path) -> io::Result<Vec<u8>> {
+///
+/// # Errors
+/// It is none, cannot be read, or is larger.
+pub fn read_unit(path: &Path) -> io::Result<Vec<u8>> {
     if !fs::metadata(path)?.is_file() {
         return Err(io::Error::other("not a regular file"));
     }

@@ -61,7 +61,8 @@ impl LabBuilder {
         self
     }
 
-    /// With docker and the image [`IMAGE`](crate::IMAGE) in every host.
+    /// With docker and the image [`IMAGE`](crate::IMAGE) in every host. Docker looks for others in the registry at
+    /// [`Lab::registry`], if there is one.
     pub fn docker(mut self, docker: bool) -> Self {
         self.docker = docker;
         self

@@ -12,6 +12,10 @@ use crate::tool::{find, run};
 /// Name of the image in every host.
 pub const IMAGE: &str = "fleet/busybox:latest";
 
+/// Where the hosts look for images first, on the machine's own address in the lab: a registry that answers for the public
+/// one, if somebody runs it there.
+pub(crate) const REGISTRY_PORT: u16 = 5000;
+
 /// System calls nspawn forbids that runc and dockerd use (session keyrings, device filters).
 pub(crate) const SYSTEM_CALLS: &str = "add_key keyctl bpf";
 
@@ -51,6 +55,11 @@ ExecStart=sh -c '/usr/bin/docker image inspect fleet/busybox:latest >/dev/null 2
 [Install]
 WantedBy=multi-user.target
 ";
+
+/// What dockerd is told of the registry at `address`. Nothing is encrypted in a lab.
+pub(crate) fn daemon_json(address: &str) -> String {
+    format!("{{\"registry-mirrors\": [\"http://{address}\"], \"insecure-registries\": [\"{address}\"]}}\n")
+}
 
 /// Makes `busybox.tar` in `share`: a root file system with busybox as every command it knows.
 pub(crate) fn make_image(share: &Path) -> Result<()> {

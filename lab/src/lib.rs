@@ -126,6 +126,12 @@ impl Lab {
         self.dirs.outside()
     }
 
+    /// Where a registry on this machine must listen for the hosts' docker to find it: it is asked before the public one,
+    /// for the same names.
+    pub fn registry(&self) -> String {
+        self.network.registry()
+    }
+
     /// All hosts, up or down.
     pub fn hosts(&self) -> &[Host] {
         &self.hosts

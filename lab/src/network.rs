@@ -6,6 +6,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
+use crate::docker::REGISTRY_PORT;
 use crate::tool::{find, run};
 
 /// `10.82.K.0/24`, bridged over `fleet-labK`.
@@ -26,6 +27,11 @@ impl Network {
     /// The machine's own address is member 1's; further members have .2 and .3.
     pub(crate) fn member(self, member: u8) -> Ipv4Addr {
         Ipv4Addr::new(10, 82, self.subnet, member)
+    }
+
+    /// Where the hosts look for a registry of images.
+    pub(crate) fn registry(self) -> String {
+        format!("{}:{REGISTRY_PORT}", self.member(1))
     }
 
     /// Host 1 is .11.

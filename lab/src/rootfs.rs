@@ -180,6 +180,7 @@ fn fill(root: &Path, network: Network, state: &State, host: &HostState) -> Resul
     let mut enabled = vec!["fleet-lab-network.service"];
 
     if state.docker {
+        put("etc/docker/daemon.json", &docker::daemon_json(&network.registry()))?;
         for (name, text) in docker::UNITS {
             put(&format!("{units}/{name}"), text)?;
             enabled.push(name);

@@ -12,9 +12,11 @@ pub mod docs;
 mod etcd;
 pub mod fresh;
 pub mod http;
+mod registry;
 pub mod scale;
 pub mod soak;
 pub mod trial;
 
 pub use cluster::{Cluster, DEADLINE, Row, Run};
 pub use etcd::EtcdProcess;
+pub use registry::Registry;
