@@ -31,13 +31,16 @@ CARGO := cargo
 SIM = RUSTFLAGS="--cfg tokio_unstable" CARGO_TARGET_DIR=$(TARGET)/sim $(CARGO)
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help deps build check test demo lab faults bench scale sim fuzz deb tarball install clean
+.PHONY: help deps testdeps build check test demo lab faults bench scale sim fuzz deb tarball install clean
 
 help: ## List what can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1 /p' $(MAKEFILE_LIST) | while read name text; do printf '  make %-8s %s\n' "$$name" "$$text"; done
 
 deps: ## Install what is missing for everything below (Debian, Ubuntu; sudo when not root)
 	@demo/deps.sh
+
+testdeps:
+	@demo/deps.sh test
 
 build: deps ## Build fleetd, fleetctl and fleet-lab as a release
 	$(CARGO) build --release --workspace --locked
@@ -47,7 +50,7 @@ check: deps ## Formatting and lints
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 
 # The hosts of the lab run what `cargo build` left in target/debug.
-test: deps check ## Every test, those on real hosts too (root or sudo)
+test: testdeps check ## Every test, those on real hosts too (root or sudo)
 	@$(CAN_BE_ROOT)
 	$(CARGO) build --workspace --locked
 	$(CARGO) test --locked

@@ -1,9 +1,11 @@
 #!/bin/bash
-# Installs what building, testing and the demo need and this machine lacks. Silent when nothing is missing.
+# Installs what building and the demo need and this machine lacks, and with the argument `test` what all tests need.
+# Silent when nothing is missing.
 #
 # Debian's packages of etcd, docker and ssh start a service when they are installed. Only the programs are wanted
 # here: whatever is installed by this script is neither started nor enabled.
 set -euo pipefail
+purpose=${1:-}
 PATH=$PATH:/usr/sbin:/sbin:$HOME/.cargo/bin
 
 fail() { printf 'error: %s\n' "$1" >&2; shift; [ $# = 0 ] || printf 'hint: %s\n' "$@" >&2; exit 1; }
@@ -11,11 +13,15 @@ fail() { printf 'error: %s\n' "$1" >&2; shift; [ $# = 0 ] || printf 'hint: %s\n'
 # A busybox that needs libraries is of no use in an image that has none.
 static_busybox() { local path; path=$(command -v busybox) && ! ldd "$path" >/dev/null 2>&1; }
 
-missing() {
-    # Program, Debian package.
+# Packages of programs that are not there. On each line of the input: program, Debian package.
+absent() {
     while read -r program package; do
         command -v "$program" >/dev/null || echo "$package"
-    done <<'END'
+    done
+}
+
+missing() {
+    absent <<'END'
 etcd etcd-server
 etcdctl etcd-client
 systemctl systemd
@@ -35,6 +41,16 @@ cc gcc
 curl curl
 make make
 dpkg-shlibdeps dpkg-dev
+END
+    static_busybox || echo busybox-static
+    [ -e /usr/include/stdlib.h ] || echo libc6-dev
+    [ -e /etc/ssl/certs/ca-certificates.crt ] || echo ca-certificates
+    [ "$purpose" != test ] || missing_for_tests
+}
+
+# What only `make test` needs.
+missing_for_tests() {
+    absent <<'END'
 cloud-init cloud-init
 ignition-validate ignition
 ansible-playbook ansible-core
@@ -44,13 +60,10 @@ slurmctld slurmctld
 slurmd slurmd
 srun slurm-client
 END
-    static_busybox || echo busybox-static
     [ -e /usr/lib/polkit-1/polkitd ] || echo polkitd
     # Systemd for ordinary users, and their bus.
     compgen -G '/usr/lib/*/security/pam_systemd.so' >/dev/null || echo libpam-systemd
     [ -e /usr/lib/systemd/user/dbus.socket ] || echo dbus-user-session
-    [ -e /usr/include/stdlib.h ] || echo libc6-dev
-    [ -e /etc/ssl/certs/ca-certificates.crt ] || echo ca-certificates
 }
 
 command -v cargo >/dev/null || fail "cargo is not installed: Rust is needed to build fleet" \
