@@ -230,6 +230,7 @@ fn state(hash: UnitHash, released: Option<Revision>) -> StateRecord {
         since: 0,
         problem: None,
         released,
+        start: None,
     }
 }
 

@@ -143,6 +143,7 @@ impl World {
             since: 0,
             problem: None,
             released,
+            start: None,
         };
         self.write(&Key::State(machine(number), name()), Some(state.encode()));
     }
