@@ -77,7 +77,11 @@ fn stages(began: Instant, taken: Taken, trace: &Trace, told: Instant) -> Stages 
         None,
         None,
     ];
-    stages[9] = Some(trace.reported - trace.scheduled - at);
+    let written = trace.reported - trace.scheduled - at;
+    // The machine cannot have done all that before it saw the schedule: then the fleetd that was asked saw that late, and
+    // the engine was faster than it seemed from there.
+    stages[3] = stages[3].map(|engine| engine + written.min(0));
+    stages[9] = Some(written.max(0));
     stages[10] = Some(micros(began, told) - stages.iter().flatten().sum::<i64>());
     stages
 }
@@ -137,6 +141,10 @@ mod tests {
         let expected = [1_000, 500, 1_500, 3_000, 200, -1, 700, 5_000, 40_100, 2_000, 1_000];
         assert_eq!(got, expected.map(|micros| Some(micros).filter(|micros| *micros >= 0)));
         assert_eq!(got.iter().flatten().sum::<i64>(), 55_000);
+        let late = Trace { scheduled: scheduled + 2_500, ..trace };
+        let expected = [1_000, 500, 1_500, 5_000, 200, -1, 700, 5_000, 40_100, 0, 1_000];
+        let late = stages(began, taken, &late, after(55_000)).map(|micros| micros.unwrap_or(-1));
+        assert_eq!(late, expected, "news that came late are no time of the machine");
         let lines = table(&[got]);
         assert_eq!(lines[0], "STAGE                             MS");
         assert_eq!(lines[1], "fleetctl looks                 1.000");

@@ -41,8 +41,7 @@ fn stages_come_in_order_and_cover_the_whole_start() {
     let (total, stages) = times.split_last().expect("there are rows");
     let sum: f64 = stages.iter().sum();
     assert!((sum - total).abs() < 0.01, "the stages are the whole: {out}");
-    // Between two hosts no clocks are compared, so how long the last news was under way cannot be told to the tenth.
-    assert!(stages.iter().all(|took| *took > -2.0), "no stage ends before it begins: {out}");
+    assert!(stages.iter().all(|took| *took >= 0.0), "no stage ends before it begins: {out}");
     // A simple unit counts as started once it has stayed active for a while.
     let stayed = stages[STAGES.iter().position(|stage| *stage == "stayed active").expect("it is a stage")];
     assert!(stayed >= 39.0 && *total > stayed, "{out}");

@@ -69,6 +69,7 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
         let touched = [&steps.stop[..], restarts, &steps.start[..]].concat();
         if !touched.is_empty() {
             self.save();
+            self.batches.clean_up(&self.systemd).await;
             if self.refresh(&touched).await {
                 self.stop_left_out(&steps.stop).await;
             }
@@ -157,9 +158,7 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
                 return Ok(false);
             }
         };
-        let queued = self.systemd.queue(Verb::Start, &target).await;
-        self.batches.clean_up(&self.systemd).await;
-        match queued {
+        match self.systemd.queue(Verb::Start, &target).await {
             Ok(()) => {
                 info!(units = units.len(), target, relation = relation.as_str(), "batch queued");
                 Ok(true)
