@@ -60,7 +60,7 @@ const LOOKS: (Duration, u32) = (Duration::from_millis(50), 8);
 /// as soon as it is forked, also one whose program is missing.
 const SETTLE: Duration = Duration::from_millis(40);
 /// A start that is over by then is told of once, when it is over.
-const HUSH: Duration = Duration::from_secs(1);
+const HUSH: Duration = Duration::from_millis(300);
 /// Between two looks while systemd does not answer.
 const SILENCE: Duration = Duration::from_secs(1);
 /// How often everything is looked at though nothing was heard.
