@@ -11,6 +11,11 @@ SEEDS ?= 1000
 # How long `make faults` does faults, and what they are drawn with: SEED=7 draws the same again.
 MINUTES ?= 15
 SEED ?=
+# How often `make bench` measures each side.
+ROUNDS ?= 5
+# How large the cluster of `make scale` is.
+MACHINES ?= 1000
+UNITS ?= 20000
 # How long `make fuzz` looks at each target.
 SECONDS ?= 60
 
@@ -26,7 +31,7 @@ CARGO := cargo
 SIM = RUSTFLAGS="--cfg tokio_unstable" CARGO_TARGET_DIR=$(TARGET)/sim $(CARGO)
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help deps build check test demo lab faults sim fuzz install clean
+.PHONY: help deps build check test demo lab faults bench scale sim fuzz deb tarball install clean
 
 help: ## List what can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1 /p' $(MAKEFILE_LIST) | while read name text; do printf '  make %-8s %s\n' "$$name" "$$text"; done
@@ -66,6 +71,16 @@ faults: deps ## Do faults to a cluster for MINUTES=15 and say which promises wer
 	$(CARGO) build --workspace --locked
 	@$(SUDO) $(TARGET)/debug/fleet-soak --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) --keep $(TARGET)/faults
 
+bench: deps ## Measure against systemd and etcd alone, into docs/performance.md: ROUNDS=5 (root or sudo)
+	@$(CAN_BE_ROOT)
+	$(CARGO) build --release --workspace --locked
+	@$(SUDO) $(TARGET)/release/fleet-bench --rounds $(ROUNDS) --write docs/performance.md
+
+# Its etcd and all machines share the processors: the fewer others want them, the more the ratio says.
+scale: ## Run MACHINES=1000 simulated machines with UNITS=20000 on a real etcd: docs/performance.md
+	$(CARGO) build --release --locked --package fleet-tests --package fleet-lab
+	$(TARGET)/release/fleet-lab sim --machines $(MACHINES) --units $(UNITS) --write docs/performance.md
+
 # Tokio draws the order in which it wakes those who wait for one thing. Built so it can be told its seed, and a seed is
 # the same scenario each time.
 sim: ## Run SEEDS=1000 simulated clusters with faults, or tell what happens in one: SEED=7
@@ -82,14 +97,28 @@ fuzz: ## Look for input that breaks something: SECONDS=60 TARGETS="unit_file rec
 			-max_total_time=$(SECONDS) -dict=fleet.dict -max_len=4096 -timeout=10 -verbosity=0 -print_final_stats=1 || exit 1; \
 	done
 
+deb: deps ## Build a Debian package into target/debian
+	$(CARGO) build --release --package fleetd --package fleetctl --locked
+	@packaging/deb.sh $(TARGET)/release $(TARGET)/debian
+
+# Linked with musl, for hosts of any distribution. Ring is all that needs a C compiler, and any will do.
+MUSL := $(shell uname -m)-unknown-linux-musl
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
+
+tarball: deps ## Build a tarball of static binaries into target
+	rustup target add $(MUSL)
+	CC_$(subst -,_,$(MUSL))=gcc $(CARGO) build --release --package fleetd --package fleetctl --locked --target $(MUSL)
+	rm -rf $(TARGET)/tarball
+	packaging/layout.sh $(TARGET)/$(MUSL)/release $(TARGET)/tarball /usr/local
+	tar -C $(TARGET)/tarball --owner=root:0 --group=root:0 -czf $(TARGET)/fleet-$(VERSION)-$(MUSL).tar.gz usr
+	@rm -r $(TARGET)/tarball && echo $(TARGET)/fleet-$(VERSION)-$(MUSL).tar.gz
+
 # Does not build, so that `sudo make install` needs no cargo.
 install: ## Install what `make build` built: PREFIX=/usr DESTDIR=
 	@test -x $(TARGET)/release/fleetd || { echo "error: nothing to install: run \`make build\` first" >&2; exit 1; }
-	install -D -m 755 -t $(DESTDIR)$(PREFIX)/bin $(TARGET)/release/fleetd $(TARGET)/release/fleetctl
-	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system cloud-init/fleet.service cloud-init/fleet-fence.service cloud-init/fleet.socket
-	sed -i 's|/usr/bin/fleetd|$(PREFIX)/bin/fleetd|' $(DESTDIR)$(PREFIX)/lib/systemd/system/fleet.service $(DESTDIR)$(PREFIX)/lib/systemd/system/fleet-fence.service
+	packaging/layout.sh $(TARGET)/release $(or $(DESTDIR),/) $(PREFIX)
 	test -e $(DESTDIR)/etc/fleet/fleet.conf || install -D -m 644 cloud-init/fleet.conf $(DESTDIR)/etc/fleet/fleet.conf
-	test -n "$(DESTDIR)" || getent group fleet >/dev/null || groupadd --system fleet
+	test -n "$(DESTDIR)" || systemd-sysusers $(PREFIX)/lib/sysusers.d/fleet.conf
 	test -n "$(DESTDIR)" || test ! -d /run/systemd/system || systemctl daemon-reload
 
 clean: ## Remove what was built

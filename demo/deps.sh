@@ -34,8 +34,16 @@ ssh-keygen openssh-client
 cc gcc
 curl curl
 make make
+dpkg-shlibdeps dpkg-dev
+cloud-init cloud-init
+ignition-validate ignition
+ansible-playbook ansible-core
 END
     static_busybox || echo busybox-static
+    [ -e /usr/lib/polkit-1/polkitd ] || echo polkitd
+    # Systemd for ordinary users, and their bus.
+    compgen -G '/usr/lib/*/security/pam_systemd.so' >/dev/null || echo libpam-systemd
+    [ -e /usr/lib/systemd/user/dbus.socket ] || echo dbus-user-session
     [ -e /usr/include/stdlib.h ] || echo libc6-dev
     [ -e /etc/ssl/certs/ca-certificates.crt ] || echo ca-certificates
 }
@@ -63,10 +71,16 @@ if [ ! -e $policy ]; then
     "${root[@]}" tee $policy >/dev/null <<'END'
 #!/bin/sh
 # Of fleet's demo/deps.sh, for the time of one apt-get.
-case $1 in etcd*|docker*|containerd*|ssh*) exit 101 ;; esac
+case $1 in etcd*|docker*|containerd*|ssh*|polkit*) exit 101 ;; esac
 END
     "${root[@]}" chmod 755 $policy
     trap '"${root[@]}" rm -f $policy' EXIT
+fi
+
+# Cloud-init would do to this machine at its next boot what it does to a new one.
+if [[ " ${packages[*]} " = *" cloud-init "* ]] && [ ! -e /etc/cloud ]; then
+    "${root[@]}" mkdir /etc/cloud
+    "${root[@]}" touch /etc/cloud/cloud-init.disabled
 fi
 
 apt() {

@@ -64,6 +64,7 @@ mod global;
 mod groups;
 mod losses;
 mod machines;
+mod names;
 mod pending;
 mod plan;
 mod planner;
@@ -75,13 +76,11 @@ mod units;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]
-mod scale;
-#[cfg(test)]
 mod tests;
 
 pub use explain::{Explanation, Verdict, Why};
 pub use global::globals_for;
-pub use losses::{HeldBy, HeldMachine, Losses};
+pub use losses::{HeldBy, HeldMachine, Losses, TOGETHER};
 pub use plan::Decision;
 pub use planner::Planner;
 pub use reason::{Cause, Choice, Reason, Tally, Unplaceable};

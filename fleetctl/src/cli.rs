@@ -112,9 +112,16 @@ impl Global {
             }
             _ => return Err(unable(&format!("unrecognized driver {:?}", self.driver))),
         }
-        let endpoint = if self.endpoint.is_empty() { DEFAULT_ENDPOINT } else { &self.endpoint };
-        let endpoint = Endpoint::parse(endpoint).map_err(|message| unable(&message))?;
+        let endpoint = self.endpoint().map_err(|message| unable(&message))?;
         Ok(Client::new(Transport::new(endpoint, self.ssh()?), self.request_timeout, self.debug))
+    }
+
+    /// Where fleetd listens.
+    fn endpoint(&self) -> Result<Endpoint, String> {
+        let text = if self.endpoint.is_empty() { DEFAULT_ENDPOINT } else { &self.endpoint };
+        let endpoint = Endpoint::parse(text)?;
+        // At the far end of a tunnel is another machine.
+        Ok(if given(&self.tunnel).is_none() { endpoint.or_own() } else { endpoint })
     }
 
     /// What these flags say about SSH.
@@ -130,6 +137,7 @@ impl Global {
             strict: self.strict_host_key_checking,
             tunnel: tunnel.map_err(|why| Failure::said(format!("Unable to initialize client: tunnel {why}")))?,
             batch: false,
+            user_units: given(&self.tunnel).is_none() && self.endpoint().is_ok_and(|endpoint| endpoint.is_own()),
         })
     }
 }

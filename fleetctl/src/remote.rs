@@ -31,6 +31,21 @@ pub struct Ssh {
     pub tunnel: Option<HostPort>,
     /// Fail instead of asking for a password or about a host key.
     pub batch: bool,
+    /// Units run in the user's own systemd: the cluster is this user's `fleetd dev`.
+    pub user_units: bool,
+}
+
+/// `systemctl`, for the systemd that units run in.
+pub fn systemctl<'a>(ssh: &Ssh, rest: &[&'a str]) -> Vec<&'a str> {
+    let scope = if ssh.user_units { &["--user"][..] } else { &[] };
+    [&["systemctl"], scope, rest].concat()
+}
+
+/// `journalctl` for one unit, in the systemd that units run in.
+pub fn journalctl<'a>(ssh: &Ssh, unit: &'a str, rest: &[&'a str]) -> Vec<&'a str> {
+    // Quiet, or it tells each time that there are messages of others.
+    let of_unit = if ssh.user_units { &["-q", "--user-unit"][..] } else { &["--unit"] };
+    [&["journalctl"], of_unit, &[unit], rest].concat()
 }
 
 /// `HOST[:PORT]`
@@ -170,7 +185,7 @@ pub async fn run(mut command: Command) -> Result<u8, Failure> {
 /// The last lines of a unit's journal, if they can be had at once and without asking anybody anything.
 pub async fn journal_tail(id: &str, unit: &str, roster: &Roster, ssh: &Ssh) -> Option<String> {
     let glance = Ssh { timeout: GLANCE / 2, batch: true, ..ssh.clone() };
-    let argv = ["journalctl", "--unit", unit, "--no-pager", "-q", "-n", "10", "--output", "short"];
+    let argv = journalctl(ssh, unit, &["--no-pager", "-q", "-n", "10", "--output", "short"]);
     let mut command = command_on(id, &argv, roster, &glance, None).ok()?;
     command.stdin(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
     let output = tokio::time::timeout(GLANCE, command.output()).await.ok()?.ok()?;

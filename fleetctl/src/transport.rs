@@ -1,6 +1,6 @@
 //! Byte streams to fleetd: a unix socket, TCP, or either of them through SSH to another machine.
 
-use std::{fmt, io, path::PathBuf, process::Stdio, time::Duration};
+use std::{env, fmt, io, path::PathBuf, process::Stdio, time::Duration};
 
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -15,6 +15,12 @@ use crate::{
 
 /// Where fleetd listens unless told otherwise.
 pub const DEFAULT_ENDPOINT: &str = "unix:///var/run/fleet.sock";
+
+/// Where the `fleetd dev` of this user listens, who is not root. `None` without a session.
+pub fn own_socket() -> Option<PathBuf> {
+    let session = env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_absolute());
+    session.map(|session| session.join("fleet/fleet.sock"))
+}
 
 /// Time to type the password that ssh may ask for when a tunnel opens.
 const TIME_TO_LOG_IN: Duration = Duration::from_secs(120);
@@ -70,6 +76,20 @@ impl Endpoint {
             "https" => Err("https is not supported: reach fleetd through SSH with --tunnel".into()),
             other => Err(format!("URL scheme {other:?} is not supported: use unix or http")),
         }
+    }
+
+    /// This one, but if it is the default, and nothing is there, the `fleetd dev` of this user.
+    pub fn or_own(self) -> Self {
+        let is_default = matches!(&self, Self::Unix(path) if format!("unix://{}", path.display()) == DEFAULT_ENDPOINT);
+        match (&self, own_socket()) {
+            (Self::Unix(default), Some(own)) if is_default && !default.exists() && own.exists() => Self::Unix(own),
+            _ => self,
+        }
+    }
+
+    /// Whether the `fleetd dev` of this user listens there, whose units are in the user's own systemd.
+    pub fn is_own(&self) -> bool {
+        matches!(self, Self::Unix(path) if own_socket().as_ref() == Some(path))
     }
 
     /// The value of HTTP's `Host`.

@@ -151,6 +151,7 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
     ) -> Result<Self, FileError> {
         let disk = Disk::open(filesystem.clone(), units)?;
         let left = disk.load()?;
+        let batches = jobs::Batches::new(filesystem, systemd.runtime_units());
         let mut agent = Self {
             systemd,
             wisher: Wisher::new(machine, metadata, files.clone()),
@@ -175,7 +176,7 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
             open: BTreeSet::new(),
             unseen: BTreeSet::new(),
             alone: BTreeSet::new(),
-            batches: jobs::Batches::new(filesystem),
+            batches,
             pacer: Pacer::new(LOOKS.0, LOOKS.1),
             resync: Instant::now(),
             silent: false,

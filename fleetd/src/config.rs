@@ -63,6 +63,8 @@ pub struct Config {
     pub token_limit: u16,
     /// `disable_engine`: whether this host never leads.
     pub disable_engine: bool,
+    /// `systemd_user`: whether units run in the systemd of the user that fleetd runs as, not in the host's.
+    pub systemd_user: bool,
 }
 
 impl Default for Config {
@@ -84,6 +86,7 @@ impl Default for Config {
             listen: vec![Listen::Unix("/run/fleet.sock".into())],
             token_limit: 100,
             disable_engine: false,
+            systemd_user: false,
         }
     }
 }
@@ -92,7 +95,7 @@ impl Default for Config {
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The options that mean something.
-const OPTIONS: [&str; 19] = [
+pub const OPTIONS: [&str; 19] = [
     "verbosity",
     "log_format",
     "etcd_servers",
@@ -115,7 +118,7 @@ const OPTIONS: [&str; 19] = [
 ];
 
 /// Options of CoreOS fleet that mean nothing any more: there is nothing left to tune or to switch.
-const GONE: [&str; 6] = [
+pub const GONE: [&str; 6] = [
     "engine_reconcile_interval",
     "enable_grpc",
     "disable_watches",
@@ -141,6 +144,18 @@ impl Config {
             Err(error) if file.is_none() && error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
             read => read.with_context(|| format!("cannot read {}", path.display()))?,
         };
+        Self::read(path, text, variables)
+    }
+
+    /// As [`Config::load`], of a file that has been read.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn read(
+        path: &Path,
+        text: Vec<u8>,
+        variables: impl IntoIterator<Item = (String, String)>,
+    ) -> anyhow::Result<(Self, Vec<String>)> {
         let text = String::from_utf8(text).map_err(|error| {
             let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
             let line = good.iter().filter(|byte| **byte == b'\n').count() + 1;
@@ -213,9 +228,7 @@ impl Config {
                 self.token_limit = limit as u16;
             }
             "disable_engine" => self.disable_engine = boolean(value)?,
-            "systemd_user" => {
-                ensure!(!boolean(value)?, "units of a user's systemd are not supported yet");
-            }
+            "systemd_user" => self.systemd_user = boolean(value)?,
             gone if GONE.contains(&gone) => warnings.push(format!("{place}: option {gone} has no meaning any more")),
             unknown => {
                 let hint = suggest(unknown, OPTIONS).map(|known| format!(", did you mean {known}?"));

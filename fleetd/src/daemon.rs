@@ -2,7 +2,7 @@
 //!
 //! There are two ways to end. *Keeping*: fleetd goes, its units stay, and the next fleetd takes them up. *Leaving*:
 //! the host leaves the cluster, so its units are stopped and its entry goes at once; that is what `systemctl stop
-//! fleet`, a shutdown of the host, and Ctrl-C mean. SIGHUP is like keeping, but the next fleetd is this one with
+//! fleet`, a shutdown of the host, and Ctrl-C mean; in a [`Role::Terminal`] Ctrl-C means keeping. SIGHUP is like keeping, but the next fleetd is this one with
 //! its configuration read again; its sockets stay open all the while.
 
 use std::{collections::BTreeMap, fs, io::Write, path::Path, sync::Arc, time::Duration};
@@ -31,11 +31,22 @@ use crate::{
     member::{self, Host, Member},
     metrics::Metrics,
     registry::{Etcd, etcd::Endpoints, files::Files, view::View},
-    systemd::Dbus,
+    systemd::{Bus, Dbus},
 };
 
 /// A busy machine may hold fleetd up for a second; it need not be killed for that.
 const SHORTEST_WATCHDOG: Duration = Duration::from_secs(2);
+
+/// What fleetd is run for, which decides what signals mean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// A service of the host.
+    Service,
+    /// A program in somebody's terminal: whatever ends it, its units stay.
+    Terminal,
+    /// To stop the units of an earlier run, and end.
+    Leave,
+}
 
 /// How a run ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,9 +63,9 @@ enum End {
 ///
 /// # Errors
 /// When it cannot begin: a socket in use, no machine ID, a directory that cannot be written.
-pub async fn run(mut config: Config, reload: impl Fn() -> anyhow::Result<Config>) -> anyhow::Result<()> {
+pub async fn run(mut config: Config, role: Role, reload: impl Fn() -> anyhow::Result<Config>) -> anyhow::Result<()> {
     let id = machine_id(Path::new("/etc/machine-id"))?;
-    let mut signals = Signals::listen()?;
+    let mut signals = Signals::listen(role)?;
     let listeners = Arc::new(open(&config)?);
     loop {
         let end = member(&id, &config, Arc::clone(&listeners), &mut signals).await?;
@@ -71,6 +82,7 @@ pub async fn run(mut config: Config, reload: impl Fn() -> anyhow::Result<Config>
 /// Tries what could fail with a new configuration, before the old one is given up.
 fn check(config: &Config, old: &Config) -> anyhow::Result<()> {
     endpoints(config)?;
+    bus(config)?;
     Disk::open(Real, &config.units_directory)?;
     if config.units_directory != old.units_directory {
         let left = Disk::open(Real, &old.units_directory)?.load()?;
@@ -94,7 +106,7 @@ async fn member(
     let tasks = TaskTracker::new();
     let shutdown = CancellationToken::new();
     let watchdog = AbortOnDropHandle::new(tokio::spawn(feed_watchdog(config.agent_ttl)));
-    let (dbus, drain) = Dbus::new();
+    let (dbus, drain) = Dbus::new(bus(config)?);
     let drain = AbortOnDropHandle::new(tokio::spawn(drain));
     notify(&[NotifyState::Ready, NotifyState::Status("connecting to etcd")]);
     let store = Etcd::new(endpoints);
@@ -172,7 +184,16 @@ fn describe(
     })
 }
 
-fn endpoints(config: &Config) -> anyhow::Result<Endpoints> {
+fn bus(config: &Config) -> anyhow::Result<Bus> {
+    if !config.systemd_user {
+        return Ok(Bus::System);
+    }
+    let runtime = std::env::var_os("XDG_RUNTIME_DIR").filter(|path| !path.is_empty());
+    let runtime = runtime.context("a user's systemd is configured (systemd_user), but XDG_RUNTIME_DIR is not set")?;
+    Ok(Bus::User(runtime.into()))
+}
+
+pub(crate) fn endpoints(config: &Config) -> anyhow::Result<Endpoints> {
     let read = |path: &std::path::PathBuf| {
         fs::read(path).with_context(|| format!("cannot read {}, named in the configuration", path.display()))
     };
@@ -202,7 +223,7 @@ fn open(config: &Config) -> anyhow::Result<Listeners> {
     Ok(listeners)
 }
 
-fn machine_id(path: &Path) -> anyhow::Result<MachineId> {
+pub(crate) fn machine_id(path: &Path) -> anyhow::Result<MachineId> {
     let text = fs::read_to_string(path)
         .with_context(|| format!("cannot read {}: run systemd-machine-id-setup", path.display()))?;
     MachineId::new(text.trim())
@@ -228,6 +249,7 @@ fn machine_record(config: &Config) -> anyhow::Result<MachineRecord> {
 
 /// The signals that mean something to fleetd.
 struct Signals {
+    role: Role,
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
@@ -235,8 +257,9 @@ struct Signals {
 }
 
 impl Signals {
-    fn listen() -> anyhow::Result<Self> {
+    fn listen(role: Role) -> anyhow::Result<Self> {
         Ok(Self {
+            role,
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
@@ -246,15 +269,22 @@ impl Signals {
 
     /// Waits for a signal that ends something, and tells what it means. Prints what `describe` says on SIGUSR1.
     async fn next(&mut self, dbus: &Dbus, describe: impl Fn() -> serde_json::Value) -> End {
+        if self.role == Role::Leave {
+            return End::Leave;
+        }
+        let in_terminal = self.role == Role::Terminal;
         loop {
             tokio::select! {
-                _ = self.interrupt.recv() => return End::Leave,
-                _ = self.hangup.recv() => return End::Reload,
+                _ = self.interrupt.recv() => return if in_terminal { End::Keep } else { End::Leave },
+                _ = self.hangup.recv() => return if in_terminal { End::Keep } else { End::Reload },
                 _ = self.user.recv() => {
                     // Nobody may be reading; that ends nothing.
                     let _ = writeln!(std::io::stdout(), "{}", describe());
                 }
                 _ = self.terminate.recv() => {
+                    if in_terminal {
+                        return End::Keep;
+                    }
                     // Systemd sends the same signal for a stop and for a restart; only it knows which.
                     return match dbus.own_job().await {
                         Ok(Some(job)) if job == "stop" => End::Leave,

@@ -5,7 +5,8 @@
 //! and by the revisions that its decisions rest on, so a decision about what has changed meanwhile is dropped and
 //! made again.
 //!
-//! At most [`CANDIDATES`] daemons of a cluster campaign; the others watch the election and step in when one leaves.
+//! At most [`CANDIDATES`] daemons of a cluster campaign; the others watch the election, and one of them steps in when
+//! one leaves.
 
 mod changes;
 mod contents;
@@ -14,11 +15,13 @@ mod lead;
 mod moves;
 mod overlap;
 mod placements;
+mod silence;
 mod situation;
 mod translate;
 mod unused;
+mod witness;
 
-use std::time::Duration;
+use std::{collections::BTreeSet, future::pending, time::Duration};
 
 use fleet_core::model::{Keys, MachineId};
 use tokio::{
@@ -28,10 +31,11 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+use self::witness::Witness;
 use crate::{
     backoff::Backoff,
     metrics::Metrics,
-    registry::{Leadership, LeaseId, Store, StoreError, Stored, Watch, files::Files, lease, view::View},
+    registry::{Leadership, LeaseId, Store, StoreError, Stored, Watch, WatchEvent, files::Files, lease, view::View},
 };
 
 /// Most daemons that campaign at a time: enough to survive what etcd survives.
@@ -39,6 +43,11 @@ const CANDIDATES: usize = 5;
 
 /// How long candidates that stand at the same time take to see each other.
 const SETTLE: Duration = Duration::from_secs(2);
+
+/// While there is no candidate, one waits for its turn at most so many times as long as etcd took to answer, and at
+/// least so long at most: a candidate is seen by the others after a few answers, and a store that all hosts of a large
+/// cluster ask at the same time is slow.
+const FIRST: (u32, Duration) = (50, Duration::from_millis(100));
 
 /// A candidate, and the engine while it leads.
 pub struct Engine<S> {
@@ -112,10 +121,19 @@ impl<S: Store> Engine<S> {
     ) -> Result<(), StoreError> {
         let election = self.keys.election();
         let campaign = self.store.campaign(&election, self.machine.as_str(), lease);
-        let (leadership, since) = self.wait_calmly(campaign, since, acknowledged.clone()).await?;
+        let mut witness = Witness::default();
+        let (leadership, since) = tokio::select! {
+            biased;
+            elected = self.wait_calmly(campaign, since, acknowledged.clone()) => elected?,
+            never = witness.watch(&self.store, &self.keys) => match never {},
+        };
         info!(revision = leadership.revision, "elected: this host's engine leads");
         self.metrics.leader.set(1);
-        let outcome = lead::lead(self, lead::Term { leadership: &leadership, lease, since, acknowledged }).await;
+        let outcome = lead::lead(
+            self,
+            lead::Term { leadership: &leadership, lease, since, acknowledged, machines: witness.recent() },
+        )
+        .await;
         match &outcome {
             Ok(()) => info!("another engine leads"),
             Err(error) => warn!(error = %crate::chain(error), "leadership ended"),
@@ -175,23 +193,54 @@ impl<S: Store> Engine<S> {
                 return;
             }
         }
-        std::future::pending::<()>().await;
+        pending::<()>().await;
     }
 
-    /// Waits until fewer than [`CANDIDATES`] campaign.
+    /// Waits until fewer than [`CANDIDATES`] campaign, and for this one's turn. A free place is seen by all hosts of
+    /// the cluster at the same moment; they take their turns by chance, and the first of them fill it.
     async fn wait_for_place(&self) -> Result<(), StoreError> {
         let range = self.keys.under("election/engine/");
         loop {
-            let candidates = self.store.list(&range, None, 1000).await?;
+            let asked = Instant::now();
+            let page = self.store.list(&range, None, 1000).await?;
+            let first = (asked.elapsed() * FIRST.0).max(FIRST.1);
             // Etcd's election waits for every key there that is older, and one without a lease never goes by itself.
-            if let Some(stray) = candidates.entries.iter().find(|stored| stored.lease.is_none()) {
+            if let Some(stray) = page.entries.iter().find(|stored| stored.lease.is_none()) {
                 warn!(key = stray.key, "this key is no candidate's and blocks the election: delete it");
             }
-            if candidates.entries.len() < CANDIDATES {
-                return Ok(());
+            let mut candidates: BTreeSet<String> = page.entries.into_iter().map(|stored| stored.key).collect();
+            let mut watch = self.store.watch(&range, page.revision + 1).await?;
+            let (mut room, mut turn) = (None, Instant::now());
+            loop {
+                let now = self.longest_wait(candidates.len(), first);
+                if now != room {
+                    turn = Instant::now() + now.unwrap_or_default().mul_f64(fastrand::f64());
+                    room = now;
+                }
+                let its_turn = async { if room.is_some() { sleep_until(turn).await } else { pending().await } };
+                let event = tokio::select! {
+                    biased;
+                    event = watch.next() => event?,
+                    () = its_turn => return Ok(()),
+                };
+                let WatchEvent::Changed { changes, .. } = event else { break };
+                for change in changes {
+                    match change {
+                        Ok(stored) => candidates.insert(stored.key),
+                        Err(gone) => candidates.remove(&gone),
+                    };
+                }
             }
-            let mut watch = self.store.watch(&range, candidates.revision + 1).await?;
-            watch.next().await?;
+        }
+    }
+
+    /// The longest that a candidate waits for its turn while so many others campaign, `first` if there is none; `None`:
+    /// there is no place. A place beside others is taken before the lease of one of them can run out.
+    fn longest_wait(&self, others: usize, first: Duration) -> Option<Duration> {
+        match others {
+            0 => Some(first.min(self.ttl / 3)),
+            1..CANDIDATES => Some(self.ttl / 3),
+            _ => None,
         }
     }
 }

@@ -14,8 +14,10 @@
 pub mod agent;
 pub mod backoff;
 pub mod clock;
+pub mod cloud_config;
 pub mod config;
 pub mod daemon;
+pub mod dev;
 pub mod engine;
 pub mod fence;
 pub mod filesystem;

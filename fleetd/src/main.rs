@@ -1,9 +1,17 @@
 //! `fleetd`: the daemon of fleet. Reads its configuration, sets up the log, and runs.
 
+mod man;
+
 use std::{path::PathBuf, process::ExitCode};
 
-use clap::{Parser, Subcommand};
-use fleetd::{config::Config, daemon, fence::dead_man};
+use clap::{CommandFactory, Parser, Subcommand};
+use fleetd::{
+    cloud_config::{self, CloudConfig},
+    config::Config,
+    daemon::{self, Role},
+    dev::{self, Places},
+    fence::dead_man,
+};
 use tracing::warn;
 use tracing_subscriber::{EnvFilter, Layer, fmt, layer::SubscriberExt, reload, util::SubscriberInitExt};
 
@@ -21,10 +29,28 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Run a cluster of one: this machine, with an etcd of its own
+    ///
+    /// For a laptop. Units run in your own systemd (`systemctl --user`), or in the machine's when you are root. State is
+    /// kept between runs. Ctrl-C ends fleetd and etcd; units that run go on, and the next run takes them up.
+    Dev {
+        /// Stop the units that an earlier run left, and end
+        #[arg(long)]
+        stop_units: bool,
+    },
     /// Wait until this host's lease may run out, then stop units with OnPartition=stop
     ///
     /// For fleet-fence.service, which runs while fleetd does not.
     Fence,
+    CloudConfig(CloudConfig),
+
+    /// Write the manual pages into a directory
+    #[command(hide = true)]
+    Man {
+        /// Where to
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+    },
 }
 
 fn main() -> ExitCode {
@@ -36,7 +62,7 @@ fn main() -> ExitCode {
         std::process::abort();
     }));
     match run(&args) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
@@ -44,12 +70,19 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(args: &Args) -> anyhow::Result<()> {
-    let load = || Config::load(args.config.as_deref(), std::env::vars());
+fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    if let Some(Command::Man { directory }) = &args.command {
+        return man::write(Args::command(), directory).map(|()| ExitCode::SUCCESS);
+    }
+    let places = matches!(args.command, Some(Command::Dev { .. })).then(Places::of_this_process).transpose()?;
+    let load = || match &places {
+        Some(places) => dev::configuration(args.config.as_deref(), places, std::env::vars()),
+        None => Config::load(args.config.as_deref(), std::env::vars()),
+    };
     let loaded = load();
     let (config, warnings) = match (&args.command, loaded) {
         // A configuration that cannot be used may be the very reason why fleetd is down.
-        (Some(Command::Fence), Err(error)) => (Config::default(), vec![format!("{error:#}")]),
+        (Some(Command::Fence | Command::CloudConfig(_)), Err(error)) => (Config::default(), vec![format!("{error:#}")]),
         (_, loaded) => loaded?,
     };
     let level = set_up_log(&config);
@@ -62,10 +95,14 @@ fn run(args: &Args) -> anyhow::Result<()> {
     };
     // Two threads: the work is waiting, and a host's processors belong to its units.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    match args.command {
-        None => runtime.block_on(daemon::run(config, reload)),
-        Some(Command::Fence) => runtime.block_on(dead_man::run(&config)),
-    }
+    let ended = match (&args.command, &places) {
+        (Some(Command::CloudConfig(args)), _) => return runtime.block_on(cloud_config::run(args, load)),
+        (Some(Command::Dev { stop_units: true }), Some(places)) => runtime.block_on(dev::stop_units(config, places)),
+        (Some(Command::Dev { .. }), Some(places)) => runtime.block_on(dev::run(config, places)),
+        (Some(Command::Fence), _) => runtime.block_on(dead_man::run(&config)),
+        _ => runtime.block_on(daemon::run(config, Role::Service, reload)),
+    };
+    ended.map(|()| ExitCode::SUCCESS)
 }
 
 /// Logs to stderr: plain lines with fields, or JSON. The journal adds the time. Returns what changes the level.

@@ -79,6 +79,24 @@ pub struct Page {
     pub more: bool,
 }
 
+/// Which history of a store revisions are counted in. One that was restored from a backup has another: revisions that
+/// come after the backup's mean something else there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// The store's own number.
+    pub cluster: u64,
+    /// How often it has held an election, which only ever grows.
+    pub term: u64,
+}
+
+impl Origin {
+    /// Whether this may be the same history at a later time.
+    #[must_use]
+    pub fn continues(self, earlier: Self) -> bool {
+        self.cluster == earlier.cluster && self.term >= earlier.term
+    }
+}
+
 /// What a watch tells.
 #[derive(Clone, Debug)]
 pub enum WatchEvent {
@@ -172,10 +190,12 @@ pub enum StoreError {
     #[error("the lease is gone")]
     LeaseGone,
     /// It refused: wrong credentials, too large a request, no space.
-    #[error("etcd refused to {what}")]
+    #[error("etcd refused to {what}{mend}")]
     Refused {
         /// What was attempted.
         what: &'static str,
+        /// What can be done about it, in parentheses, if that is known.
+        mend: &'static str,
         /// Its answer.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
@@ -240,6 +260,9 @@ pub trait Store: Clone + Send + Sync + 'static {
 
 /// An open watch.
 pub trait Watch: Send {
+    /// The history that it tells of.
+    fn origin(&self) -> Origin;
+
     /// The next change. Does not come back by itself after an error: open a new watch.
     fn next(&mut self) -> impl Future<Output = Result<WatchEvent, StoreError>> + Send;
 }

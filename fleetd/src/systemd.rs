@@ -1,6 +1,6 @@
 //! The host's systemd.
 //!
-//! [`Systemd`] is all that the agent asks of it; [`dbus`] implements it over the system bus. Truth is always
+//! [`Systemd`] is all that the agent asks of it; [`dbus`] implements it over D-Bus. Truth is always
 //! [`Systemd::list`]; signals only say which units to look at ([`Dirty`]). `memory` is its twin for the simulation.
 
 pub mod dbus;
@@ -11,10 +11,13 @@ pub mod memory;
 
 use std::{collections::BTreeMap, future::Future, path::PathBuf};
 
-pub use dbus::Dbus;
+pub use dbus::{Bus, Dbus};
 pub use dirty::Dirty;
 use fleet_core::{agent::Runtime, unit::UnitName};
 use thiserror::Error;
+
+/// Where PID 1 looks for units that last until the next boot.
+pub const SYSTEM_UNITS: &str = "/run/systemd/system";
 
 /// Why systemd did not do what was asked.
 #[derive(Debug, Error)]
@@ -103,6 +106,11 @@ pub trait Systemd: Clone + Send + Sync + 'static {
 
     /// The directories that units are searched in, most important first.
     fn unit_path(&self) -> impl Future<Output = Result<Vec<PathBuf>, SystemdError>> + Send;
+
+    /// The directory among them for what lasts until the next boot.
+    fn runtime_units(&self) -> PathBuf {
+        SYSTEM_UNITS.into()
+    }
 
     /// The units that something happened to since they were last looked at.
     fn dirty(&self) -> &Dirty;

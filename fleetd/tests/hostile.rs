@@ -14,7 +14,7 @@ mod properties;
 use std::{fs, path::Path, process::Command};
 
 use fleet_core::unit::UnitName;
-use fleetd::{agent::Disk, filesystem::Real};
+use fleetd::{agent::Disk, config::OPTIONS, filesystem::Real};
 use proptest::prelude::*;
 
 use api::Ask;
@@ -58,27 +58,7 @@ fn found() -> impl Strategy<Value = Found> {
 }
 
 fn config_line() -> impl Strategy<Value = String> {
-    let names = vec![
-        "verbosity",
-        "log_format",
-        "etcd_servers",
-        "etcd_username",
-        "etcd_key_prefix",
-        "etcd_request_timeout",
-        "public_ip",
-        "metadata",
-        "agent_ttl",
-        "units_directory",
-        "listen",
-        "token_limit",
-        "disable_engine",
-        "systemd_user",
-        "enable_grpc",
-        "unheard_of",
-        "[section]",
-        "#",
-        "",
-    ];
+    let names = [&OPTIONS[..], &["enable_grpc", "unheard_of", "[section]", "#", ""]].concat();
     let value = prop_oneof![
         "[0-9]{1,22}(ms|s|m|h|x)?([0-9]{1,22}(ms|s|m|h))?",
         "(nan|inf|-inf|-1|1e400|0|true|false)",

@@ -3,6 +3,9 @@
 /// Of the HTTP API.
 #[path = "../../fleetd/tests/hostile/api.rs"]
 pub mod api;
+/// Of `fleet-cloud-config`: documents and what is planned for them.
+#[path = "../../cloud-init/tests/hostile/properties.rs"]
+pub mod cloud_config;
 /// Of `fleet-core`: unit files, names, keys, values.
 #[path = "../../core/tests/hostile/properties.rs"]
 pub mod core;

@@ -299,7 +299,10 @@ fn free_subnet() -> Result<(u8, Lock)> {
 }
 
 /// A binary of this workspace: beside the running program, or for a test (in `deps/`) one above.
-fn built(name: &str) -> Result<PathBuf> {
+///
+/// # Errors
+/// It has not been built.
+pub fn built(name: &str) -> Result<PathBuf> {
     let exe = std::env::current_exe().context("cannot find the running program")?;
     exe.ancestors().skip(1).map(|dir| dir.join(name)).find(|path| path.is_file()).with_context(|| {
         format!("no {name} beside {}: build it first (`cargo build`), or say where it is", exe.display())

@@ -45,7 +45,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-pub use builder::LabBuilder;
+pub use builder::{LabBuilder, built};
 pub use docker::IMAGE;
 pub use host::Host;
 pub use rootfs::{OUTSIDE, SHARE};

@@ -1,5 +1,6 @@
 //! The lab on the command line.
 
+use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::os::unix::process::CommandExt;
@@ -7,7 +8,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand, ValueEnum};
 use fleet_lab::{Lab, Member, MemberStatus};
 
@@ -101,6 +102,13 @@ enum Command {
         /// All labs that no other process is using.
         #[arg(long, conflicts_with = "subnet")]
         all: bool,
+    },
+    /// Run a thousand simulated machines on a real etcd, without root, and tell what they cost.
+    #[command(disable_help_flag = true, after_help = "Example: fleet-lab sim --machines 1000 --units 20000")]
+    Sim {
+        /// What to run; `fleet-lab sim --help` lists it.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
     },
 }
 
@@ -209,7 +217,18 @@ fn run(args: Args) -> Result<()> {
         Command::Etcd { action, member } => etcd(&lab()?, action, member),
         Command::Status => status(args.subnet),
         Command::Down { all } => down(args.subnet, all),
+        Command::Sim { args } => sim(&args),
     }
+}
+
+/// Hands over to the program beside this one: with all of fleetd in it, it takes longer to build than the lab.
+fn sim(args: &[OsString]) -> Result<()> {
+    let program = std::env::current_exe()?.with_file_name("fleet-scale");
+    if !program.is_file() {
+        bail!("no {}: build it first (`cargo build --release -p fleet-tests`)", program.display());
+    }
+    let error = std::process::Command::new(&program).args(args).exec();
+    Err(error).with_context(|| format!("cannot run {}", program.display()))
 }
 
 fn seconds(start: Instant) -> f32 {

@@ -35,6 +35,7 @@ const EMPTY: &[(&str, u32)] = &[
     ("home", 0o755),
     ("var/log", 0o755),
     ("var/log/journal", 0o2755),
+    ("var/lib/cloud", 0o755),
     ("var/lib/docker", 0o710),
     ("var/lib/containerd", 0o711),
     ("var/lib/etcd", 0o755),
@@ -163,6 +164,8 @@ fn fill(root: &Path, network: Network, state: &State, host: &HostState) -> Resul
     put("etc/resolv.conf", "# the lab has no name server\n")?;
     put("etc/fstab", "# the root is the lab's, the rest is systemd's\n")?;
     put("etc/crypttab", "")?;
+    // Where the machine has cloud-init, it would look for a cloud in every boot.
+    put("etc/cloud/cloud-init.disabled", "")?;
     put("etc/group", &with_fleet_group(&read(root, "etc/group")?))?;
 
     let units = "etc/systemd/system";

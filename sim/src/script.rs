@@ -96,6 +96,25 @@ impl Script {
 }
 
 impl Event {
+    /// The host that it happens to, if it is one.
+    #[must_use]
+    pub fn whom(&self) -> Option<Whom> {
+        match self {
+            Self::Link(whom, ..)
+            | Self::Disconnect(whom)
+            | Self::Kill(whom, _)
+            | Self::RestartDaemon(whom, _)
+            | Self::Leave(whom, _)
+            | Self::PowerLoss(whom, _)
+            | Self::Reexecute(whom, _)
+            | Self::SystemdFaults(whom, _)
+            | Self::Drain(whom, _)
+            | Self::Slow(whom, ..)
+            | Self::FullDisk(whom, _) => Some(*whom),
+            _ => None,
+        }
+    }
+
     /// How long it goes on.
     #[must_use]
     pub fn lasts(&self) -> Duration {

@@ -242,20 +242,7 @@ impl World {
     fn begin(&mut self, event: Event) {
         let now = Instant::now();
         let lasts = event.lasts();
-        let host = match &event {
-            Event::Link(whom, ..)
-            | Event::Disconnect(whom)
-            | Event::Kill(whom, _)
-            | Event::RestartDaemon(whom, _)
-            | Event::Leave(whom, _)
-            | Event::PowerLoss(whom, _)
-            | Event::Reexecute(whom, _)
-            | Event::SystemdFaults(whom, _)
-            | Event::Drain(whom, _)
-            | Event::Slow(whom, ..)
-            | Event::FullDisk(whom, _) => Some(self.resolve(*whom)),
-            _ => None,
-        };
+        let host = event.whom().map(|whom| self.resolve(whom));
         let done = match (&event, host) {
             (Event::Want(..) | Event::Restart(_) | Event::Edit(_) | Event::Destroy(_) | Event::Drain(..), _) => {
                 if self.store.condition() != Condition::Up {

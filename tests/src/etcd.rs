@@ -1,7 +1,9 @@
 //! One etcd of a test's own, without hosts.
 
 use std::{
+    fs,
     net::TcpListener,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
 
@@ -41,6 +43,12 @@ impl EtcdProcess {
         &self.client
     }
 
+    /// The ID of its process.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Kills it and starts it again with its data.
     ///
     /// # Panics
@@ -66,6 +74,21 @@ impl EtcdProcess {
     pub fn start_again(&mut self) {
         self.child = spawn(&self.client, &self.peer, &self.data).expect("etcd starts");
         self.serves();
+    }
+
+    /// Kills it and starts it again with what it had when `snapshot` was saved, as another cluster.
+    ///
+    /// # Panics
+    /// When that is not possible.
+    pub fn restore(&mut self, snapshot: &Path) {
+        self.stop();
+        let data = data_dir(&self.data);
+        fs::remove_dir_all(&data).expect("it had data");
+        let (snapshot, data) = (snapshot.to_string_lossy(), data.to_string_lossy());
+        let token = ["--initial-cluster-token", "restored"];
+        let args = ["snapshot", "restore", &*snapshot, "--data-dir", &*data];
+        self.etcdctl(&[&args[..], &token].concat()).expect("a snapshot can be restored");
+        self.start_again();
     }
 
     /// Freezes it, or lets it go on.
@@ -110,10 +133,14 @@ fn spawn(client: &str, peer: &str, data: &TempDir) -> Result<Child> {
         .args(["--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer])
         .args(["--initial-cluster", &cluster])
         .arg("--data-dir")
-        .arg(data.path())
+        .arg(data_dir(data))
         .stdout(Stdio::null())
         .stderr(Stdio::null());
     Ok(command.spawn()?)
+}
+
+fn data_dir(data: &TempDir) -> PathBuf {
+    data.path().join("etcd")
 }
 
 fn free_url() -> String {

@@ -216,6 +216,28 @@ async fn files_are_fetched_once_and_checked_against_their_hash() {
 }
 
 #[tokio::test]
+async fn store_that_was_restored_and_has_come_further_than_before_is_listed_again() {
+    let mut etcd = EtcdProcess::start();
+    let store = connect(&etcd).await;
+    let backup = tempfile::tempdir().unwrap();
+    let backup = backup.path().join("backup.db");
+    write(&store, vec![put(1, 0)]).await;
+    etcd.etcdctl(&["snapshot", "save", &backup.to_string_lossy()]).unwrap();
+    let seen = write(&store, vec![put(2, 0)]).await;
+    let (mut cluster, _mirror) = follow(&store);
+    until(&mut cluster, |cluster| cluster.units.contains_key(&name(2))).await;
+    let before = store.watch(&keys().cluster(), seen).await.unwrap().origin();
+    etcd.restore(&backup);
+    let (one, two) = (write_until_it_works(&store, put(3, 0)).await, write(&store, vec![put(4, 0)]).await);
+    assert!(one <= seen && seen < two, "revisions say nothing");
+    let after = store.watch(&keys().cluster(), seen).await.unwrap().origin();
+    assert!(!after.continues(before), "{before:?} {after:?}");
+    let now = until(&mut cluster, |cluster| cluster.units.contains_key(&name(4))).await;
+    let units: Vec<_> = now.units.keys().cloned().collect();
+    assert_eq!(units, [name(1), name(3), name(4)]);
+}
+
+#[tokio::test]
 async fn store_that_was_restored_from_a_backup_is_listed_again() {
     let etcd = EtcdProcess::start();
     let store = connect(&etcd).await;

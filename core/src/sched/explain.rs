@@ -78,7 +78,7 @@ impl Planner {
     #[must_use]
     pub fn explain(&self, unit: &UnitName) -> Explanation {
         let unknown = || Explanation { placed: None, summary: "unknown unit".into(), verdicts: Vec::new() };
-        let Some(key) = self.units.key(unit) else { return unknown() };
+        let Some(key) = self.units.key(unit.as_str()) else { return unknown() };
         match &self.units[key].role {
             Role::Absent => unknown(),
             Role::Global { requirements, wanted } => self.explain_global(unit, requirements, *wanted),
@@ -93,7 +93,9 @@ impl Planner {
             .filter_map(|(_, machine)| {
                 // One that is not wanted is judged as if it were.
                 let globals = self.globals.parties().chain([(name, requirements)]);
-                let scheduled = machine.units.values().filter_map(|&other| self.units[other].party());
+                let mut scheduled: Vec<_> =
+                    machine.units.iter().filter_map(|&other| self.units[other].party()).collect();
+                scheduled.sort_by_key(|(name, _)| *name);
                 globals_for(&machine.id, &machine.metadata, globals, scheduled).remove(name)
             })
             .collect();

@@ -92,18 +92,17 @@ impl Planner {
         }
         self.targets_are_there(party, on, |_| false)?;
         suits(party.1, &machine.id, &machine.metadata)?;
-        for (name, &other) in &machine.units {
-            let Some(theirs) = self.units[other].party() else { continue };
+        // One that is still to be judged will meet this one here, and leave.
+        let settled = |other: &Unit| !self.dirty.contains_key(&other.name);
+        let objection = self.first_by_name(machine.facing(unit.is_assertive()), |other| {
+            let theirs = other.party()?;
             if let Some(pattern) = replaces(theirs, party) {
-                return Err(Cause::ReplacedBy { by: name.clone(), pattern: pattern.clone() });
+                return Some(Cause::ReplacedBy { by: other.name.clone(), pattern: pattern.clone() });
             }
-            // One that is still to be judged will meet this one here, and leave.
-            let settled = !self.dirty.contains_key(name);
-            if let Some(clash) = clash(party, theirs).filter(|_| settled) {
-                return Err(Cause::conflict(name, clash, false));
-            }
-        }
-        Ok(())
+            let clash = clash(party, theirs).filter(|_| settled(other))?;
+            Some(Cause::conflict(&other.name, clash, false))
+        });
+        objection.map_or(Ok(()), Err)
     }
 
     /// Whether newcomers fit on a machine, and which units have to leave it for them. Without `displacing` none may.
@@ -124,24 +123,29 @@ impl Planner {
             self.targets_are_there(newcomer.party, on, |target| newcomers.contain(target))?;
             suits(newcomer.party.1, &machine.id, &machine.metadata)?;
         }
-        let mut leaving = Vec::new();
-        let mut staying: Vec<Party<'_>> = Vec::with_capacity(machine.units.len());
-        for &key in machine.units.values().filter(|&&key| !newcomers.contain(key)) {
-            let Some(resident) = self.units[key].party() else { continue };
-            let replaced = newcomers.0.iter().any(|newcomer| replaces(newcomer.party, resident).is_some());
-            if replaced && displacing && self.gives_way(key, newcomers) {
-                leaving.push(key);
-                continue;
-            }
-            if let Some(cause) = newcomers.0.iter().find_map(|newcomer| aversion(newcomer.party, resident)) {
-                return Err(cause);
-            }
-            staying.push(resident);
+        let facing = machine.facing(newcomers.0.iter().any(|one| one.unit.is_assertive()));
+        let gives_way = |key: &UnitKey| {
+            let replaced = |party| newcomers.0.iter().any(|newcomer| replaces(newcomer.party, party).is_some());
+            displacing && self.units[*key].party().is_some_and(replaced) && self.gives_way(*key, newcomers)
+        };
+        let others = facing.iter().copied().filter(|&key| !newcomers.contain(key));
+        let (mut leaving, staying): (Vec<_>, Vec<_>) = others.partition(gives_way);
+        leaving.sort_by_key(|&key| &self.units[key].name);
+        let objection = self.first_by_name(&staying, |resident| {
+            let resident = resident.party()?;
+            newcomers.0.iter().find_map(|newcomer| aversion(newcomer.party, resident))
+        });
+        if let Some(cause) = objection {
+            return Err(cause);
         }
+        let staying = || {
+            let all = machine.units.iter().filter(|key| !newcomers.contain(**key) && !leaving.contains(key));
+            all.filter_map(|&key| self.units[key].party())
+        };
         for (newcomer, &global) in
             newcomers.0.iter().flat_map(|one| one.globals.iter().map(move |global| (one, global)))
         {
-            let held_off = || staying.iter().any(|&resident| clash(global, resident).is_some());
+            let held_off = || staying().any(|resident| clash(global, resident).is_some());
             let clash = clash(newcomer.party, global);
             if let Some(clash) =
                 clash.filter(|_| suits(global.1, &machine.id, &machine.metadata).is_ok() && !held_off())
@@ -150,6 +154,12 @@ impl Planner {
             }
         }
         Ok(leaving)
+    }
+
+    /// What the first of these units that has something to say, by name, says.
+    fn first_by_name(&self, units: &[UnitKey], say: impl Fn(&Unit) -> Option<Cause>) -> Option<Cause> {
+        let say = units.iter().map(|&key| &self.units[key]).filter_map(|unit| Some((&unit.name, say(unit)?)));
+        say.min_by_key(|(name, _)| *name).map(|(_, cause)| cause)
     }
 
     /// Whether a unit can be moved away for newcomers that replace it: not when they would have to go with it, and
@@ -167,7 +177,7 @@ impl Planner {
         comes_along: impl Fn(UnitKey) -> bool,
     ) -> Result<(), Cause> {
         for target in requirements.machine_of.iter().filter(|target| *target != name.as_str()) {
-            let Some(&key) = self.units.names().get(target.as_str()) else {
+            let Some(key) = self.units.key(target) else {
                 return Err(Cause::NotScheduled { target: target.clone() });
             };
             let unit = &self.units[key];

@@ -36,7 +36,7 @@ use std::{
 use crate::model::MachineId;
 
 /// Machines that vanish within this time vanish together.
-const TOGETHER: Duration = Duration::from_secs(60);
+pub const TOGETHER: Duration = Duration::from_secs(60);
 /// So many may vanish together, in any cluster.
 const FEW: usize = 2;
 /// How long a machine that is well takes at most to be back.

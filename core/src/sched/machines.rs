@@ -2,18 +2,15 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    ops::{Bound, Index},
+    ops::Index,
 };
 
 use super::{
     Cause,
-    ranking::{Ranking, Seat, merge, rank},
+    ranking::{Rank, Ranking, Seat, merge},
     units::UnitKey,
 };
-use crate::{
-    model::MachineId,
-    unit::{Requirements, UnitName},
-};
+use crate::{model::MachineId, unit::Requirements};
 
 /// A machine's place in the table. Its order has no meaning: no decision may rest on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -43,27 +40,55 @@ pub(super) struct Machine {
     pub id: MachineId,
     pub status: Status,
     pub metadata: BTreeMap<String, String>,
-    /// What is scheduled to it, by name: every look at a machine goes in the same order.
-    pub units: BTreeMap<UnitName, UnitKey>,
-    rank: u128,
+    /// What is scheduled to it. The order has no meaning.
+    pub units: Vec<UnitKey>,
+    /// Those of them that declare something against others. A unit that declares nothing itself has to be compared
+    /// with no more than these.
+    pub assertive: Vec<UnitKey>,
+    rank: Rank,
+    /// The rankings that it is in while it is up.
+    rankings: Vec<RankingKey>,
 }
 
 impl Machine {
     pub fn load(&self) -> usize {
         self.units.len()
     }
+
+    /// Those of its units that need be compared with one that comes, or is there.
+    pub fn facing(&self, assertive: bool) -> &[UnitKey] {
+        if assertive { &self.units } else { &self.assertive }
+    }
 }
+
+/// A ranking's place in the table.
+#[derive(Clone, Copy, Debug)]
+struct RankingKey(usize);
+
+/// The ranking of all that are up.
+const ALL: RankingKey = RankingKey(0);
 
 /// All machines ever heard of. A slot is never given back: a machine that is gone may still stand in the store,
 /// and a cluster sees few machines compared with units.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Machines {
     slots: Vec<Machine>,
-    keys: BTreeMap<MachineId, MachineKey>,
-    /// Those that are up.
-    up: Ranking,
-    /// Those that are up, by metadata key and value.
-    by_metadata: BTreeMap<String, BTreeMap<String, Ranking>>,
+    keys: BTreeMap<Rank, MachineKey>,
+    /// Those that are up: all, and those with some metadata.
+    rankings: Vec<Ranking>,
+    /// The rankings by metadata key and value.
+    by_metadata: BTreeMap<String, BTreeMap<String, RankingKey>>,
+}
+
+impl Default for Machines {
+    fn default() -> Self {
+        Self {
+            slots: Vec::new(),
+            keys: BTreeMap::new(),
+            rankings: vec![Ranking::in_use()],
+            by_metadata: BTreeMap::new(),
+        }
+    }
 }
 
 /// The machines that are worth a closer look for a unit, in order of preference.
@@ -77,28 +102,31 @@ pub(super) struct Candidates<'m> {
 impl Machines {
     /// The key of a machine, which is `Gone` when it was not known.
     pub fn intern(&mut self, id: MachineId) -> MachineKey {
-        if let Some(&key) = self.keys.get(&id) {
+        let rank = Rank::of(&id);
+        if let Some(&key) = self.keys.get(&rank) {
             return key;
         }
         let key = MachineKey::from_index(self.slots.len());
-        self.keys.insert(id.clone(), key);
+        self.keys.insert(rank, key);
         self.slots.push(Machine {
-            rank: rank(&id),
             id,
             status: Status::Gone,
             metadata: BTreeMap::new(),
-            units: BTreeMap::new(),
+            units: Vec::new(),
+            assertive: Vec::new(),
+            rank,
+            rankings: Vec::new(),
         });
         key
     }
 
     pub fn key(&self, id: &MachineId) -> Option<MachineKey> {
-        self.keys.get(id).copied()
+        self.keys.get(&Rank::of(id)).copied()
     }
 
     /// How many are up.
     pub fn count(&self) -> usize {
-        self.up.len()
+        self.rankings[ALL.0].len()
     }
 
     /// All that are not gone, by ID.
@@ -108,43 +136,51 @@ impl Machines {
     }
 
     pub fn set_up(&mut self, key: MachineKey, metadata: BTreeMap<String, String>) {
-        self.unseat(key);
+        let by_metadata = metadata.iter().map(|(name, value)| self.intern_ranking(name, value));
+        let rankings = [ALL].into_iter().chain(by_metadata).collect();
+        self.set_down(key, Status::Gone);
         let machine = self.get_mut(key);
-        machine.status = Status::Up;
         machine.metadata = metadata;
-        self.seat(key);
+        machine.rankings = rankings;
+        self.reseat(key, |machine| machine.status = Status::Up);
     }
 
     /// Takes the machine out of the candidates, and has its units look for others.
     pub fn set_draining(&mut self, key: MachineKey, metadata: BTreeMap<String, String>) {
-        self.unseat(key);
-        let machine = self.get_mut(key);
-        machine.status = Status::Draining;
-        machine.metadata = metadata;
+        self.set_down(key, Status::Draining);
+        self.get_mut(key).metadata = metadata;
     }
 
     /// Takes the machine out of the candidates.
     pub fn set_down(&mut self, key: MachineKey, status: Status) {
-        self.unseat(key);
-        self.get_mut(key).status = status;
+        self.reseat(key, |machine| machine.status = status);
     }
 
-    pub fn enter(&mut self, key: MachineKey, name: &UnitName, unit: UnitKey) {
-        self.unseat(key);
-        self.get_mut(key).units.insert(name.clone(), unit);
-        self.seat(key);
+    pub fn enter(&mut self, key: MachineKey, unit: UnitKey, assertive: bool) {
+        self.reseat(key, |machine| machine.units.push(unit));
+        self.set_assertive(key, unit, assertive);
     }
 
-    pub fn leave(&mut self, key: MachineKey, name: &UnitName) {
-        self.unseat(key);
-        self.get_mut(key).units.remove(name);
-        self.seat(key);
+    pub fn leave(&mut self, key: MachineKey, unit: UnitKey) {
+        self.reseat(key, |machine| remove(&mut machine.units, unit));
+        self.set_assertive(key, unit, false);
+    }
+
+    /// Notes whether a unit that is scheduled to the machine declares something against others.
+    pub fn set_assertive(&mut self, key: MachineKey, unit: UnitKey, assertive: bool) {
+        let machine = self.get_mut(key);
+        remove(&mut machine.assertive, unit);
+        if assertive {
+            machine.assertive.push(unit);
+        }
     }
 
     /// The machine as a candidate.
     pub fn seat_of(&self, key: MachineKey) -> Seat {
         let machine = &self[key];
-        Seat { load: machine.load(), rank: machine.rank, machine: key }
+        // Of more than fit in the number, all are full.
+        let load = u32::try_from(machine.load()).unwrap_or(u32::MAX);
+        Seat { load, rank: machine.rank, machine: key }
     }
 
     /// The machines that could take units with these requirements, all together:
@@ -166,57 +202,66 @@ impl Machines {
                 count: self.rankings(key, values).map(Ranking::len).sum(),
                 others: Some(Cause::Metadata { key: key.clone(), wanted: values.clone(), has: None }),
             },
-            None => Candidates { seats: Box::new(self.up.seats()), count: self.up.len(), others: None },
+            None => {
+                let all = &self.rankings[ALL.0];
+                Candidates { seats: Box::new(all.seats()), count: all.len(), others: None }
+            }
         }
     }
 
     /// The machines that are up and have one of `values` under `key`.
     fn rankings<'m>(&'m self, key: &str, values: &'m BTreeSet<String>) -> impl Iterator<Item = &'m Ranking> {
         let by_value = self.by_metadata.get(key);
-        values.iter().filter_map(move |value| by_value?.get(value))
+        values.iter().filter_map(move |value| by_value?.get(value)).map(|ranking| &self.rankings[ranking.0])
     }
 
     /// The machines that are up and that `id` means: a whole ID, or one in short.
     fn named(&self, id: &str) -> impl Iterator<Item = MachineKey> {
-        let from = self.keys.range::<str, _>((Bound::Included(id), Bound::Unbounded));
-        from.take_while(move |(machine, _)| machine.as_str().starts_with(id))
-            .filter(move |(machine, key)| is_named(machine, id) && self[**key].status == Status::Up)
-            .map(|(_, &key)| key)
+        let range = Rank::beginning_with(id).map(|(first, last)| self.keys.range(first..=last));
+        let known = range.into_iter().flatten().map(|(_, &key)| key);
+        known.filter(move |&key| is_named(&self[key].id, id) && self[key].status == Status::Up)
     }
 
-    fn seat(&mut self, key: MachineKey) {
-        let seat = self.seat_of(key);
-        let machine = &self.slots[key.0 as usize];
-        if machine.status != Status::Up {
-            return;
-        }
-        self.up.insert(seat);
-        for (name, value) in &machine.metadata {
-            // Looked up first because `entry` would copy both strings at each change of the load.
-            let ranking = match self.by_metadata.get_mut(name).and_then(|values| values.get_mut(value)) {
-                Some(ranking) => ranking,
-                None => self.by_metadata.entry(name.clone()).or_default().entry(value.clone()).or_default(),
-            };
-            ranking.insert(seat);
+    /// Has machines ranked by what a unit asks for. What none asks for would be kept in order in vain.
+    pub fn rank_by(&mut self, wanted: &BTreeMap<String, BTreeSet<String>>) {
+        for (key, value) in wanted.iter().flat_map(|(key, values)| values.iter().map(move |value| (key, value))) {
+            let RankingKey(ranking) = self.intern_ranking(key, value);
+            let mut ranked = std::mem::take(&mut self.rankings[ranking]);
+            ranked.begin(|machine| self.seat_of(machine));
+            self.rankings[ranking] = ranked;
         }
     }
 
-    fn unseat(&mut self, key: MachineKey) {
-        let seat = self.seat_of(key);
-        let machine = &self.slots[key.0 as usize];
-        if machine.status != Status::Up {
-            return;
-        }
-        self.up.remove(seat);
-        for (name, value) in &machine.metadata {
-            if let Some(ranking) = self.by_metadata.get_mut(name).and_then(|values| values.get_mut(value)) {
-                ranking.remove(seat);
-            }
+    /// Changes what decides about the machine's seat: its load, or whether it is up.
+    fn reseat(&mut self, key: MachineKey, change: impl FnOnce(&mut Machine)) {
+        let seat = |machines: &Self| (machines[key].status == Status::Up).then(|| machines.seat_of(key));
+        let was = seat(self);
+        change(self.get_mut(key));
+        let is = seat(self);
+        for &RankingKey(ranking) in &self.slots[key.0 as usize].rankings {
+            self.rankings[ranking].replace(was, is);
         }
     }
 
     fn get_mut(&mut self, key: MachineKey) -> &mut Machine {
         &mut self.slots[key.0 as usize]
+    }
+
+    fn intern_ranking(&mut self, key: &str, value: &str) -> RankingKey {
+        if let Some(&ranking) = self.by_metadata.get(key).and_then(|by_value| by_value.get(value)) {
+            return ranking;
+        }
+        let ranking = RankingKey(self.rankings.len());
+        self.rankings.push(Ranking::default());
+        self.by_metadata.entry(key.into()).or_default().insert(value.into(), ranking);
+        ranking
+    }
+}
+
+/// Removes a unit, should it be there.
+fn remove(units: &mut Vec<UnitKey>, unit: UnitKey) {
+    if let Some(at) = units.iter().position(|&other| other == unit) {
+        units.swap_remove(at);
     }
 }
 

@@ -9,7 +9,7 @@ use super::{
     machines::{MachineKey, Status},
     planner::{Homeless, Scope},
     search::{Found, NotFound, RuledOut},
-    units::{Change, Role, UnitKey},
+    units::{Change, Places, Role, UnitKey},
 };
 use crate::{model::MachineId, unit::UnitName};
 
@@ -32,7 +32,8 @@ const COMPANY: usize = 100;
 /// What has happened in the plan so far.
 #[derive(Debug, Default)]
 pub(super) struct Course {
-    pub touched: BTreeMap<UnitName, Touched>,
+    /// Boxed because a node of them unboxed is too large for the allocator's quick ways.
+    pub touched: BTreeMap<UnitKey, Box<Touched>>,
     /// How often units had to leave for one that replaces them.
     pub displaced: BTreeMap<UnitKey, usize>,
     /// What the last search in vain has taught.
@@ -43,9 +44,8 @@ pub(super) struct Course {
 /// A unit that the plan has moved.
 #[derive(Debug)]
 pub(super) struct Touched {
-    unit: UnitKey,
     /// Where it was before the plan.
-    pub before: Vec<MachineKey>,
+    pub before: Places,
     left: Option<Cause>,
     chosen: Option<Choice>,
     /// When it was touched last: decisions come out in this order, targets before followers.
@@ -302,8 +302,8 @@ impl Planner {
 
     fn touch(&mut self, key: UnitKey) -> &mut Touched {
         let unit = &self.units[key];
-        let before = || Touched { unit: key, before: unit.at.clone(), left: None, chosen: None, step: 0 };
-        let touched = self.course.touched.entry(unit.name.clone()).or_insert_with(before);
+        let before = || Box::new(Touched { before: unit.at.clone(), left: None, chosen: None, step: 0 });
+        let touched = self.course.touched.entry(key).or_insert_with(before);
         self.course.steps += 1;
         touched.step = self.course.steps;
         touched
@@ -314,11 +314,10 @@ impl Planner {
         let course = std::mem::take(&mut self.course);
         let mut touched: Vec<_> = course.touched.into_iter().collect();
         touched.sort_by_key(|(_, touched)| touched.step);
-        touched.into_iter().filter_map(|(name, touched)| self.decide(name, touched)).collect()
+        touched.into_iter().filter_map(|(unit, touched)| self.decide(unit, *touched)).collect()
     }
 
-    fn decide(&mut self, name: UnitName, touched: Touched) -> Option<Decision> {
-        let Touched { unit, before, left, chosen, .. } = touched;
+    fn decide(&mut self, unit: UnitKey, Touched { before, left, chosen, .. }: Touched) -> Option<Decision> {
         let unit = self.units.get_mut(unit);
         let leaves: Vec<MachineKey> = before.iter().copied().filter(|on| !unit.at.contains(on)).collect();
         let enters: Vec<MachineKey> = unit.at.iter().copied().filter(|on| !before.contains(on)).collect();
@@ -333,7 +332,7 @@ impl Planner {
         let to = unit.at.first().map(|&on| self.machines[on].id.clone());
         let left = left.filter(|_| !from.is_empty());
         let chosen = chosen.filter(|_| !enters.is_empty());
-        Some(Decision { unit: name, from, to, reason: Reason { left, chosen } })
+        Some(Decision { unit: unit.name.clone(), from, to, reason: Reason { left, chosen } })
     }
 }
 

@@ -3,7 +3,7 @@
 //! Nothing is decided here. Each call updates the tables and marks what the change may concern; `plan.rs` decides.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
 };
 
@@ -69,12 +69,12 @@ impl Planner {
     /// Whether the planner was told of a unit that runs on one machine.
     #[must_use]
     pub fn knows(&self, name: &UnitName) -> bool {
-        self.units.key(name).is_some_and(|key| self.units[key].single().is_some())
+        self.units.key(name.as_str()).is_some_and(|key| self.units[key].single().is_some())
     }
 
     /// The unit is gone. Global units are not touched.
     pub fn remove_unit(&mut self, name: &UnitName) {
-        if self.units.key(name).is_some_and(|key| matches!(self.units[key].role, Role::Single { .. })) {
+        if self.units.key(name.as_str()).is_some_and(|key| matches!(self.units[key].role, Role::Single { .. })) {
             self.set_role(name.clone(), Role::Absent);
         }
     }
@@ -87,7 +87,7 @@ impl Planner {
 
     /// The global unit is gone. Other units are not touched.
     pub fn remove_global(&mut self, name: &UnitName) {
-        if self.units.key(name).is_some_and(|key| matches!(self.units[key].role, Role::Global { .. })) {
+        if self.units.key(name.as_str()).is_some_and(|key| matches!(self.units[key].role, Role::Global { .. })) {
             self.set_role(name.clone(), Role::Absent);
         }
     }
@@ -146,7 +146,7 @@ impl Planner {
 
     /// The unit is down on a machine that is gone: it leaves like all others.
     pub fn release_unit(&mut self, unit: &UnitName, machine: &MachineId) {
-        if let (Some(key), Some(machine)) = (self.units.key(unit), self.machines.key(machine))
+        if let (Some(key), Some(machine)) = (self.units.key(unit.as_str()), self.machines.key(machine))
             && self.units.get_mut(key).held.remove(&machine)
         {
             self.units.doubt(key);
@@ -156,8 +156,8 @@ impl Planner {
 
     /// The machine is there: what it was held for is over.
     fn release_all(&mut self, machine: MachineKey) {
-        for unit in self.machines[machine].units.values() {
-            self.units.get_mut(*unit).held.remove(&machine);
+        for &unit in &self.machines[machine].units {
+            self.units.get_mut(unit).held.remove(&machine);
         }
     }
 
@@ -189,7 +189,7 @@ impl Planner {
 
     /// The unit is down on a machine that was told to give it up, or is known to be down there otherwise.
     pub fn given_up(&mut self, unit: &UnitName, machine: &MachineId) {
-        if let (Some(key), Some(machine)) = (self.units.key(unit), self.machines.key(machine)) {
+        if let (Some(key), Some(machine)) = (self.units.key(unit.as_str()), self.machines.key(machine)) {
             let unit = self.units.get_mut(key);
             unit.recalled.remove(&machine);
             let held = unit.held.remove(&machine);
@@ -202,7 +202,7 @@ impl Planner {
 
     /// The store has `sched/<machine>/<unit>` no more. Confirms or corrects as [`Planner::placed`] does.
     pub fn unplaced(&mut self, unit: &UnitName, machine: &MachineId) {
-        if let (Some(key), Some(machine)) = (self.units.key(unit), self.machines.key(machine)) {
+        if let (Some(key), Some(machine)) = (self.units.key(unit.as_str()), self.machines.key(machine)) {
             self.observe(key, Change { machine, placed: false });
         }
         self.given_up(unit, machine);
@@ -211,7 +211,7 @@ impl Planner {
     /// A decision could not be written: what was assumed of the unit is forgotten, the store's truth counts again,
     /// and the unit is planned anew.
     pub fn refused(&mut self, unit: &UnitName) {
-        if let Some(key) = self.units.key(unit) {
+        if let Some(key) = self.units.key(unit.as_str()) {
             self.believe_store(key);
         }
     }
@@ -258,8 +258,14 @@ impl Planner {
         if let Role::Global { requirements, wanted: true } = &role {
             self.globals.insert(&name, requirements);
         }
+        if let Role::Single { requirements, .. } = &role {
+            self.machines.rank_by(&requirements.metadata);
+        }
         self.units.set_role(key, role);
-        self.units[key].at.clone().into_iter().for_each(|on| self.assert_place(key, on));
+        for on in self.units[key].at.clone() {
+            self.machines.set_assertive(on, key, self.units[key].is_assertive());
+            self.assert_place(key, on);
+        }
         self.mark(key);
     }
 
@@ -278,7 +284,7 @@ impl Planner {
 
     fn believe_store(&mut self, key: UnitKey) {
         let unit = self.units.get_mut(key);
-        unit.under_way.clear();
+        unit.under_way = VecDeque::new();
         unit.leaving = unit.recalled.clone();
         let (was, is) = (unit.at.clone(), unit.stored.clone());
         was.iter().filter(|on| !is.contains(on)).for_each(|&on| self.leave(key, on));
@@ -305,15 +311,15 @@ impl Planner {
         debug_assert!(!unit.at.contains(&on), "{} is on a machine already", unit.name);
         unit.leaving.remove(&on);
         unit.at.push(on);
-        self.machines.enter(on, &unit.name, key);
+        self.machines.enter(on, key, unit.is_assertive());
         self.mark_all(self.units[key].followers.iter().copied().collect());
     }
 
     /// Takes a unit from a machine; those that waited for this are tried there.
     pub(super) fn leave(&mut self, key: UnitKey, on: MachineKey) {
         let unit = self.units.get_mut(key);
-        unit.at.retain(|&machine| machine != on);
-        self.machines.leave(on, &unit.name);
+        unit.at.retain(|machine| *machine != on);
+        self.machines.leave(on, key);
         self.course.reopen(on);
         self.mark_all(self.units[key].followers.iter().copied().collect());
         self.wake_related(key, on);
@@ -338,7 +344,7 @@ impl Planner {
     }
 
     fn mark_all_on(&mut self, machine: MachineKey) {
-        self.mark_all(self.machines[machine].units.values().copied().collect());
+        self.mark_all(self.machines[machine].units.clone());
     }
 
     fn mark_all(&mut self, units: Vec<UnitKey>) {

@@ -141,7 +141,7 @@ impl Planner {
         let mut targets = self.units[unit].single().into_iter().flat_map(|requirements| &requirements.machine_of);
         let missing = targets.find(|target| {
             newcomers.0.iter().all(|one| one.unit.name.as_str() != *target)
-                && self.units.names().get(target.as_str()).is_none_or(|&key| self.units[key].at.is_empty())
+                && self.units.key(target).is_none_or(|key| self.units[key].at.is_empty())
         });
         missing.map(|target| Unplaceable::NotScheduled { target: target.clone() })
     }
@@ -174,7 +174,7 @@ impl<'p> Search<'p> {
     /// Back to where they were in the store, if what drove them away has gone in this very plan: nothing moves in vain.
     fn back(&mut self) -> Option<Found> {
         let touched = &self.planner.course.touched;
-        let before = self.newcomers.0.iter().filter_map(|one| touched.get(&one.unit.name));
+        let before = self.newcomers.0.iter().filter_map(|one| touched.get(&one.key));
         let places = before.flat_map(|touched| touched.before.iter().copied()).collect();
         self.first(self.seats(places), false, Choice::Back)
     }
@@ -184,7 +184,7 @@ impl<'p> Search<'p> {
         let units = &self.planner.units;
         let mut places = BTreeSet::new();
         for one in &self.newcomers.0 {
-            for (_, &key) in one.party.1.replaces.iter().flat_map(|pattern| matching(units.names(), pattern)) {
+            for (_, &key) in one.party.1.replaces.iter().flat_map(|pattern| matching(units.names().sorted(), pattern)) {
                 let replaced = units[key].party().is_some_and(|theirs| replaces(one.party, theirs).is_some());
                 places.extend(units[key].at.iter().filter(|_| replaced));
             }
@@ -249,7 +249,7 @@ impl<'p> Search<'p> {
             (Some(&unit), ..) => Choice::Replaces { unit: self.planner.units[unit].name.clone() },
             (None, Some((target, _)), ..) => Choice::Follows { target: target.name.clone() },
             (None, None, Some(wanted), _) => Choice::MachineId { wanted: wanted.clone() },
-            (None, None, None, Choice::LeastLoaded { of, .. }) => Choice::LeastLoaded { of, units: seat.load },
+            (None, None, None, Choice::LeastLoaded { of, .. }) => Choice::LeastLoaded { of, units: seat.load as usize },
             (None, None, None, otherwise) => otherwise,
         };
         Found { machine: seat.machine, leaving, choice }

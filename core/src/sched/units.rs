@@ -1,12 +1,14 @@
 //! The units, how they hang together, and where they are.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeSet, VecDeque},
     ops::Index,
     sync::Arc,
 };
 
-use super::{conflicts::Party, machines::MachineKey};
+use smallvec::SmallVec;
+
+use super::{conflicts::Party, machines::MachineKey, names::Names};
 use crate::unit::{OnPartition, Requirements, UnitName};
 
 /// A unit's place in the table. Its order has no meaning: no decision may rest on it.
@@ -19,15 +21,18 @@ impl UnitKey {
     }
 }
 
-/// What a name stands for.
+/// Machines on which a unit is: one, as a rule, and so kept in the unit itself.
+pub(super) type Places = SmallVec<[MachineKey; 2]>;
+
+/// What a name stands for. Two are compared in the order of their fields: what is cheap to tell comes first.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Role {
     /// Nothing that the planner was told of: somebody's target, or a placement left over.
     Absent,
     /// A unit that runs on one machine.
-    Single { requirements: Arc<Requirements>, wanted: bool },
+    Single { wanted: bool, requirements: Arc<Requirements> },
     /// A unit that runs on every machine that fits.
-    Global { requirements: Arc<Requirements>, wanted: bool },
+    Global { wanted: bool, requirements: Arc<Requirements> },
 }
 
 #[derive(Debug)]
@@ -39,9 +44,9 @@ pub(super) struct Unit {
     /// The units in whose `MachineOf` it is.
     pub followers: BTreeSet<UnitKey>,
     /// Where it is scheduled, as far as the planner is concerned. More than one is a fault to be mended.
-    pub at: Vec<MachineKey>,
+    pub at: Places,
     /// Where the store has it.
-    pub stored: Vec<MachineKey>,
+    pub stored: Places,
     /// The decisions that the store has not shown yet, oldest first. While there are any, `at` is their outcome;
     /// else it is the same as `stored`, or the unit is dirty.
     pub under_way: VecDeque<Vec<Change>>,
@@ -79,6 +84,11 @@ impl Unit {
         self.single().is_some_and(|requirements| requirements.on_partition == OnPartition::Stop)
     }
 
+    /// Whether it declares something against others: conflicts with them, or replaces them.
+    pub fn is_assertive(&self) -> bool {
+        self.single().is_some_and(|wanted| !wanted.conflicts.is_empty() || !wanted.replaces.is_empty())
+    }
+
     /// Name and requirements, when it is a unit for one machine.
     pub fn party(&self) -> Option<Party<'_>> {
         self.single().map(|requirements| (&self.name, &**requirements))
@@ -97,6 +107,10 @@ impl Unit {
                 break;
             }
             self.under_way.pop_front();
+        }
+        if self.under_way.is_empty() {
+            // Gives back its memory: most units are at rest most of the time.
+            self.under_way = VecDeque::new();
         }
         true
     }
@@ -117,7 +131,7 @@ impl Unit {
 #[derive(Debug, Default)]
 pub(super) struct Units {
     slots: Vec<Unit>,
-    names: BTreeMap<UnitName, UnitKey>,
+    names: Names,
     free: Vec<UnitKey>,
     /// Those that may have become unused.
     doubtful: Vec<UnitKey>,
@@ -125,7 +139,7 @@ pub(super) struct Units {
 
 impl Units {
     pub fn intern(&mut self, name: UnitName) -> UnitKey {
-        if let Some(&key) = self.names.get(&name) {
+        if let Some(key) = self.key(name.as_str()) {
             return key;
         }
         let unit = Unit {
@@ -133,8 +147,8 @@ impl Units {
             role: Role::Absent,
             targets: Vec::new(),
             followers: BTreeSet::new(),
-            at: Vec::new(),
-            stored: Vec::new(),
+            at: Places::new(),
+            stored: Places::new(),
             under_way: VecDeque::new(),
             recalled: BTreeSet::new(),
             leaving: BTreeSet::new(),
@@ -154,11 +168,11 @@ impl Units {
         key
     }
 
-    pub fn key(&self, name: &UnitName) -> Option<UnitKey> {
-        self.names.get(name).copied()
+    pub fn key(&self, name: &str) -> Option<UnitKey> {
+        self.names.get(name)
     }
 
-    pub fn names(&self) -> &BTreeMap<UnitName, UnitKey> {
+    pub fn names(&self) -> &Names {
         &self.names
     }
 
@@ -193,7 +207,7 @@ impl Units {
         if placed && !known {
             unit.stored.push(machine);
         } else if !placed {
-            unit.stored.retain(|&other| other != machine);
+            unit.stored.retain(|other| *other != machine);
         }
         known != placed
     }
@@ -243,7 +257,7 @@ impl Units {
     /// Gives back the slots of names that stand for nothing any more.
     pub fn sweep(&mut self) {
         for key in std::mem::take(&mut self.doubtful) {
-            if self[key].is_unused() && self.names.get(&self[key].name) == Some(&key) {
+            if self[key].is_unused() && self.key(self[key].name.as_str()) == Some(key) {
                 self.names.remove(&self.slots[key.0 as usize].name);
                 self.free.push(key);
             }

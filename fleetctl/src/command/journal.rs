@@ -49,7 +49,8 @@ pub async fn run(context: &Context, args: &Journal) -> Outcome {
         return Err(Failure::said(format!("Unit {name} does not appear to be running.")));
     }
     let lines = args.lines.to_string();
-    let mut argv = vec!["journalctl", "--unit", &name, "--no-pager", "-n", &lines, "--output", &args.output];
+    let shown = ["--no-pager", "-n", &lines, "--output", &args.output];
+    let mut argv = remote::journalctl(&context.ssh, &name, &shown);
     if args.follow {
         argv.push("-f");
     }

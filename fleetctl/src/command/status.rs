@@ -44,7 +44,7 @@ pub async fn run(context: &Context, args: &Status) -> Outcome {
             Some(roster) => roster,
             None => roster.insert(context.roster().await?),
         };
-        let argv = ["systemctl", "status", "-l", name];
+        let argv = remote::systemctl(&context.ssh, &["status", "-l", name]);
         let command = remote::command_on(&unit.machine_id, &argv, roster, &context.ssh, args.ssh_port)?;
         let code = remote::run(command).await?;
         if code != 0 {

@@ -5,11 +5,7 @@
 //! Other jobs are queued one by one, with few unfinished at a time. How a unit fared is always read from the unit
 //! itself.
 
-use std::{
-    collections::BTreeSet,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
 use fleet_core::{
     agent::{Job, Runtime},
@@ -29,9 +25,7 @@ use crate::{
 /// Most unfinished jobs at a time that were queued one by one. With about 500 of one client PID 1 falls off the
 /// bus; past 128 unanswered calls the bus refuses more.
 const WINDOW: usize = 64;
-/// Where targets of batches lie.
-const RUNTIME_UNITS: &str = "/run/systemd/system";
-/// What their names begin with.
+/// What the names of targets of batches begin with.
 const PREFIX: &str = "fleet-batch-";
 /// How long after its batch was started a unit may show nothing of it.
 const CONFIRM: Duration = Duration::from_secs(2);
@@ -239,16 +233,18 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
 #[derive(Debug)]
 pub(super) struct Batches<F> {
     filesystem: F,
+    /// Where they lie.
+    directory: PathBuf,
     count: u64,
     open: BTreeSet<String>,
 }
 
 impl<F: Filesystem> Batches<F> {
     /// The batches that an earlier run left; they are cleaned up like any other.
-    pub(super) fn new(filesystem: F) -> Self {
-        let names = filesystem.names(Path::new(RUNTIME_UNITS)).unwrap_or_default().into_iter();
+    pub(super) fn new(filesystem: F, directory: PathBuf) -> Self {
+        let names = filesystem.names(&directory).unwrap_or_default().into_iter();
         let open = names.filter(|name| name.starts_with(PREFIX) && name.ends_with(".target")).collect();
-        Self { filesystem, count: 0, open }
+        Self { filesystem, directory, count: 0, open }
     }
 
     /// Writes a target for `units`. Returns its name.
@@ -264,7 +260,7 @@ impl<F: Filesystem> Batches<F> {
             text.push_str(unit.as_str());
             text.push('\n');
         }
-        self.filesystem.replace(&path(&name), text.as_bytes())?;
+        self.filesystem.replace(&self.directory.join(&name), text.as_bytes())?;
         self.open.insert(name.clone());
         Ok(name)
     }
@@ -272,7 +268,7 @@ impl<F: Filesystem> Batches<F> {
     /// Takes targets away. The jobs of their units go on: to stop a target stops nothing that it wanted.
     pub(super) async fn clean_up<D: Systemd>(&mut self, systemd: &D) {
         for name in self.open.clone() {
-            if let Err(error) = self.filesystem.remove(&path(&name)) {
+            if let Err(error) = self.filesystem.remove(&self.directory.join(&name)) {
                 warn!(target = name, error = %crate::chain(&error), "target of a batch not deleted");
             }
             match systemd.queue(Verb::Stop, &name).await {
@@ -285,8 +281,4 @@ impl<F: Filesystem> Batches<F> {
             self.open.remove(&name);
         }
     }
-}
-
-fn path(target: &str) -> PathBuf {
-    Path::new(RUNTIME_UNITS).join(target)
 }

@@ -17,7 +17,9 @@ pub struct Changes {
     pub set: Vec<(UnitName, bool, Arc<UnitRecord>)>,
     /// Units that are gone, and whether they were global.
     pub removed: Vec<(UnitName, bool)>,
-    /// Contents that a unit does not have any more.
+    /// Contents that a unit, or what is scheduled of one, has now and had not before; as often as that is so.
+    pub taken: Vec<UnitHash>,
+    /// Contents that a unit, or what is scheduled of one, does not have any more; as often as that is so.
     pub dropped: Vec<UnitHash>,
     /// What is newly scheduled of units, or scheduled otherwise.
     pub scheduled: Vec<(UnitName, Arc<UnitRecord>)>,
@@ -31,32 +33,19 @@ impl Changes {
             [(false, &before.units, &current.units), (true, &before.globals, &current.globals)]
         {
             for item in before.diff(current) {
+                changes.count(&item);
                 match item {
-                    DiffItem::Add(unit, new) => changes.set(unit, global, new),
-                    DiffItem::Update { old: (_, old), new: (unit, new) } => {
+                    DiffItem::Add(unit, new) | DiffItem::Update { new: (unit, new), .. } => {
                         changes.set(unit, global, new);
-                        if old.record.hash != new.record.hash {
-                            changes.dropped.push(old.record.hash);
-                        }
                     }
-                    DiffItem::Remove(unit, old) => {
-                        changes.removed.push((unit.clone(), global));
-                        changes.dropped.push(old.record.hash);
-                    }
+                    DiffItem::Remove(unit, _) => changes.removed.push((unit.clone(), global)),
                 }
             }
         }
         for item in before.scheduled.diff(&current.scheduled) {
-            match item {
-                DiffItem::Add((_, unit), new) => changes.scheduled.push((unit.clone(), Arc::clone(&new.record))),
-                DiffItem::Update { old: (_, old), new: ((_, unit), new) } => {
-                    changes.scheduled.push((unit.clone(), Arc::clone(&new.record)));
-                    if old.record.hash != new.record.hash {
-                        changes.dropped.push(old.record.hash);
-                    }
-                }
-                // A file that only a recalled unit has used.
-                DiffItem::Remove(_, old) => changes.dropped.push(old.record.hash),
+            changes.count(&item);
+            if let DiffItem::Add((_, unit), new) | DiffItem::Update { new: ((_, unit), new), .. } = item {
+                changes.scheduled.push((unit.clone(), Arc::clone(&new.record)));
             }
         }
         changes
@@ -74,6 +63,18 @@ impl Changes {
         }
         for ((_, unit), value) in current.scheduled.iter().filter(|(_, value)| hashes.contains(&value.record.hash)) {
             self.scheduled.push((unit.clone(), Arc::clone(&value.record)));
+        }
+    }
+
+    fn count<K>(&mut self, item: &DiffItem<'_, '_, K, Versioned<UnitRecord>>) {
+        let (old, new) = match item {
+            DiffItem::Add(_, new) => (None, Some(new.record.hash)),
+            DiffItem::Update { old: (_, old), new: (_, new) } => (Some(old.record.hash), Some(new.record.hash)),
+            DiffItem::Remove(_, old) => (Some(old.record.hash), None),
+        };
+        if old != new {
+            self.dropped.extend(old);
+            self.taken.extend(new);
         }
     }
 

@@ -1,7 +1,7 @@
 //! What units ask for, by their contents.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     sync::Arc,
     time::Duration,
 };
@@ -129,7 +129,7 @@ impl Contents {
     }
 
     /// Forgets contents that nothing uses.
-    pub fn retain(&mut self, used: &BTreeSet<UnitHash>) {
+    pub fn retain(&mut self, used: &HashSet<UnitHash>) {
         self.copies.retain(|hash, _| used.contains(hash));
         self.missing.retain(|hash| used.contains(hash));
     }

@@ -13,13 +13,13 @@ mod write;
 use std::{collections::BTreeSet, time::Duration};
 
 use fleet_core::{
-    model::{HeldUnitRecord, Key},
+    model::{HeldUnitRecord, Key, MachineId},
     sched::{Losses, Planner},
     unit::UnitName,
 };
 use tokio::{
     sync::watch,
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, sleep_until},
 };
 
 use super::{
@@ -29,6 +29,7 @@ use super::{
     held::Held,
     moves::{self, Moves},
     placements::Placements,
+    silence::Silence,
     situation::Situation,
     unused::Unused,
 };
@@ -37,8 +38,6 @@ use crate::registry::{Cluster, Leadership, LeaseId, Revision, Store, StoreError,
 
 /// Passes: a few at once, then one each interval, so that a burst of changes is planned as one.
 const PASSES: (Duration, u32) = (Duration::from_millis(50), 4);
-/// How long it may take to learn who else is silent when a machine vanishes.
-const PROBE: Duration = Duration::from_secs(1);
 /// After a pass that the store did not take whole.
 const RETRY: Duration = Duration::from_secs(1);
 /// Between two looks for files that the store should have.
@@ -54,6 +53,8 @@ pub(super) struct Term<'t> {
     pub since: Instant,
     /// When the last keepalive was sent that the store has answered.
     pub acknowledged: watch::Receiver<Instant>,
+    /// The machines that were there a moment ago.
+    pub machines: BTreeSet<MachineId>,
 }
 
 /// Leads until the leadership is lost.
@@ -112,6 +113,9 @@ struct Leader<'e, S> {
     contents: Contents,
     placements: Placements,
     losses: Losses,
+    /// Machines that were there before this leader was, and have not been looked for yet.
+    witnessed: BTreeSet<MachineId>,
+    silence: Silence,
     moves: Moves,
     held: Held,
     /// The last revision that leaders have written.
@@ -120,6 +124,8 @@ struct Leader<'e, S> {
     unsure: bool,
     /// Units of transactions that did not go through.
     unwritten: BTreeSet<UnitName>,
+    /// The machines that an operator has evicted.
+    evicted: BTreeSet<MachineId>,
     /// Units that are strict only because of what is scheduled of them.
     formerly_strict: BTreeSet<UnitName>,
     unused: Unused,
@@ -139,11 +145,14 @@ impl<'e, S: Store> Leader<'e, S> {
             contents: Contents::default(),
             placements: Placements::default(),
             losses: Losses::new(engine.ttl, Duration::ZERO, sent),
+            witnessed: term.machines.clone(),
+            silence: Silence::default(),
             moves: Moves::default(),
             held: Held::new(epoch.elapsed()),
             written: began,
             unsure: false,
             unwritten: BTreeSet::new(),
+            evicted: BTreeSet::new(),
             formerly_strict: BTreeSet::new(),
             unused: Unused::default(),
         }
@@ -193,11 +202,11 @@ impl<'e, S: Store> Leader<'e, S> {
         }
         let before = std::mem::replace(&mut self.seen, current.clone());
         let mut touched = std::mem::take(&mut self.unwritten);
-        self.feed_placements(&before, &current, &mut touched);
+        let scheduled_to = self.feed_placements(&before, &current, &mut touched);
         self.feed_units(changes, &current, &mut touched);
-        self.feed_machines(&before, &current, &mut touched);
+        self.feed_machines(&before, &current, scheduled_to, &mut touched);
         let now = self.now();
-        let silent = if self.losses.is_new() { self.count_silent(&current).await } else { 0 };
+        let silent = if self.losses.is_new() { self.silence.count(self.engine, &current).await } else { 0 };
         let held_units = self.feed_losses(&current, silent, now);
         let situation = Situation {
             current: &current,
@@ -225,28 +234,6 @@ impl<'e, S: Store> Leader<'e, S> {
         let missing = (!self.contents.missing().is_empty()).then(|| Instant::now() + MISSING);
         let times = [retry, missing, losses, self.moves.due(), self.unused.due()];
         Ok(times.into_iter().flatten().min())
-    }
-
-    /// How many of the machines that are there have missed a keepalive. When that cannot be known, it may be all.
-    async fn count_silent(&self, current: &Cluster) -> usize {
-        let silent = async {
-            let page = self.engine.store.list(&self.engine.keys.under("machine/"), None, usize::MAX >> 1).await?;
-            let leases: Vec<LeaseId> = page.entries.iter().filter_map(|stored| stored.lease).collect();
-            let remaining = self.engine.store.remaining(&leases).await?;
-            // An entry without a lease ends by hand only.
-            let is_heard = |lease| remaining.get(&lease).is_some_and(|remaining| !remaining.is_silent());
-            let heard = page.entries.iter().filter(|stored| stored.lease.is_none_or(is_heard));
-            let heard = heard.filter(|stored| match self.engine.keys.parse(&stored.key) {
-                Some(Key::Machine(id)) => current.machines.contains_key(&id),
-                _ => false,
-            });
-            // One that has gone since the picture was taken is not among the entries, but silent all the same.
-            Ok::<_, StoreError>(current.machines.len() - heard.count())
-        };
-        match timeout(PROBE, silent).await {
-            Ok(Ok(silent)) => silent,
-            _ => current.machines.len(),
-        }
     }
 
     /// Whether it is known what was written last. If not, signs anew: whoever sees that has seen it, too.

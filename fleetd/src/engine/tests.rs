@@ -1,167 +1,64 @@
 //! An engine on a store in memory, and agents that say what the tests have them say.
 
-use std::{collections::BTreeMap, time::Duration};
+mod handover;
+mod world;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use fleet_core::{
     model::{
         Desired::{self, Inactive, Launched},
-        HeldRecord, Key, Keys, MachineId, MachineRecord, MetadataEdits, Record, StateRecord, UnitRecord,
+        HeldRecord, Key, MetadataEdits, Record, UnitRecord,
     },
     unit::{UnitFile, UnitHash, UnitName},
 };
-use tokio::{task::JoinHandle, time::sleep};
+
 use tokio_util::sync::CancellationToken;
 
-use super::Engine;
-use crate::{
-    metrics::Metrics,
-    registry::{
-        Revision, Store, Transaction, Write,
-        files::Files,
-        memory::{Condition, Faults, MemoryStore},
-        view::View,
-    },
+use self::world::{World, file, machine, name, number, state};
+use crate::registry::{
+    Revision, Store,
+    memory::{Condition, Faults},
 };
-
-const TTL: Duration = Duration::from_secs(10);
-
-fn machine(number: u32) -> MachineId {
-    MachineId::new(&format!("{number:032x}")).unwrap()
-}
-
-fn file(stop: u32, section: &str) -> UnitFile {
-    let text = format!("[Service]\nExecStart=/bin/s\nTimeoutStopSec={stop}\n[X-Fleet]\n{section}\n");
-    UnitFile::parse(&text).unwrap()
-}
 
 /// What `sched/` says of a unit: on which machine, what, with which contents.
 type Placements = BTreeMap<u32, (Desired, UnitHash)>;
 
-/// The cluster around the engine.
-struct World {
-    store: MemoryStore,
-    keys: Keys,
-    engine: Option<(CancellationToken, JoinHandle<()>)>,
-}
-
+/// The cluster with one unit.
 impl World {
-    fn new() -> Self {
-        let (store, lessor) = MemoryStore::new(fastrand::Rng::with_seed(1));
-        tokio::spawn(lessor);
-        let world = Self { store, keys: Keys::new("fleet"), engine: None };
-        (1..=2).for_each(|number| world.set_machine(number, ""));
-        world
-    }
-
-    /// Has an engine lead.
-    async fn lead(&mut self) {
-        let store = self.store.client("engine");
-        let engine = Engine {
-            view: View::new(store.clone(), self.keys.clone()),
-            files: Files::new(store.clone(), self.keys.clone()),
-            store,
-            keys: self.keys.clone(),
-            machine: machine(9),
-            ttl: TTL,
-            metrics: Metrics::default(),
-        };
-        let shutdown = CancellationToken::new();
-        let stop = shutdown.clone();
-        self.engine = Some((shutdown, tokio::spawn(async move { engine.run(&stop).await })));
-        self.pass(30).await;
-    }
-
-    /// Another engine leads.
-    async fn fail_over(&mut self) {
-        if let Some((shutdown, engine)) = self.engine.take() {
-            shutdown.cancel();
-            engine.await.unwrap();
-        }
-        self.lead().await;
-    }
-
-    async fn pass(&self, seconds: u64) {
-        sleep(Duration::from_secs(seconds)).await;
-    }
-
-    fn write(&self, key: &Key, value: Option<Vec<u8>>) {
-        let key = self.keys.format(key);
-        let write = match value {
-            Some(value) => Write::put(key, value),
-            None => Write::Delete { key },
-        };
-        self.store.write("world", &Transaction { guards: Vec::new(), writes: vec![write] }).unwrap();
-    }
-
-    /// A machine, with a value of the metadata `disk`.
-    fn set_machine(&self, number: u32, disk: &str) {
-        let record = MachineRecord {
-            address: format!("10.0.0.{number}"),
-            hostname: format!("h{number}"),
-            metadata: [("disk".to_owned(), disk.to_owned())].into(),
-            version: "1".into(),
-            boot_id: "b".into(),
-            cpus: 1,
-            memory: 1,
-            leaving: false,
-        };
-        self.write(&Key::Machine(machine(number)), Some(record.encode()));
-    }
-
-    fn lose_machine(&self, number: u32) {
-        self.write(&Key::Machine(machine(number)), None);
-    }
-
-    fn set_drained(&self, number: u32, drain: bool) {
-        let edits = MetadataEdits { drain, ..MetadataEdits::default() };
-        self.write(&Key::Metadata(machine(number)), Some(edits.encode()));
-    }
-
     fn submit(&self, file: &UnitFile) {
-        self.write(&Key::File(file.hash()), Some(file.canonical().into_bytes()));
-        self.want(file.hash());
+        self.set_unit(&unit(), file, Some(Launched));
     }
 
     fn want(&self, hash: UnitHash) {
-        self.write(&Key::Unit(name()), Some(UnitRecord { hash, desired: Launched, generation: 0 }.encode()));
+        self.write(&Key::Unit(unit()), Some(UnitRecord { hash, desired: Launched, generation: 0 }.encode()));
     }
 
     fn place(&self, number: u32, hash: UnitHash) {
         let record = UnitRecord { hash, desired: Launched, generation: 0 };
-        self.write(&Key::Sched(machine(number), name()), Some(record.encode()));
+        self.write(&Key::Sched(machine(number), unit()), Some(record.encode()));
     }
 
     fn say(&self, number: u32, hash: UnitHash, active: &str, released: Option<Revision>) {
-        let state = StateRecord {
-            hash,
-            load: "loaded".into(),
-            active: active.into(),
-            sub: "any".into(),
-            current: if released.is_some() { Inactive } else { Launched },
-            generation: 0,
-            job: false,
-            since: 0,
-            problem: None,
-            released,
-            start: None,
-        };
-        self.write(&Key::State(machine(number), name()), Some(state.encode()));
+        self.write(&Key::State(machine(number), unit()), Some(state(hash, active, released).encode()));
     }
 
     /// The machine has given the unit up, as it was told.
     fn release(&self, number: u32, hash: UnitHash) {
-        let key = self.keys.format(&Key::Sched(machine(number), name()));
+        let key = self.keys.format(&Key::Sched(machine(number), unit()));
         let recall = self.store.entries(&(key.clone(), format!("{key}\0"))).remove(0);
         assert_eq!(UnitRecord::decode(&recall.value).unwrap().desired, Inactive);
         self.say(number, hash, "inactive", Some(recall.mod_revision));
     }
 
     fn placements(&self) -> Placements {
-        let entries = self.store.entries(&self.keys.under("sched/")).into_iter();
-        let placed = entries.map(|stored| match self.keys.parse(&stored.key) {
-            Some(Key::Sched(on, _)) => {
+        let placed = self.read("sched/").into_iter().map(|(key, stored)| match key {
+            Key::Sched(on, _) => {
                 let record = UnitRecord::decode(&stored.value).unwrap();
-                (u32::from_str_radix(&on.as_str()[24..], 16).unwrap(), (record.desired, record.hash))
+                (number(&on), (record.desired, record.hash))
             }
             key => panic!("{key:?} is no placement"),
         });
@@ -169,8 +66,15 @@ impl World {
     }
 }
 
-fn name() -> UnitName {
-    UnitName::new("s.service").unwrap()
+/// Two machines.
+fn two() -> World {
+    let world = World::new(1);
+    (1..=2).for_each(|number| world.set_machine(number, ""));
+    world
+}
+
+fn unit() -> UnitName {
+    name("s.service")
 }
 
 fn on(number: u32, desired: Desired, file: &UnitFile) -> Placements {
@@ -182,7 +86,7 @@ const STRICT: &str = "OnPartition=stop";
 #[tokio::test(start_paused = true)]
 async fn strict_unit_that_was_changed_while_its_machine_is_gone_is_waited_for_as_it_was() {
     for new in [file(5, STRICT), file(5, "")] {
-        let (mut world, old) = (World::new(), file(300, STRICT));
+        let (mut world, old) = (two(), file(300, STRICT));
         world.submit(&old);
         world.place(1, old.hash());
         world.lead().await;
@@ -198,7 +102,7 @@ async fn strict_unit_that_was_changed_while_its_machine_is_gone_is_waited_for_as
 
 #[tokio::test(start_paused = true)]
 async fn machine_that_is_back_is_told_what_changed_meanwhile() {
-    let (mut world, old, new) = (World::new(), file(5, STRICT), file(300, STRICT));
+    let (mut world, old, new) = (two(), file(5, STRICT), file(300, STRICT));
     world.submit(&old);
     world.place(1, old.hash());
     world.lead().await;
@@ -215,7 +119,7 @@ async fn machine_that_is_back_is_told_what_changed_meanwhile() {
 #[tokio::test(start_paused = true)]
 async fn unit_that_is_to_stop_sooner_or_is_strict_no_more_is_down_before_it_is_changed() {
     for new in [file(5, STRICT), file(5, "")] {
-        let (mut world, old) = (World::new(), file(300, STRICT));
+        let (mut world, old) = (two(), file(300, STRICT));
         world.submit(&old);
         world.place(1, old.hash());
         world.lead().await;
@@ -232,8 +136,7 @@ async fn unit_that_is_to_stop_sooner_or_is_strict_no_more_is_down_before_it_is_c
 
 #[tokio::test(start_paused = true)]
 async fn unit_that_fits_no_more_after_it_was_told_to_stop_goes_elsewhere() {
-    let (mut world, old, new) =
-        (World::new(), file(300, STRICT), file(5, "OnPartition=stop\nMachineMetadata=disk=ssd"));
+    let (mut world, old, new) = (two(), file(300, STRICT), file(5, "OnPartition=stop\nMachineMetadata=disk=ssd"));
     world.submit(&old);
     world.place(1, old.hash());
     world.lead().await;
@@ -247,7 +150,7 @@ async fn unit_that_fits_no_more_after_it_was_told_to_stop_goes_elsewhere() {
 
 #[tokio::test(start_paused = true)]
 async fn unit_that_becomes_strict_and_moves_stops_before_it_starts_elsewhere() {
-    let (mut world, old, new) = (World::new(), file(5, ""), file(5, "OnPartition=stop\nMachineMetadata=disk=ssd"));
+    let (mut world, old, new) = (two(), file(5, ""), file(5, "OnPartition=stop\nMachineMetadata=disk=ssd"));
     world.submit(&old);
     world.place(1, old.hash());
     world.set_machine(2, "ssd");
@@ -262,7 +165,7 @@ async fn unit_that_becomes_strict_and_moves_stops_before_it_starts_elsewhere() {
 
 #[tokio::test(start_paused = true)]
 async fn unit_whose_file_is_missing_is_left_alone_by_a_new_leader() {
-    let (mut world, file) = (World::new(), file(5, "MachineMetadata=disk=ssd"));
+    let (mut world, file) = (two(), file(5, "MachineMetadata=disk=ssd"));
     world.want(file.hash());
     world.place(1, file.hash());
     world.lead().await;
@@ -276,22 +179,22 @@ async fn unit_whose_file_is_missing_is_left_alone_by_a_new_leader() {
 
 #[tokio::test(start_paused = true)]
 async fn recall_of_a_unit_that_has_become_global_is_over_at_once() {
-    let (mut world, file) = (World::new(), file(5, STRICT));
+    let (mut world, file) = (two(), file(5, STRICT));
     world.submit(&file);
     world.place(1, file.hash());
     world.place(2, file.hash());
     world.lead().await;
     assert!(world.placements().values().any(|(desired, _)| *desired == Inactive));
     let record = UnitRecord { hash: file.hash(), desired: Launched, generation: 0 };
-    world.write(&Key::Unit(name()), None);
-    world.write(&Key::Global(name()), Some(record.encode()));
+    world.write(&Key::Unit(unit()), None);
+    world.write(&Key::Global(unit()), Some(record.encode()));
     world.pass(5).await;
     assert_eq!(world.placements(), Placements::new());
 }
 
 #[tokio::test(start_paused = true)]
 async fn old_copy_stays_while_the_machine_of_the_new_one_is_away() {
-    let (mut world, file) = (World::new(), file(5, ""));
+    let (mut world, file) = (two(), file(5, ""));
     world.submit(&file);
     world.place(1, file.hash());
     world.lead().await;
@@ -315,7 +218,7 @@ async fn old_copy_stays_while_the_machine_of_the_new_one_is_away() {
 
 #[tokio::test(start_paused = true)]
 async fn end_of_a_drain_leaves_the_copy_that_runs_until_the_other_one_does() {
-    let (mut world, file) = (World::new(), file(5, ""));
+    let (mut world, file) = (two(), file(5, ""));
     world.submit(&file);
     // Of two that may stay, the one on the machine with the least ID does.
     world.place(2, file.hash());
@@ -337,7 +240,7 @@ async fn end_of_a_drain_leaves_the_copy_that_runs_until_the_other_one_does() {
 
 #[tokio::test(start_paused = true)]
 async fn strict_unit_of_a_machine_that_is_held_is_said_to_wait_for_both() {
-    let (mut world, file) = (World::new(), file(300, STRICT));
+    let (mut world, file) = (two(), file(300, STRICT));
     (3..=6).for_each(|number| world.set_machine(number, ""));
     world.submit(&file);
     world.place(1, file.hash());
@@ -353,7 +256,7 @@ async fn strict_unit_of_a_machine_that_is_held_is_said_to_wait_for_both() {
 
 #[tokio::test(start_paused = true)]
 async fn eviction_of_a_machine_that_is_back_but_cannot_be_read_is_over() {
-    let (mut world, file) = (World::new(), file(5, ""));
+    let (mut world, file) = (two(), file(5, ""));
     world.submit(&file);
     world.place(2, file.hash());
     let edits = MetadataEdits { evicted: true, ..MetadataEdits::default() };
@@ -367,11 +270,11 @@ async fn eviction_of_a_machine_that_is_back_but_cannot_be_read_is_over() {
 
 #[tokio::test(start_paused = true)]
 async fn unit_with_an_entry_that_cannot_be_read_is_not_overwritten() {
-    let (mut world, old, new) = (World::new(), file(5, ""), file(6, ""));
+    let (mut world, old, new) = (two(), file(5, ""), file(6, ""));
     world.submit(&old);
     world.place(1, old.hash());
     world.lead().await;
-    world.write(&Key::Sched(machine(1), name()), Some(br#"{"v":2}"#.to_vec()));
+    world.write(&Key::Sched(machine(1), unit()), Some(br#"{"v":2}"#.to_vec()));
     world.submit(&new);
     world.pass(30).await;
     let entries = world.store.entries(&world.keys.under("sched/"));
@@ -381,7 +284,7 @@ async fn unit_with_an_entry_that_cannot_be_read_is_not_overwritten() {
 
 #[tokio::test(start_paused = true)]
 async fn file_of_contents_that_were_scheduled_is_deleted_when_nothing_has_them_any_more() {
-    let (mut world, old, new) = (World::new(), file(300, STRICT), file(5, STRICT));
+    let (mut world, old, new) = (two(), file(300, STRICT), file(5, STRICT));
     world.submit(&old);
     world.place(1, old.hash());
     world.lead().await;
@@ -397,7 +300,7 @@ async fn file_of_contents_that_were_scheduled_is_deleted_when_nothing_has_them_a
 
 #[tokio::test(start_paused = true)]
 async fn old_copy_does_not_wait_anew_when_its_end_could_not_be_written() {
-    let (mut world, file) = (World::new(), file(5, ""));
+    let (mut world, file) = (two(), file(5, ""));
     world.submit(&file);
     world.place(1, file.hash());
     world.lead().await;
@@ -413,10 +316,28 @@ async fn old_copy_does_not_wait_anew_when_its_end_could_not_be_written() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn machine_without_units_counts_among_those_that_vanish_with_the_leader() {
+    let (mut world, file) = (two(), file(5, ""));
+    (3..=5).for_each(|number| world.set_machine(number, ""));
+    world.submit(&file);
+    world.place(1, file.hash());
+    let rival = world.store.client("rival");
+    let lease = rival.grant(Duration::from_secs(34)).await.unwrap();
+    rival.campaign(&world.keys.election(), "rival", lease).await.unwrap();
+    world.lead().await;
+    // Nothing was scheduled to two of the three.
+    (1..=3).for_each(|number| world.lose_machine(number));
+    world.pass(15).await;
+    assert_eq!(world.placements(), on(1, Launched, &file), "many vanished together");
+    world.pass(30).await;
+    assert!(!world.placements().contains_key(&1), "they are not waited for for ever");
+}
+
+#[tokio::test(start_paused = true)]
 async fn candidate_that_is_elected_by_a_freeze_waits_for_the_machines_that_it_struck() {
-    let (mut world, unit) = (World::new(), file(5, ""));
-    world.submit(&unit);
-    world.place(1, unit.hash());
+    let (mut world, file) = (two(), file(5, ""));
+    world.submit(&file);
+    world.place(1, file.hash());
     let rival = world.store.client("rival");
     let lease = rival.grant(Duration::from_secs(34)).await.unwrap();
     rival.campaign(&world.keys.election(), "rival", lease).await.unwrap();
@@ -427,8 +348,56 @@ async fn candidate_that_is_elected_by_a_freeze_waits_for_the_machines_that_it_st
     world.store.set_condition(Condition::Up);
     world.lose_machine(1);
     world.pass(5).await;
-    assert_eq!(world.placements(), on(1, Launched, &unit), "it may be well");
+    assert_eq!(world.placements(), on(1, Launched, &file), "it may be well");
     world.set_machine(1, "");
     world.pass(60).await;
-    assert_eq!(world.placements(), on(1, Launched, &unit));
+    assert_eq!(world.placements(), on(1, Launched, &file));
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_many_hosts_few_stand_for_a_free_place() {
+    let world = World::new(1);
+    let candidates = || world.store.entries(&world.keys.under("election/engine/")).len();
+    let stood = || {
+        let history = world.store.history(0);
+        let changes = history.iter().flat_map(|commit| &commit.changes).filter(|change| change.after.is_some());
+        let keys: BTreeSet<String> = changes.map(|change| change.key.clone()).collect();
+        keys.into_iter().filter(|key| key.starts_with("/fleet/election/")).count()
+    };
+    let hosts: Vec<_> = (0..300)
+        .map(|number| {
+            let (engine, shutdown) = (world.engine(&format!("h{number}"), number), CancellationToken::new());
+            let stop = shutdown.clone();
+            tokio::spawn(async move { engine.run(&stop).await });
+            shutdown
+        })
+        .collect();
+    world.pass(30).await;
+    assert_eq!(candidates(), 5);
+    let first = stood();
+    assert!(first < 60, "{first} have stood");
+    hosts[..150].iter().for_each(CancellationToken::cancel);
+    world.pass(30).await;
+    assert_eq!(candidates(), 5, "others have taken the places of those that left");
+    let more = stood() - first;
+    assert!(more < 30, "{more} more have stood");
+}
+
+#[tokio::test(start_paused = true)]
+async fn files_of_many_units_go_together_but_for_those_that_another_unit_has() {
+    let mut world = World::new(1);
+    let unit = |n: u32| name(&format!("u{n}.service"));
+    for n in 0..250 {
+        world.set_unit(&unit(n), &file(5, &format!("MachineMetadata=n={n}")), Some(Inactive));
+    }
+    let shared = file(5, "MachineMetadata=n=7");
+    world.set_unit(&unit(1000), &shared, Some(Inactive));
+    world.lead().await;
+    (0..250).for_each(|n| world.write(&Key::Unit(unit(n)), None));
+    world.pass(50).await;
+    let files = || world.store.entries(&world.keys.under("file/"));
+    assert_eq!(files().len(), 250, "a unit that comes back soon finds its own");
+    world.pass(40).await;
+    let left: Vec<String> = files().into_iter().map(|stored| stored.key).collect();
+    assert_eq!(left, [world.keys.format(&Key::File(shared.hash()))]);
 }

@@ -1,57 +1,88 @@
 //! Files that nothing uses any more: deleted after a while, so that a unit that comes back soon finds its own.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, HashMap, HashSet},
     time::Duration,
 };
 
 use fleet_core::{model::Key, unit::UnitHash};
+use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::time::Instant;
 use tracing::debug;
 
-use super::Engine;
+use super::{Engine, changes::Changes};
 use crate::registry::{Cluster, Guard, Leadership, Revision, Store, StoreError, Transaction, Write};
 
 /// How long a file stays.
 const UNUSED: Duration = Duration::from_secs(60);
+/// Between two collections.
+const INTERVAL: Duration = Duration::from_secs(10);
+/// Most files that one of them deletes: meanwhile no unit is placed.
+const MOST: usize = 1000;
+/// Files that one transaction deletes.
+const BATCH: usize = 100;
+/// Transactions under way at a time.
+const IN_FLIGHT: usize = 4;
 
-/// The files that something has ceased to use, and when to look at them.
+/// How often each file is used, the files that nothing uses any more, and when to look at them.
 #[derive(Default)]
-pub struct Unused(BTreeMap<UnitHash, Instant>);
+pub struct Unused {
+    uses: HashMap<UnitHash, usize>,
+    unused: BTreeMap<UnitHash, Instant>,
+    due: Option<Instant>,
+}
 
 impl Unused {
-    /// Something does not use these any more.
-    pub fn add(&mut self, hashes: impl IntoIterator<Item = UnitHash>) {
+    /// Keeps count of what is used.
+    pub fn follow(&mut self, changes: &Changes) {
+        for hash in &changes.taken {
+            *self.uses.entry(*hash).or_default() += 1;
+        }
+        for hash in &changes.dropped {
+            if let Some(uses) = self.uses.get_mut(hash) {
+                *uses -= 1;
+                if *uses == 0 {
+                    self.uses.remove(hash);
+                    self.add(*hash);
+                }
+            }
+        }
+    }
+
+    fn add(&mut self, hash: UnitHash) {
         let later = Instant::now() + UNUSED;
-        self.0.extend(hashes.into_iter().map(|hash| (hash, later)));
+        self.unused.insert(hash, later);
+        self.due.get_or_insert(later);
     }
 
     /// When to collect next.
     pub fn due(&self) -> Option<Instant> {
-        self.0.values().min().copied()
+        self.due
     }
 
-    /// Deletes what nothing has used for a while. Returns all that is used, when it had to find out.
+    /// Deletes what nothing has used for a while. Returns all that is used, when it is time to forget the rest.
     pub async fn collect<S: Store>(
         &mut self,
         engine: &Engine<S>,
         leadership: &Leadership,
         current: &Cluster,
-    ) -> Option<BTreeSet<UnitHash>> {
+    ) -> Option<HashSet<UnitHash>> {
         let now = Instant::now();
-        let due: Vec<UnitHash> = self.0.iter().filter(|(_, at)| **at <= now).map(|(hash, _)| *hash).collect();
-        if due.is_empty() {
-            return None;
+        self.due.filter(|due| *due <= now)?;
+        let Self { uses, unused, .. } = self;
+        unused.retain(|hash, _| !uses.contains_key(hash));
+        let over = unused.iter().filter(|(_, at)| **at <= now).map(|(hash, _)| *hash);
+        let over: Vec<UnitHash> = over.take(MOST).collect();
+        for hash in &over {
+            unused.remove(hash);
         }
-        self.0.retain(|_, at| *at > now);
-        let records = current.units.values().chain(current.globals.values()).chain(current.scheduled.values());
-        let used: BTreeSet<UnitHash> = records.map(|record| record.record.hash).collect();
-        let unused: Vec<UnitHash> = due.into_iter().filter(|hash| !used.contains(hash)).collect();
-        if let Err(error) = delete(engine, leadership, &unused, current.revision).await {
+        if let Err(error) = delete(engine, leadership, &over, current.revision).await {
             debug!(error = %crate::chain(&error), "unused files not deleted, trying again");
-            self.add(unused);
+            over.iter().for_each(|hash| self.add(*hash));
         }
-        engine.files.retain(&used.iter().copied().collect());
+        self.due = self.unused.values().min().map(|at| (*at).max(now + INTERVAL));
+        let used: HashSet<UnitHash> = self.uses.keys().copied().collect();
+        engine.files.retain(&used);
         Some(used)
     }
 }
@@ -64,11 +95,34 @@ async fn delete<S: Store>(
     unused_at: Revision,
 ) -> Result<(), StoreError> {
     let keys: Vec<String> = hashes.iter().map(|hash| engine.keys.format(&Key::File(*hash))).collect();
-    let stored = engine.store.get(&keys).await?.entries;
-    for stored in stored.into_iter().filter(|stored| stored.mod_revision <= unused_at) {
-        let guards = vec![leadership.guard(), Guard::Unchanged(stored.key.clone(), stored.mod_revision)];
-        let writes = vec![Write::Delete { key: stored.key }];
-        engine.store.commit(Transaction { guards, writes }).await?;
+    let stored = engine.store.get(&keys).await?.entries.into_iter().map(|stored| (stored.key, stored.mod_revision));
+    let old: Vec<(String, Revision)> = stored.filter(|(_, written)| *written <= unused_at).collect();
+    let batches: Vec<_> = old.chunks(BATCH).map(<[_]>::to_vec).collect();
+    let batches = stream::iter(batches).map(|files| delete_batch(engine, leadership, files));
+    batches.buffer_unordered(IN_FLIGHT).try_collect().await
+}
+
+async fn delete_batch<S: Store>(
+    engine: &Engine<S>,
+    leadership: &Leadership,
+    files: Vec<(String, Revision)>,
+) -> Result<(), StoreError> {
+    if commit(engine, leadership, &files).await?.is_none() {
+        // One that has come back meanwhile keeps no other.
+        for file in files.chunks(1) {
+            commit(engine, leadership, file).await?;
+        }
     }
     Ok(())
+}
+
+async fn commit<S: Store>(
+    engine: &Engine<S>,
+    leadership: &Leadership,
+    files: &[(String, Revision)],
+) -> Result<Option<Revision>, StoreError> {
+    let unchanged = files.iter().map(|(key, written)| Guard::Unchanged(key.clone(), *written));
+    let guards = [leadership.guard()].into_iter().chain(unchanged).collect();
+    let writes = files.iter().map(|(key, _)| Write::Delete { key: key.clone() }).collect();
+    engine.store.commit(Transaction { guards, writes }).await
 }

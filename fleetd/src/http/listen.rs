@@ -4,7 +4,7 @@ use std::{
     fs, io,
     net::{SocketAddr, TcpListener},
     os::unix::{
-        fs::PermissionsExt,
+        fs::{MetadataExt, PermissionsExt},
         net::{UnixListener, UnixStream},
     },
     path::{Path, PathBuf},
@@ -59,7 +59,8 @@ impl Listeners {
         self.tcp.iter().any(|listener| listener.local_addr().is_ok_and(|open| open == address))
     }
 
-    /// Opens a unix socket for root and the group `fleet`. A socket that nobody listens on any more is replaced.
+    /// Opens a unix socket: root's for root and the group `fleet`, another user's for nobody else. A socket that nobody
+    /// listens on any more is replaced.
     ///
     /// # Errors
     /// Another daemon listens there, or the socket cannot be made.
@@ -73,8 +74,15 @@ impl Listeners {
             _ => {}
         }
         let listener = UnixListener::bind(path).with_context(describe)?;
-        fs::set_permissions(path, fs::Permissions::from_mode(0o660)).with_context(describe)?;
-        match group("fleet") {
+        // Fleet.service has the group already, and may not give anything another one; an ordinary user shares it with
+        // nobody.
+        let (group, own) = (group("fleet"), fs::metadata(path).with_context(describe)?.gid());
+        let is_shared = group == Some(own) || rustix::process::geteuid().is_root();
+        let mode = if is_shared { 0o660 } else { 0o600 };
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).with_context(describe)?;
+        match group {
+            Some(group) if group == own => {}
+            _ if !is_shared => {}
             Some(group) => std::os::unix::fs::chown(path, None, Some(group)).with_context(describe)?,
             None => warn!("there is no group `fleet`: only root can use {}", path.display()),
         }

@@ -13,8 +13,8 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 
 pub use super::members::Endpoints;
 use super::{
-    Guard, KeepAlive, Leadership, LeaseId, MAX_OPERATIONS, Page, Range, Remaining, Revision, Store, StoreError, Stored,
-    Transaction, Watch, WatchEvent, Write,
+    Guard, KeepAlive, Leadership, LeaseId, MAX_OPERATIONS, Origin, Page, Range, Remaining, Revision, Store, StoreError,
+    Stored, Transaction, Watch, WatchEvent, Write,
     members::{Clients, Members},
 };
 
@@ -52,6 +52,7 @@ impl Etcd {
 
 /// Tells what fleet does about an error of the client.
 pub(super) fn classify(what: &'static str, error: Error) -> StoreError {
+    let refused = |mend, error| StoreError::Refused { what, mend, source: Box::new(error) };
     // gRPC codes by number, so that tonic need not be a dependency: 1 cancelled, 4 deadline exceeded,
     // 5 not found, 10 aborted, 11 out of range, 13 internal, 14 unavailable, 2 unknown.
     match &error {
@@ -62,10 +63,16 @@ pub(super) fn classify(what: &'static str, error: Error) -> StoreError {
             11 => StoreError::Compacted,
             5 => StoreError::LeaseGone,
             1 | 2 | 4 | 10 | 13 | 14 => StoreError::Unavailable(Box::new(error)),
-            _ => StoreError::Refused { what, source: Box::new(error) },
+            // 3 invalid argument, which is also its word for a wrong password, 7 permission denied, 16 unauthenticated.
+            3 if status.message().contains("user") => refused(" (see `etcd_username` and `etcd_password`)", error),
+            3 if status.message().contains("auth store is old") => StoreError::Unavailable(Box::new(error)),
+            16 => refused(" (see `etcd_username` and `etcd_password`)", error),
+            7 => refused(" (the user's role has to include all below `etcd_key_prefix`)", error),
+            _ => refused("", error),
         },
         Error::LeaseKeepAliveError(_) => StoreError::LeaseGone,
-        _ => StoreError::Refused { what, source: Box::new(error) },
+        Error::WatchError(_) => StoreError::Unavailable(Box::new(error)),
+        _ => refused("", error),
     }
 }
 
@@ -167,15 +174,35 @@ impl Store for Etcd {
 
     async fn watch(&self, (from, to): &Range, revision: Revision) -> Result<EtcdWatch, StoreError> {
         let options = WatchOptions::new().with_range(to.as_str()).with_start_revision(revision).with_progress_notify();
-        let stream = self
+        let (stream, created) = self
             .0
             .ask("watch", |clients| {
                 let options = options.clone();
                 let mut watch = clients.requests.watch_client().max_decoding_message_size(MAX_MESSAGE);
-                async move { watch.watch(from.as_str(), Some(options)).await }
+                async move {
+                    let mut stream = watch.watch(from.as_str(), Some(options)).await?;
+                    // Before all else etcd says that the watch is there.
+                    let created = stream.message().await?;
+                    match created {
+                        // "permission denied" is also what etcd says of a token that it has forgotten.
+                        Some(created) if created.canceled() && created.compact_revision() == 0 => {
+                            Err(Error::WatchError(created.cancel_reason().to_owned()))
+                        }
+                        created => Ok((stream, created)),
+                    }
+                }
             })
             .await?;
-        Ok(EtcdWatch { stream, from: revision })
+        let created = created.ok_or_else(closed)?;
+        let header = created.header();
+        let origin = Origin {
+            cluster: header.map_or(0, |header| header.cluster_id()),
+            term: header.map_or(0, |header| header.raft_term()),
+        };
+        // One that was restored from a backup counts again from there, and would be silent until it has come as far as
+        // it was.
+        let behind = header.is_some_and(|header| header.revision() + 1 < revision);
+        Ok(EtcdWatch { stream, origin, forgotten: behind || created.compact_revision() > 0 })
     }
 
     async fn commit(&self, transaction: Transaction) -> Result<Option<Revision>, StoreError> {
@@ -246,46 +273,44 @@ impl Store for Etcd {
 /// A watch on etcd.
 pub struct EtcdWatch {
     stream: WatchStream,
-    /// The revision that it begins at.
-    from: Revision,
+    origin: Origin,
+    /// The store does not know any more what is to be told.
+    forgotten: bool,
 }
 
 impl Watch for EtcdWatch {
+    fn origin(&self) -> Origin {
+        self.origin
+    }
+
     async fn next(&mut self) -> Result<WatchEvent, StoreError> {
-        loop {
-            let message = match self.stream.message().await.map_err(|error| classify("watch", error)) {
-                // Too much has changed at once to be told of; a list can be read in parts.
-                Err(StoreError::TooLarge) => return Ok(WatchEvent::Compacted),
-                message => message?.ok_or_else(closed)?,
-            };
-            // Compaction comes as a cancel with an empty reason, not as an error.
-            if message.compact_revision() > 0 {
-                return Ok(WatchEvent::Compacted);
-            }
-            if message.canceled() {
-                return Err(StoreError::Unavailable(message.cancel_reason().into()));
-            }
-            if message.created() {
-                // One that was restored from a backup counts again from there, and would be silent until it has come as
-                // far as it was.
-                if message.header().is_some_and(|header| header.revision() + 1 < self.from) {
-                    return Ok(WatchEvent::Compacted);
-                }
-                continue;
-            }
-            // While a watch catches up, the header is ahead of the events: only they say how far it has come.
-            let header = message.header().map_or(0, |header| header.revision());
-            let last = message.events().last().and_then(|event| event.kv());
-            let revision = last.map_or(header, KeyValue::mod_revision);
-            let changes = message.events().iter().filter_map(|event| {
-                let kv = event.kv()?;
-                Some(match event.event_type() {
-                    EventType::Put => Ok(stored(kv)),
-                    EventType::Delete => Err(String::from_utf8_lossy(kv.key()).into_owned()),
-                })
-            });
-            return Ok(WatchEvent::Changed { revision, changes: changes.collect() });
+        if self.forgotten {
+            return Ok(WatchEvent::Compacted);
         }
+        let message = match self.stream.message().await.map_err(|error| classify("watch", error)) {
+            // Too much has changed at once to be told of; a list can be read in parts.
+            Err(StoreError::TooLarge) => return Ok(WatchEvent::Compacted),
+            message => message?.ok_or_else(closed)?,
+        };
+        // Compaction comes as a cancel with an empty reason, not as an error.
+        if message.compact_revision() > 0 {
+            return Ok(WatchEvent::Compacted);
+        }
+        if message.canceled() {
+            return Err(StoreError::Unavailable(message.cancel_reason().into()));
+        }
+        // While a watch catches up, the header is ahead of the events: only they say how far it has come.
+        let header = message.header().map_or(0, |header| header.revision());
+        let last = message.events().last().and_then(|event| event.kv());
+        let revision = last.map_or(header, KeyValue::mod_revision);
+        let changes = message.events().iter().filter_map(|event| {
+            let kv = event.kv()?;
+            Some(match event.event_type() {
+                EventType::Put => Ok(stored(kv)),
+                EventType::Delete => Err(String::from_utf8_lossy(kv.key()).into_owned()),
+            })
+        });
+        Ok(WatchEvent::Changed { revision, changes: changes.collect() })
     }
 }
 

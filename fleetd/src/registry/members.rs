@@ -4,16 +4,17 @@
 //! members is not enough: it goes on picking a member that is down, and a frozen one too, which does not even refuse.
 
 use std::{
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
     time::Duration,
 };
 
-use etcd_client::{Certificate, Client, ConnectOptions, Error, Identity, TlsOptions};
+use etcd_client::{Certificate, Channel, Client, ConnectOptions, Error, Identity, TlsOptions};
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::{
-    sync::OnceCell,
+    sync::Mutex,
     time::{Instant, sleep, timeout},
 };
+use tonic::transport::Endpoint;
 use tracing::debug;
 
 use super::{StoreError, etcd::classify};
@@ -23,6 +24,10 @@ use super::{StoreError, etcd::classify};
 const PING: Duration = Duration::from_secs(6);
 /// How long a probe may go unanswered.
 const PONG: Duration = Duration::from_secs(3);
+/// How long connecting may take.
+const CONNECT: Duration = Duration::from_secs(2);
+/// What the URL of a member begins with that listens on a unix socket.
+const LOCAL: &str = "unix:";
 /// How long the member that answered last is ahead of the others where all are asked.
 const HEAD_START: Duration = Duration::from_millis(300);
 
@@ -46,22 +51,25 @@ pub struct Endpoints {
 pub(super) struct Clients {
     pub(super) requests: Client,
     pub(super) leases: Client,
+    /// The how-manieth connections with this member they are.
+    generation: u64,
 }
 
 /// All members.
 pub(super) struct Members {
     endpoints: Endpoints,
-    clients: Vec<OnceCell<Clients>>,
+    clients: Vec<Mutex<Option<Clients>>>,
+    connections: AtomicU64,
     /// The one that answered last.
     current: AtomicUsize,
 }
 
 impl Members {
     pub(super) fn new(endpoints: Endpoints) -> Self {
-        let clients: Vec<_> = endpoints.urls.iter().map(|_| OnceCell::new()).collect();
+        let clients: Vec<_> = endpoints.urls.iter().map(|_| Mutex::default()).collect();
         // Not all hosts ask the same one first.
         let first = fastrand::usize(..clients.len().max(1));
-        Self { endpoints, clients, current: AtomicUsize::new(first) }
+        Self { endpoints, clients, connections: AtomicU64::new(0), current: AtomicUsize::new(first) }
     }
 
     /// Makes an idempotent or guarded request to one member after the other until it is answered. A member that is
@@ -77,12 +85,19 @@ impl Members {
         let mut turn = 0;
         loop {
             let index = (first + turn) % count.max(1);
-            let attempt = async { request(self.clients(index).await?).await.map_err(|error| classify(what, error)) };
+            // In a box: a request of the client library is a future of 10 kB, which each one around it would carry twice.
+            let mut asked = None;
+            let attempt = Box::pin(async {
+                let clients = self.clients(index).await?;
+                asked = Some(clients.generation);
+                request(clients).await.map_err(|error| classify(what, error))
+            });
             turn += 1;
             let since = Instant::now();
-            let outcome = timeout(patience, attempt)
-                .await
-                .unwrap_or_else(|elapsed| Err(StoreError::Unavailable(Box::new(elapsed))));
+            let outcome = within(patience, attempt).await;
+            if let (Err(StoreError::Unavailable(_)), Some(generation)) = (&outcome, asked) {
+                self.doubt(index, generation).await;
+            }
             let turns = if since.elapsed() < patience / 2 { count + 1 } else { count };
             match outcome {
                 Err(StoreError::Unavailable(error)) if turn < turns => {
@@ -108,10 +123,11 @@ impl Members {
         O: Future<Output = Result<T, Error>>,
     {
         let asked = self.current();
-        timeout(self.endpoints.request_timeout, self.wait(what, request)).await.unwrap_or_else(|elapsed| {
+        let outcome = within(self.endpoints.request_timeout, Box::pin(self.wait(what, request))).await;
+        if let Err(StoreError::Unavailable(_)) = outcome {
             self.pass_over(asked);
-            Err(StoreError::Unavailable(Box::new(elapsed)))
-        })
+        }
+        outcome
     }
 
     /// Makes a request to all members and takes the first answer: for what must not wait for one that is frozen. The
@@ -134,15 +150,14 @@ impl Members {
                 };
                 request(clients).await.map_err(|error| classify(what, error))
             };
-            async move { (index, timeout(self.endpoints.request_timeout, attempt).await) }
+            async move { (index, within(self.endpoints.request_timeout, attempt).await) }
         };
         let mut attempts: FuturesUnordered<_> = (0..count.max(1)).map(attempt).collect();
         let mut failure = StoreError::Unavailable("etcd has no members".into());
         while let Some((index, outcome)) = attempts.next().await {
             match outcome {
-                Ok(Err(error @ StoreError::Unavailable(_))) => failure = error,
-                Err(elapsed) => failure = StoreError::Unavailable(Box::new(elapsed)),
-                Ok(outcome) => {
+                Err(error @ StoreError::Unavailable(_)) => failure = error,
+                outcome => {
                     self.current.store(index, Ordering::Relaxed);
                     return outcome;
                 }
@@ -182,29 +197,65 @@ impl Members {
     }
 
     async fn clients(&self, index: usize) -> Result<Clients, StoreError> {
-        let Some(clients) = self.clients.get(index) else {
+        let Some(slot) = self.clients.get(index) else {
             return Err(StoreError::Unavailable("etcd has no members".into()));
         };
-        clients.get_or_try_init(|| self.connect(index)).await.cloned()
+        let mut slot = slot.lock().await;
+        if let Some(clients) = &*slot {
+            return Ok(clients.clone());
+        }
+        let clients = Box::pin(self.connect(index)).await?;
+        Ok(slot.insert(clients).clone())
+    }
+
+    /// A request on these connections was not answered: with a password, the next one logs in anew. An etcd that was
+    /// restored from a backup is silent to tokens that it has not given yet, instead of refusing them.
+    async fn doubt(&self, index: usize, generation: u64) {
+        if self.endpoints.user.is_some() {
+            let mut slot = self.clients[index].lock().await;
+            slot.take_if(|clients| clients.generation == generation);
+        }
     }
 
     async fn connect(&self, index: usize) -> Result<Clients, StoreError> {
-        let url = std::slice::from_ref(&self.endpoints.urls[index]);
-        let connect =
-            async |options| Client::connect(url, Some(options)).await.map_err(|error| classify("connect", error));
-        let options = connect_options(&self.endpoints);
-        let requests = connect(options.clone().with_timeout(self.endpoints.request_timeout)).await?;
+        let url = &self.endpoints.urls[index];
+        let connect = async |timeout: Option<Duration>| {
+            let options = connect_options(&self.endpoints);
+            let connected = match (url.starts_with(LOCAL), timeout) {
+                (true, _) => connect_locally(url, options, timeout).await,
+                (false, Some(timeout)) => Client::connect([url], Some(options.with_timeout(timeout))).await,
+                (false, None) => Client::connect([url], Some(options)).await,
+            };
+            connected.map_err(|error| classify("connect", error))
+        };
+        let requests = connect(Some(self.endpoints.request_timeout)).await?;
         // No timeout for requests here: `campaign` is one that waits.
-        let leases = connect(options).await?;
-        Ok(Clients { requests, leases })
+        let leases = connect(None).await?;
+        let generation = self.connections.fetch_add(1, Ordering::Relaxed);
+        Ok(Clients { requests, leases, generation })
     }
+}
+
+/// Makes an attempt that may take so long.
+async fn within<T>(patience: Duration, attempt: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    timeout(patience, attempt).await.unwrap_or_else(|elapsed| Err(StoreError::Unavailable(Box::new(elapsed))))
+}
+
+/// Connects with a member that listens on a unix socket, which the client's own `connect` knows nothing of.
+async fn connect_locally(url: &str, options: ConnectOptions, timeout: Option<Duration>) -> Result<Client, Error> {
+    let endpoint = Endpoint::from_shared(url.to_owned())?
+        .http2_keep_alive_interval(PING)
+        .keep_alive_timeout(PONG)
+        .connect_timeout(CONNECT);
+    let endpoint = timeout.into_iter().fold(endpoint, Endpoint::timeout);
+    Client::from_channel(Channel::Tonic(endpoint.connect_lazy()), Some(options)).await
 }
 
 fn connect_options(endpoints: &Endpoints) -> ConnectOptions {
     let mut options = ConnectOptions::new()
         .with_keep_alive(PING, PONG)
         .with_keep_alive_while_idle(false)
-        .with_connect_timeout(Duration::from_secs(2))
+        .with_connect_timeout(CONNECT)
         .with_require_leader(true);
     if let Some((user, password)) = &endpoints.user {
         options = options.with_user(user, password).with_auto_token_refresh(true);
@@ -227,6 +278,15 @@ mod tests {
     use std::sync::atomic::AtomicUsize;
 
     use super::*;
+
+    #[tokio::test]
+    async fn requests_in_many_layers_do_not_fill_the_stack() {
+        let members = Members::new(Endpoints::default());
+        let ask = members.ask("read", |mut to: Clients| async move { to.requests.get("key", None).await });
+        assert!(size_of_val(&ask) < 1024, "{} bytes", size_of_val(&ask));
+        let once = members.ask_once("read", |mut to: Clients| async move { to.requests.get("key", None).await });
+        assert!(size_of_val(&once) < 1024, "{} bytes", size_of_val(&once));
+    }
 
     #[tokio::test(start_paused = true)]
     async fn request_that_must_not_land_late_is_made_to_one_member_only() {

@@ -32,8 +32,8 @@ pub use self::{
     network::{Calls, Condition, Faults, Link},
 };
 use super::{
-    KeepAlive, Leadership, LeaseId, MAX_OPERATIONS, Page, Range, Remaining, Revision, Store, StoreError, Stored,
-    Transaction, Watch, WatchEvent,
+    KeepAlive, Leadership, LeaseId, MAX_OPERATIONS, Origin, Page, Range, Remaining, Revision, Store, StoreError,
+    Stored, Transaction, Watch, WatchEvent,
 };
 
 /// How long a request may take, as in the default configuration.
@@ -417,6 +417,10 @@ pub struct MemoryWatch {
 }
 
 impl Watch for MemoryWatch {
+    fn origin(&self) -> Origin {
+        Origin::default()
+    }
+
     async fn next(&mut self) -> Result<WatchEvent, StoreError> {
         if self.broken {
             return Err(unavailable("the stream ended"));

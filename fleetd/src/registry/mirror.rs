@@ -17,7 +17,7 @@ use tokio::{
 };
 use tracing::{debug, info, warn};
 
-use super::{Cluster, Range, Revision, Store, StoreError, Stored, Watch, WatchEvent};
+use super::{Cluster, Origin, Range, Revision, Store, StoreError, Stored, Watch, WatchEvent};
 use crate::backoff::Backoff;
 
 /// Keys in one page of a list: large enough to be few, small enough for etcd's 4 MiB at 4 kB each.
@@ -42,6 +42,14 @@ pub async fn follow<S: Store>(store: &S, keys: &Keys, ranges: &[Range], cluster:
     tokio::join!(all_listed, follow);
 }
 
+/// How far a range has been seen.
+#[derive(Clone, Copy)]
+struct Position {
+    revision: Revision,
+    /// The history that the revision is of; not known before the first watch.
+    origin: Option<Origin>,
+}
+
 struct Follower<'a, S> {
     store: &'a S,
     keys: &'a Keys,
@@ -52,7 +60,7 @@ struct Follower<'a, S> {
 impl<S: Store> Follower<'_, S> {
     async fn run(&self, listed: &mpsc::Sender<Revision>) {
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
-        let mut position: Option<Revision> = None;
+        let mut position: Option<Position> = None;
         let mut first = Some(listed);
         loop {
             let error = match self.advance(&mut position, &mut backoff, &mut first).await {
@@ -80,26 +88,31 @@ impl<S: Store> Follower<'_, S> {
     /// Lists when there is no position to watch from, then watches until something breaks.
     async fn advance(
         &self,
-        position: &mut Option<Revision>,
+        position: &mut Option<Position>,
         backoff: &mut Backoff,
         first: &mut Option<&mpsc::Sender<Revision>>,
     ) -> Result<std::convert::Infallible, StoreError> {
-        let mut revision = match *position {
-            Some(revision) => revision,
+        let Position { mut revision, origin } = match *position {
+            Some(position) => position,
             None => {
                 let revision = self.list().await?;
                 if let Some(listed) = first.take() {
                     // There is room for one of each follower, and the receiver outlives them.
                     let _ = listed.try_send(revision);
                 }
-                revision
+                Position { revision, origin: None }
             }
         };
-        *position = Some(revision);
+        *position = Some(Position { revision, origin });
         // From what was seen last, though it comes again: of a key that was deleted in the very revision that etcd has
         // compacted to, a watch from that revision does not tell (3.4 up to its last releases). One from before is
         // told of the compaction.
         let mut watch = self.store.watch(self.range, revision).await?;
+        if origin.is_some_and(|origin| !watch.origin().continues(origin)) {
+            return Err(StoreError::Compacted);
+        }
+        let origin = Some(watch.origin());
+        *position = Some(Position { revision, origin });
         self.fresh();
         loop {
             match watch.next().await? {
@@ -109,7 +122,7 @@ impl<S: Store> Follower<'_, S> {
                     self.fresh();
                     // All of a revision comes in one message, as long as fragments are not asked for.
                     revision = revision.max(seen);
-                    *position = Some(revision);
+                    *position = Some(Position { revision, origin });
                     if !changes.is_empty() {
                         self.cluster.send_modify(|cluster| {
                             changes.iter().for_each(|change| self.take(cluster, change));

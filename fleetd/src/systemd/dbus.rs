@@ -1,4 +1,4 @@
-//! Systemd over the system bus.
+//! Systemd over the system bus, or a user's systemd over the user's bus.
 //!
 //! Two connections: calls go over one, signals come over the other. A connection whose signals are not read hangs
 //! for calls, too, once its queue is full; so one task drains the second whatever happens, and only marks units in
@@ -27,7 +27,7 @@ use zbus::{
     wire::OwnedObjectPath,
 };
 
-use super::{Dirty, Systemd, SystemdError, Verb, links};
+use super::{Dirty, SYSTEM_UNITS, Systemd, SystemdError, Verb, links};
 use crate::backoff::Backoff;
 
 const SERVICE: &str = "org.freedesktop.systemd1";
@@ -88,9 +88,28 @@ trait Job {
     fn job_type(&self) -> zbus::Result<String>;
 }
 
-/// Systemd over the system bus.
+/// Which systemd is meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Bus {
+    /// The host's, PID 1.
+    System,
+    /// The one of the user that fleetd runs as, whose runtime directory this is (`$XDG_RUNTIME_DIR`).
+    User(PathBuf),
+}
+
+impl Bus {
+    fn connection(&self) -> connection::Builder<'static> {
+        match self {
+            Self::System => connection::Builder::system(),
+            Self::User(_) => connection::Builder::session(),
+        }
+    }
+}
+
+/// Systemd over a bus.
 #[derive(Clone)]
 pub struct Dbus {
+    bus: Bus,
     calls: Arc<Mutex<Option<Connection>>>,
     dirty: Arc<Dirty>,
     /// The search path, which PID 1 settles when it starts.
@@ -99,9 +118,9 @@ pub struct Dbus {
 
 impl Dbus {
     /// A handle and the task that drains signals; the task runs until dropped.
-    pub fn new() -> (Self, impl Future<Output = ()> + Send + 'static) {
-        let dbus = Self { calls: Arc::default(), dirty: Arc::default(), path: Arc::default() };
-        let drain = drain(Arc::clone(&dbus.dirty));
+    pub fn new(bus: Bus) -> (Self, impl Future<Output = ()> + Send + 'static) {
+        let dbus = Self { bus, calls: Arc::default(), dirty: Arc::default(), path: Arc::default() };
+        let drain = drain(dbus.bus.clone(), Arc::clone(&dbus.dirty));
         (dbus, drain)
     }
 
@@ -130,7 +149,9 @@ impl Dbus {
         let connection = match calls.as_ref().filter(|connection| !connection.is_closed()) {
             Some(connection) => connection.clone(),
             None => {
-                let connection = connection::Builder::system()
+                let connection = self
+                    .bus
+                    .connection()
                     .method_timeout(CALL_TIMEOUT)
                     .build()
                     .await
@@ -225,7 +246,7 @@ impl Systemd for Dbus {
     }
 
     async fn link(&self, files: &[PathBuf]) -> Result<(), SystemdError> {
-        let left = links::make(files);
+        let left = links::make(&self.runtime_units(), files);
         if left.is_empty() {
             return Ok(());
         }
@@ -239,7 +260,7 @@ impl Systemd for Dbus {
     }
 
     async fn disable(&self, units: &[UnitName]) -> Result<(), SystemdError> {
-        let left = links::take_away(units);
+        let left = links::take_away(&self.runtime_units(), units);
         if left.is_empty() {
             return Ok(());
         }
@@ -276,16 +297,23 @@ impl Systemd for Dbus {
         self.path.get_or_try_init(ask).await.cloned()
     }
 
+    fn runtime_units(&self) -> PathBuf {
+        match &self.bus {
+            Bus::System => SYSTEM_UNITS.into(),
+            Bus::User(runtime) => runtime.join("systemd/user"),
+        }
+    }
+
     fn dirty(&self) -> &Dirty {
         &self.dirty
     }
 }
 
 /// Reads signals for ever, over one connection after the other.
-async fn drain(dirty: Arc<Dirty>) {
+async fn drain(bus: Bus, dirty: Arc<Dirty>) {
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
     loop {
-        match signals().await {
+        match signals(&bus).await {
             Ok(mut stream) => {
                 backoff.reset();
                 dirty.mark_all();
@@ -313,10 +341,10 @@ async fn drain(dirty: Arc<Dirty>) {
 }
 
 /// Opens a connection on which all signals of interest arrive.
-async fn signals() -> zbus::Result<MessageStream> {
+async fn signals(bus: &Bus) -> zbus::Result<MessageStream> {
     // 13 signals come per start and stop of a unit: room for a thousand units between two looks of the scheduler.
     let queue = NonZeroUsize::new(16_384).expect("not zero");
-    let connection = connection::Builder::system().max_queued(queue).build().await?;
+    let connection = bus.connection().max_queued(queue).build().await?;
     let bus = DBusProxy::new(&connection).await?;
     let from_systemd = || MatchRule::builder().msg_type(Type::Signal).sender(SERVICE);
     let manager = "org.freedesktop.systemd1.Manager";

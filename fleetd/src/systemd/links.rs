@@ -14,21 +14,9 @@ use std::{
 
 use fleet_core::unit::UnitName;
 
-/// Where units lie that are known until the next boot.
-const RUNTIME_UNITS: &str = "/run/systemd/system";
-
 /// Links unit files. Returns those that PID 1 is to be asked about: it says what is wrong with them. That is all of them
 /// when one is not there, as it then links none.
-pub(super) fn make(files: &[PathBuf]) -> Vec<PathBuf> {
-    make_in(Path::new(RUNTIME_UNITS), files)
-}
-
-/// Takes the links of units away. Returns the units that there may be more of, or nothing.
-pub(super) fn take_away(units: &[UnitName]) -> Vec<&UnitName> {
-    take_away_in(Path::new(RUNTIME_UNITS), units)
-}
-
-fn make_in(directory: &Path, files: &[PathBuf]) -> Vec<PathBuf> {
+pub(super) fn make(directory: &Path, files: &[PathBuf]) -> Vec<PathBuf> {
     if !files.iter().all(|file| file.is_file()) {
         return files.to_vec();
     }
@@ -41,7 +29,8 @@ fn make_in(directory: &Path, files: &[PathBuf]) -> Vec<PathBuf> {
     files.iter().filter(|file| !is_linked(file)).cloned().collect()
 }
 
-fn take_away_in<'u>(directory: &Path, units: &'u [UnitName]) -> Vec<&'u UnitName> {
+/// Takes the links of units away. Returns the units that there may be more of, or nothing.
+pub(super) fn take_away<'u>(directory: &Path, units: &'u [UnitName]) -> Vec<&'u UnitName> {
     // Without knowing them all, any unit may have more.
     let Ok(tied) = tied(directory) else { return units.iter().collect() };
     let is_gone = |unit: &&UnitName| {
@@ -91,22 +80,22 @@ mod tests {
             files.join(name)
         };
         let plain = [file("a.service"), file("b.service")];
-        assert!(make_in(&runtime, &plain).is_empty());
-        assert!(make_in(&runtime, &plain).is_empty(), "again");
+        assert!(make(&runtime, &plain).is_empty());
+        assert!(make(&runtime, &plain).is_empty(), "again");
         assert_eq!(fs::read_link(runtime.join("a.service")).unwrap(), plain[0]);
         let missing = [file("c.service"), files.join("missing.service")];
-        assert_eq!(make_in(&runtime, &missing), missing);
+        assert_eq!(make(&runtime, &missing), missing);
         fs::write(runtime.join("foreign.service"), "").unwrap();
         let foreign = [file("foreign.service"), file("d.service")];
-        assert_eq!(make_in(&runtime, &foreign), foreign[..1]);
+        assert_eq!(make(&runtime, &foreign), foreign[..1]);
 
         symlink(&plain[1], runtime.join("multi-user.target.wants/b.service")).unwrap();
         symlink(files.join("d.service"), runtime.join("alias.service")).unwrap();
         let units = ["a.service", "b.service", "d.service", "foreign.service", "gone.service"];
         let units = units.map(|unit| UnitName::new(unit).unwrap());
-        let left: Vec<&str> = take_away_in(&runtime, &units).into_iter().map(UnitName::as_str).collect();
+        let left: Vec<&str> = take_away(&runtime, &units).into_iter().map(UnitName::as_str).collect();
         assert_eq!(left, ["b.service", "d.service", "foreign.service", "gone.service"]);
         assert!(!runtime.join("a.service").is_symlink() && runtime.join("b.service").is_symlink());
-        assert_eq!(take_away_in(&root.path().join("nowhere"), &units[..1]), [&units[0]]);
+        assert_eq!(take_away(&root.path().join("nowhere"), &units[..1]), [&units[0]]);
     }
 }

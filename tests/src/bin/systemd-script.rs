@@ -3,12 +3,12 @@
 use fleet_tests::contract::systemd;
 use fleetd::{
     filesystem::Real,
-    systemd::{Dbus, Systemd},
+    systemd::{Bus, Dbus, Systemd},
 };
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() {
-    let (dbus, drain) = Dbus::new();
+    let (dbus, drain) = Dbus::new(Bus::System);
     let drain = tokio::spawn(drain);
     // Everything is looked at once the signals come.
     dbus.dirty().mark_all();

@@ -146,11 +146,22 @@ fn restarts(record: &Record, unit: &Unit, copies: &[&Copy], breaches: &mut Vec<B
     for pair in copies.windows(2) {
         let [before, after] = pair else { continue };
         let (from, to, at) = (&before.birth.host, &after.birth.host, after.birth.start);
-        let excused = at_work(record, at, from).any(|harm| excuses_start(harm, unit.kind, from == to));
-        if !excused {
+        let returned = from == to && is_return(record, unit, after);
+        if !returned && !at_work(record, at, from).any(|harm| excuses_start(harm, unit.kind, from == to)) {
             breaches.push(Breach::Restart { unit: unit.name.clone(), at, from: from.clone(), to: to.clone() });
         }
     }
+}
+
+/// Whether a unit may have been on its way between its copies, to a host that was then lost as well: the host that it
+/// was taken from could not be heard, and another one cannot be now.
+fn is_return(record: &Record, unit: &Unit, after: &Copy) -> bool {
+    let at = after.birth.start;
+    let lost = |harm: Harm| matches!(harm, Harm::Silent | Harm::Down);
+    let mut others = record.hosts.iter().filter(|host| **host != after.birth.host);
+    unit.kind != Kind::Global
+        && at_work(record, at, &after.birth.host).any(|harm| harm == Harm::Silent)
+        && others.any(|host| at_work(record, at, host).any(lost))
 }
 
 /// The harm that is being done to a host at a moment, until its units have recovered.

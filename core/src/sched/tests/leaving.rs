@@ -27,6 +27,20 @@ impl Cluster {
         decisions.iter().map(short).collect()
     }
 
+    /// The machines of a pair of units of which one needs `disk=ssd`: the first, where they are placed by `units`, then
+    /// one that takes only the other, and one that takes both and has more to do.
+    fn pair_with_one_other_place(units: [(&str, &str); 2]) -> Self {
+        let mut cluster = Self::default();
+        cluster.machine(1, "disk=ssd");
+        units.iter().for_each(|(unit, section)| cluster.unit(unit, section));
+        cluster.plan();
+        cluster.machine(2, "");
+        cluster.machine(3, "disk=ssd");
+        cluster.unit("load.service", "MachineID=00000003");
+        cluster.plan();
+        cluster
+    }
+
     /// What is said of units that cannot leave.
     fn stuck(&self) -> Vec<String> {
         let stuck = self.planner.stuck();
@@ -187,15 +201,10 @@ fn refused_recall_leaves_the_unit_where_the_store_has_it() {
 #[test]
 fn drained_group_with_a_strict_unit_is_together_again_where_all_of_it_fits() {
     // The strict unit follows another one, and only m3 takes both.
-    let mut cluster = Cluster::default();
-    cluster.machine(1, "disk=ssd");
-    cluster.unit("db.service", "");
-    cluster.unit("s.service", "OnPartition=stop\nMachineOf=db.service\nMachineMetadata=disk=ssd");
-    cluster.plan();
-    cluster.machine(2, "");
-    cluster.machine(3, "disk=ssd");
-    cluster.unit("load.service", "MachineID=00000003");
-    cluster.plan();
+    let mut cluster = Cluster::pair_with_one_other_place([
+        ("db.service", ""),
+        ("s.service", "OnPartition=stop\nMachineOf=db.service\nMachineMetadata=disk=ssd"),
+    ]);
     cluster.drain(1, "disk=ssd");
     let mut moves = cluster.recall();
     moves.sort();
@@ -206,15 +215,10 @@ fn drained_group_with_a_strict_unit_is_together_again_where_all_of_it_fits() {
 
 #[test]
 fn strict_unit_that_was_drained_goes_where_its_followers_fit_too() {
-    let mut cluster = Cluster::default();
-    cluster.machine(1, "disk=ssd");
-    cluster.unit("s.service", "OnPartition=stop");
-    cluster.unit("side.service", "MachineOf=s.service\nMachineMetadata=disk=ssd");
-    cluster.plan();
-    cluster.machine(2, "");
-    cluster.machine(3, "disk=ssd");
-    cluster.unit("load.service", "MachineID=00000003");
-    cluster.plan();
+    let mut cluster = Cluster::pair_with_one_other_place([
+        ("s.service", "OnPartition=stop"),
+        ("side.service", "MachineOf=s.service\nMachineMetadata=disk=ssd"),
+    ]);
     cluster.drain(1, "disk=ssd");
     assert_eq!(cluster.recall(), ["s.service: m1 -> ", "side.service: m1 -> "]);
     cluster.planner.given_up(&name("s.service"), &id(1));
@@ -223,15 +227,10 @@ fn strict_unit_that_was_drained_goes_where_its_followers_fit_too() {
 
 #[test]
 fn units_of_a_dead_machine_go_where_those_that_follow_them_fit_too() {
-    let mut cluster = Cluster::default();
-    cluster.machine(1, "disk=ssd");
-    cluster.unit("db.service", "");
-    cluster.unit("side.service", "MachineOf=db.service\nMachineMetadata=disk=ssd");
-    cluster.plan();
-    cluster.machine(2, "");
-    cluster.machine(3, "disk=ssd");
-    cluster.unit("load.service", "MachineID=00000003");
-    cluster.plan();
+    let mut cluster = Cluster::pair_with_one_other_place([
+        ("db.service", ""),
+        ("side.service", "MachineOf=db.service\nMachineMetadata=disk=ssd"),
+    ]);
     cluster.planner.remove_machine(&id(1));
     assert_eq!(cluster.plan(), ["db.service: m1 -> m3", "side.service: m1 -> m3"]);
     // Where not all fit, those go that do.

@@ -20,7 +20,14 @@ use super::{
 use crate::registry::{Cluster, Store};
 
 impl<S: Store> Leader<'_, S> {
-    pub(super) fn feed_placements(&mut self, before: &Cluster, current: &Cluster, touched: &mut BTreeSet<UnitName>) {
+    /// Returns the machines that something is newly scheduled to, or scheduled otherwise.
+    pub(super) fn feed_placements(
+        &mut self,
+        before: &Cluster,
+        current: &Cluster,
+        touched: &mut BTreeSet<UnitName>,
+    ) -> BTreeSet<MachineId> {
+        let mut concerned = BTreeSet::new();
         for item in before.scheduled.diff(&current.scheduled) {
             let (DiffItem::Add((machine, unit), _)
             | DiffItem::Update { new: ((machine, unit), _), .. }
@@ -32,6 +39,7 @@ impl<S: Store> Leader<'_, S> {
                     self.planner.unplaced(unit, machine);
                 }
                 DiffItem::Add(_, new) | DiffItem::Update { new: (_, new), .. } => {
+                    concerned.insert(machine.clone());
                     self.placements.set(unit, machine, &new.record);
                     if is_recall(&new.record) {
                         self.planner.recalled(unit.clone(), machine.clone());
@@ -41,10 +49,12 @@ impl<S: Store> Leader<'_, S> {
                 }
             }
         }
+        concerned
     }
 
     pub(super) fn feed_units(&mut self, changes: Changes, current: &Cluster, touched: &mut BTreeSet<UnitName>) {
-        self.unused.add(changes.dropped);
+        self.unused.follow(&changes);
+        let mut doubtful: BTreeSet<UnitName> = changes.scheduled.into_iter().map(|(unit, _)| unit).collect();
         for (unit, global) in changes.removed {
             if global {
                 self.planner.remove_global(&unit);
@@ -55,6 +65,7 @@ impl<S: Store> Leader<'_, S> {
             if !current.units.contains_key(&unit) && !current.globals.contains_key(&unit) {
                 self.contents.remove(&unit);
             }
+            doubtful.insert(unit);
         }
         for (unit, global, record) in changes.set {
             let wanted = record.desired != Desired::Inactive;
@@ -70,11 +81,9 @@ impl<S: Store> Leader<'_, S> {
             }
         }
         // What is scheduled of a unit may make it strict although it is not any more, until that is gone.
-        for (unit, _) in changes.scheduled {
-            self.set_unit_if_formerly_strict(&unit, current);
-        }
-        for unit in self.formerly_strict.clone() {
-            self.set_unit_if_formerly_strict(&unit, current);
+        doubtful.extend(touched.iter().cloned());
+        for unit in &doubtful {
+            self.set_unit_if_formerly_strict(unit, current);
         }
     }
 
@@ -122,7 +131,14 @@ impl<S: Store> Leader<'_, S> {
         })
     }
 
-    pub(super) fn feed_machines(&mut self, before: &Cluster, current: &Cluster, touched: &mut BTreeSet<UnitName>) {
+    /// `scheduled_to` are the machines of which something has changed in the schedule.
+    pub(super) fn feed_machines(
+        &mut self,
+        before: &Cluster,
+        current: &Cluster,
+        mut scheduled_to: BTreeSet<MachineId>,
+        touched: &mut BTreeSet<UnitName>,
+    ) {
         let now = self.now();
         for item in before.machines.diff(&current.machines) {
             match item {
@@ -145,6 +161,11 @@ impl<S: Store> Leader<'_, S> {
         for item in before.metadata.diff(&current.metadata) {
             let (DiffItem::Add(id, _) | DiffItem::Update { new: (id, _), .. } | DiffItem::Remove(id, _)) = item;
             self.set_machine(id, current);
+            if current.metadata.get(id).is_some_and(|edits| edits.record.evicted) {
+                self.evicted.insert(id.clone());
+            } else {
+                self.evicted.remove(id);
+            }
         }
         // Also one that is known from before: no transaction that gives it a unit would find its entry unchanged.
         for key in &current.unreadable {
@@ -163,7 +184,19 @@ impl<S: Store> Leader<'_, S> {
                 self.losses.gone(id, current.departures_of(id), now);
             }
         }
-        for machine in self.placements.machines().filter(|machine| !is_there(machine)) {
+        // Those that are not there though units are on them. What was found gone stays so until it is seen again, which
+        // its departures tell even if it was not there for long, or until it may have been there unseen.
+        if before.lists != current.lists {
+            scheduled_to.extend(self.placements.machines().cloned());
+        }
+        for item in before.departures.diff(&current.departures) {
+            if let DiffItem::Add(id, _) | DiffItem::Update { new: (id, _), .. } = item {
+                scheduled_to.insert(id.clone());
+            }
+        }
+        let scheduled_to = scheduled_to.iter().filter(|machine| self.placements.on(machine).next().is_some());
+        let witnessed = std::mem::take(&mut self.witnessed);
+        for machine in scheduled_to.chain(&witnessed).filter(|machine| !is_there(machine)) {
             self.losses.gone(machine, current.departures_of(machine), now);
         }
     }

@@ -89,7 +89,8 @@ impl<S: Store> Leader<'_, S> {
     /// Takes evictions back: of machines that are there, and of those that have nothing left to be moved. Whether the
     /// store has taken it.
     pub(super) async fn end_evictions(&mut self, current: &Cluster) -> Result<bool, StoreError> {
-        for (machine, edits) in current.metadata.iter().filter(|(_, edits)| edits.record.evicted) {
+        for machine in &self.evicted {
+            let Some(edits) = current.metadata.get(machine) else { continue };
             let there =
                 current.machines.contains_key(machine) || current.unreadable.contains(&Key::Machine(machine.clone()));
             if !there && self.placements.on(machine).next().is_some() {

@@ -310,5 +310,5 @@ fn put(write: &Write) -> Option<(&String, Option<LeaseId>)> {
 }
 
 pub(super) fn refused(what: &'static str, answer: &'static str) -> StoreError {
-    StoreError::Refused { what, source: answer.into() }
+    StoreError::Refused { what, mend: "", source: answer.into() }
 }

@@ -73,6 +73,18 @@ fn unit_on_a_host_that_is_cut_off_may_start_elsewhere_but_not_there() {
 }
 
 #[test]
+fn unit_whose_new_host_is_lost_before_it_starts_there_may_start_where_it_was() {
+    let again = || vec![copy("a", "h1", 1, 121), copy("a", "h1", 123, 200)];
+    let cut = |host| struck(FaultKind::Cut, &[host]);
+    assert!(verdict(Kind::Ordinary, again(), vec![cut("h1"), cut("h2")]).is_empty());
+    assert_eq!(verdict(Kind::Ordinary, again(), vec![cut("h1")]), ["a was restarted on h1"]);
+    assert_eq!(verdict(Kind::Ordinary, again(), vec![cut("h2"), cut("h3")]), ["a was restarted on h1"]);
+    let together = vec![cut("h1"), struck(FaultKind::ManyCut, &["h2"])];
+    assert_eq!(verdict(Kind::Ordinary, again(), together), ["a was restarted on h1"]);
+    assert_eq!(verdict(Kind::Global, again(), vec![cut("h1"), cut("h2")]), ["a was restarted on h1"]);
+}
+
+#[test]
 fn cut_that_is_shorter_than_a_lease_is_not_noticed() {
     let mut brief = struck(FaultKind::Cut, &["h1"]);
     brief.fault.hold = s(2);

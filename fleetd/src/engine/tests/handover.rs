@@ -1,44 +1,29 @@
 //! Engines on a store in memory, with agents that are played here and all faults that the store knows: whatever
 //! happens, no strict unit is handed to a second machine before the first has given it up or is down for certain.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
-
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
 
 use fleet_core::{
-    model::{Desired, Key, Keys, MachineId, MachineRecord, MetadataEdits, Record, StateRecord, UnitRecord},
-    unit::{UnitFile, UnitHash, UnitName},
-};
-use fleetd::{
-    engine::Engine,
-    metrics::Metrics,
-    registry::{
-        Revision, Stored, Transaction, Write,
-        files::Files,
-        memory::{Condition, Faults, Link, MemoryStore},
-        view::View,
-    },
+    model::{Desired, Key, MachineId, Record, StateRecord, UnitRecord},
+    unit::{UnitFile, UnitName},
 };
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use super::world::{World, machine, name, number, state};
+use crate::registry::{
+    Revision,
+    memory::{Condition, Faults, Link},
+};
+
 const MACHINES: u32 = 4;
-const TTL: Duration = Duration::from_secs(10);
 /// What `TimeoutStopSec=` allows.
 const BOUND: Duration = Duration::from_secs(5);
 /// Longer than anything that an engine waits for.
 const LONG: Duration = Duration::from_secs(300);
-
-fn machine(number: u32) -> MachineId {
-    MachineId::new(&format!("{number:032x}")).unwrap()
-}
-
-fn name(text: &str) -> UnitName {
-    UnitName::new(text).unwrap()
-}
 
 /// Strict units, one that follows one of them, and others.
 fn units() -> Vec<(UnitName, UnitFile)> {
@@ -56,10 +41,9 @@ fn units() -> Vec<(UnitName, UnitFile)> {
     ]
 }
 
-/// The cluster around the engines.
-struct World {
-    store: MemoryStore,
-    keys: Keys,
+/// The cluster around the engines, and what happens to it.
+struct Turmoil {
+    world: World,
     rng: fastrand::Rng,
     /// Machines that come back about when the engine gives them up.
     returns: Vec<(Instant, u32)>,
@@ -67,98 +51,70 @@ struct World {
     looked: Revision,
 }
 
-impl World {
-    fn write(&self, key: &Key, value: Option<Vec<u8>>) {
-        let key = self.keys.format(key);
-        let write = match value {
-            Some(value) => Write::put(key, value),
-            None => Write::Delete { key },
-        };
-        self.store.write("world", &Transaction { guards: Vec::new(), writes: vec![write] }).unwrap();
-    }
-
-    fn read(&self, range: &str) -> Vec<(Key, Stored)> {
-        let entries = self.store.entries(&self.keys.under(range)).into_iter();
-        entries.filter_map(|stored| Some((self.keys.parse(&stored.key)?, stored))).collect()
-    }
-
+impl Turmoil {
     fn set_machine(&self, number: u32, alive: bool) {
-        let record = MachineRecord {
-            address: format!("10.0.0.{number}"),
-            hostname: format!("h{number}"),
-            metadata: BTreeMap::new(),
-            version: "1".into(),
-            boot_id: "b".into(),
-            cpus: 1,
-            memory: 1,
-            leaving: false,
-        };
-        let known = self.read("machine/").iter().any(|(key, _)| *key == Key::Machine(machine(number)));
-        if known != alive {
-            self.write(&Key::Machine(machine(number)), alive.then(|| record.encode()));
+        let known = self.world.read("machine/").iter().any(|(key, _)| *key == Key::Machine(machine(number)));
+        match (known, alive) {
+            (false, true) => self.world.set_machine(number, ""),
+            (true, false) => self.world.lose_machine(number),
+            _ => {}
         }
         if !alive {
-            for (key, _) in self.read(&format!("state/{}/", machine(number))) {
-                self.write(&key, None);
+            for (key, _) in self.world.read(&format!("state/{}/", machine(number))) {
+                self.world.write(&key, None);
             }
         }
-    }
-
-    fn set_drained(&self, number: u32, drain: bool) {
-        let edits = MetadataEdits { drain, ..MetadataEdits::default() };
-        self.write(&Key::Metadata(machine(number)), Some(edits.encode()));
-    }
-
-    fn set_unit(&self, unit: &UnitName, file: &UnitFile, desired: Option<Desired>) {
-        self.write(&Key::File(file.hash()), Some(file.canonical().into_bytes()));
-        let record = |desired| UnitRecord { hash: file.hash(), desired, generation: 0 }.encode();
-        self.write(&Key::Unit(unit.clone()), desired.map(record));
     }
 
     /// What the agents of machines that are there do: each at its own pace.
     fn act(&mut self) {
-        let alive: Vec<Key> = self.read("machine/").into_iter().map(|(key, _)| key).collect();
-        let states: BTreeMap<Key, StateRecord> =
-            self.read("state/").into_iter().map(|(key, s)| (key, StateRecord::decode(&s.value).unwrap())).collect();
+        let alive: Vec<Key> = self.world.read("machine/").into_iter().map(|(key, _)| key).collect();
+        let states: BTreeMap<Key, StateRecord> = self
+            .world
+            .read("state/")
+            .into_iter()
+            .map(|(key, s)| (key, StateRecord::decode(&s.value).unwrap()))
+            .collect();
         let mut due = Vec::new();
-        for (key, stored) in self.read("sched/") {
+        for (key, stored) in self.world.read("sched/") {
             let Key::Sched(on, unit) = key else { continue };
             let record = UnitRecord::decode(&stored.value).unwrap();
             let key = Key::State(on.clone(), unit);
             let recalled = record.desired == Desired::Inactive;
-            let state = state(record.hash, recalled.then_some(stored.mod_revision));
+            let (active, released) = if recalled { ("inactive", Some(stored.mod_revision)) } else { ("active", None) };
+            let state = state(record.hash, active, released);
             if alive.contains(&Key::Machine(on)) && states.get(&key) != Some(&state) && self.rng.u8(0..4) == 0 {
                 due.push((key, Some(state.encode())));
             }
         }
-        let scheduled: Vec<Key> = self.read("sched/").into_iter().map(|(key, _)| key).collect();
+        let scheduled: Vec<Key> = self.world.read("sched/").into_iter().map(|(key, _)| key).collect();
         for key in states.keys() {
             let Key::State(on, unit) = key else { continue };
             if !scheduled.contains(&Key::Sched(on.clone(), unit.clone())) {
                 due.push((key.clone(), None));
             }
         }
-        due.into_iter().for_each(|(key, value)| self.write(&key, value));
+        due.into_iter().for_each(|(key, value)| self.world.write(&key, value));
     }
 
     /// Where a strict unit has just been placed it may not stay: the engine may not know yet that it has placed it.
     fn meddle(&mut self) {
-        let placed = self.read("sched/").into_iter().filter(|(_, stored)| stored.mod_revision > self.looked);
+        let placed = self.world.read("sched/").into_iter().filter(|(_, stored)| stored.mod_revision > self.looked);
         for (key, _) in placed.collect::<Vec<_>>() {
             let Key::Sched(on, unit) = key else { continue };
-            let number = u32::from_str_radix(&on.as_str()[24..], 16).unwrap();
+            let number = number(&on);
             match self.rng.u8(0..9) {
-                0 | 1 => self.set_drained(number, true),
+                0 | 1 => self.world.set_drained(number, true),
                 2 => self.set_machine(number, false),
                 3 => {
                     let (unit, file) = units().into_iter().find(|(name, _)| *name == unit).unwrap();
-                    self.set_unit(&unit, &file, Some(Desired::Inactive));
-                    self.set_unit(&unit, &file, Some(Desired::Launched));
+                    self.world.set_unit(&unit, &file, Some(Desired::Inactive));
+                    self.world.set_unit(&unit, &file, Some(Desired::Launched));
                 }
                 _ => {}
             }
         }
-        self.looked = self.store.revision();
+        self.looked = self.world.store.revision();
     }
 
     /// Something happens.
@@ -176,15 +132,15 @@ impl World {
                 }
             }
             2..=4 => self.set_machine(number, true),
-            5 => self.set_drained(number, true),
-            6 => self.set_drained(number, false),
-            7 => self.set_unit(unit, file, Some(Desired::Inactive)),
-            8 => self.set_unit(unit, file, None),
-            9..=12 => self.set_unit(unit, file, Some(Desired::Launched)),
-            13 => self.store.set_link(engine, if self.rng.u8(0..3) == 0 { Link::Cut } else { Link::Up }),
+            5 => self.world.set_drained(number, true),
+            6 => self.world.set_drained(number, false),
+            7 => self.world.set_unit(unit, file, Some(Desired::Inactive)),
+            8 => self.world.set_unit(unit, file, None),
+            9..=12 => self.world.set_unit(unit, file, Some(Desired::Launched)),
+            13 => self.world.store.set_link(engine, if self.rng.u8(0..3) == 0 { Link::Cut } else { Link::Up }),
             _ => {
                 let condition = if self.rng.u8(0..4) == 0 { Condition::Frozen } else { Condition::Up };
-                self.store.set_condition(condition);
+                self.world.store.set_condition(condition);
             }
         }
     }
@@ -207,45 +163,13 @@ impl World {
 
     /// Everything is well again, and every unit wanted.
     fn mend(&self) {
-        self.store.set_faults(Faults::default());
-        self.store.set_condition(Condition::Up);
-        ["one", "two"].iter().for_each(|engine| self.store.set_link(engine, Link::Up));
+        self.world.store.set_faults(Faults::default());
+        self.world.store.set_condition(Condition::Up);
+        ["one", "two"].iter().for_each(|engine| self.world.store.set_link(engine, Link::Up));
         (1..=MACHINES).for_each(|number| self.set_machine(number, true));
-        (1..=MACHINES).for_each(|number| self.set_drained(number, false));
-        units().iter().for_each(|(unit, file)| self.set_unit(unit, file, Some(Desired::Launched)));
+        (1..=MACHINES).for_each(|number| self.world.set_drained(number, false));
+        units().iter().for_each(|(unit, file)| self.world.set_unit(unit, file, Some(Desired::Launched)));
     }
-}
-
-fn state(hash: UnitHash, released: Option<Revision>) -> StateRecord {
-    let (active, current) =
-        if released.is_some() { ("inactive", Desired::Inactive) } else { ("active", Desired::Launched) };
-    StateRecord {
-        hash,
-        load: "loaded".into(),
-        active: active.into(),
-        sub: "any".into(),
-        current,
-        generation: 0,
-        job: false,
-        since: 0,
-        problem: None,
-        released,
-        start: None,
-    }
-}
-
-async fn run_engine(store: &MemoryStore, keys: &Keys, client: &str, number: u32, shutdown: &CancellationToken) {
-    let store = store.client(client);
-    let engine = Engine {
-        view: View::new(store.clone(), keys.clone()),
-        files: Files::new(store.clone(), keys.clone()),
-        store,
-        keys: keys.clone(),
-        machine: machine(number),
-        ttl: TTL,
-        metrics: Metrics::default(),
-    };
-    engine.run(shutdown).await;
 }
 
 /// Goes through all that was written, and checks each time that a strict unit left a machine.
@@ -294,34 +218,27 @@ fn check(world: &World, seed: u64) -> usize {
 fn run(seed: u64) -> usize {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
     runtime.block_on(async {
-        let (store, lessor) = MemoryStore::new(fastrand::Rng::with_seed(seed));
-        let lessor = tokio::spawn(lessor);
-        let keys = Keys::new("fleet");
         fastrand::seed(seed);
-        let mut world = World {
-            store: store.clone(),
-            keys: keys.clone(),
-            rng: fastrand::Rng::with_seed(seed),
-            returns: Vec::new(),
-            looked: 0,
-        };
-        world.mend();
+        let rng = fastrand::Rng::with_seed(seed);
+        let mut turmoil = Turmoil { world: World::new(seed), rng, returns: Vec::new(), looked: 0 };
+        let engines = [turmoil.world.engine("one", 1), turmoil.world.engine("two", 2)];
+        turmoil.mend();
         // Half of the runs are so hectic that decisions overtake each other, in the others things come to their end.
         let (events, pause) = if seed.is_multiple_of(2) { (60, 12_000) } else { (200, 1_000) };
         let often = if seed.is_multiple_of(2) { 0.05 } else { 0.25 };
         let faults = Faults { latency: 0..=600, refuse: 0.03, lose_answer: often, break_watch: often };
         let shutdown = CancellationToken::new();
         let script = async {
-            world.pass(Duration::from_secs(30), false).await;
-            world.store.set_faults(faults);
+            turmoil.pass(Duration::from_secs(30), false).await;
+            turmoil.world.store.set_faults(faults);
             for _ in 0..events {
-                world.happen();
-                let time = Duration::from_millis(world.rng.u64(0..pause));
-                world.pass(time, true).await;
+                turmoil.happen();
+                let time = Duration::from_millis(turmoil.rng.u64(0..pause));
+                turmoil.pass(time, true).await;
             }
-            world.mend();
-            world.pass(LONG, false).await;
-            let scheduled = world.read("sched/");
+            turmoil.mend();
+            turmoil.pass(LONG, false).await;
+            let scheduled = turmoil.world.read("sched/");
             let at: BTreeMap<UnitName, MachineId> = scheduled
                 .iter()
                 .filter_map(|(key, stored)| match key {
@@ -335,18 +252,14 @@ fn run(seed: u64) -> usize {
                 .collect();
             assert_eq!((at.len(), scheduled.len()), (6, 6), "seed {seed}: {scheduled:?}");
             assert_eq!(at[&name("b.service")], at[&name("s1.service")], "seed {seed}");
-            let before = world.store.revision();
-            world.pass(LONG, false).await;
-            assert_eq!(world.store.revision(), before, "seed {seed}: it rests");
+            let before = turmoil.world.store.revision();
+            turmoil.pass(LONG, false).await;
+            assert_eq!(turmoil.world.store.revision(), before, "seed {seed}: it rests");
             shutdown.cancel();
-            check(&world, seed)
+            check(&turmoil.world, seed)
         };
-        let (_, _, moves) = tokio::join!(
-            run_engine(&store, &keys, "one", 1, &shutdown),
-            run_engine(&store, &keys, "two", 2, &shutdown),
-            script
-        );
-        lessor.abort();
+        let [one, two] = engines;
+        let (_, _, moves) = tokio::join!(one.run(&shutdown), two.run(&shutdown), script);
         moves
     })
 }

@@ -1,0 +1,17 @@
+//! What a cluster costs at the size that people ask about: simulated machines, a real etcd.
+//!
+//! Each machine is a [`fleetd::member::Member`], which is what a host runs: membership, agent, publisher, candidate.
+//! Only its systemd and its disk are in memory. Units are submitted through the HTTP API of the first machine.
+//! [`campaign`] does one thing after the other to the cluster and holds the end state of each against what was wanted;
+//! [`counted`] counts what the machines ask of etcd and hear from it, [`figures`] what that costs, [`floor`] what plain
+//! etcd takes to write the same keys, and [`report`] makes the table.
+
+pub mod campaign;
+mod cluster;
+mod counted;
+mod figures;
+mod floor;
+mod machine;
+mod operator;
+pub mod report;
+mod units;

@@ -1,0 +1,160 @@
+//! The table of a campaign.
+
+use std::{fmt::Write as _, fs, io, path::Path, time::Duration};
+
+use anyhow::{Context, Result};
+
+use super::{
+    campaign::{Outcome, Phase, median},
+    counted::Topic,
+    figures::REQUESTS,
+};
+
+/// Between these lines of a file the section is replaced.
+const MARKS: [&str; 2] = ["<!-- scale:begin -->", "<!-- scale:end -->"];
+
+/// All of it, as Markdown.
+#[must_use]
+pub fn section(outcome: &Outcome) -> String {
+    let options = &outcome.options;
+    let mut text = format!(
+        "`fleet-lab sim --machines {} --units {}`: machines whose fleetd is the real one and whose systemd and disk are \
+         in memory, all in one process; one etcd on the same processors; `agent_ttl` {} s.\n\n",
+        options.machines,
+        options.units,
+        options.ttl.as_secs()
+    );
+    text += &ratio(outcome);
+    text += "\n";
+    text += &table(&outcome.phases);
+    text += &remarks(outcome);
+    text
+}
+
+fn ratio(outcome: &Outcome) -> String {
+    let (took, floor) = (outcome.submission(), outcome.floor_median());
+    let range = |times: &[Duration]| {
+        let (least, most) = (times.iter().min(), times.iter().max());
+        format!("{} to {}", seconds(least.copied().unwrap_or_default()), seconds(most.copied().unwrap_or_default()))
+    };
+    let [wanted, scheduled, reported] = outcome.written.map(|(keys, transactions)| {
+        format!("{keys} in {transactions} ({:.1} each)", keys as f64 / transactions.max(1) as f64)
+    });
+    let mut text = String::from("| From the first submit to every state reported | |\n|---|---|\n");
+    let mut row = |name: &str, value: &str| text += &format!("| {name} | {value} |\n");
+    row("fleet", &seconds(took));
+    let median = format!("{} (of {}: {})", seconds(floor), outcome.floor.len(), range(&outcome.floor));
+    row("plain etcd, the same keys and bytes in batches of the same size", &median);
+    row("ratio", &format!("{:.2}", took.as_secs_f64() / floor.as_secs_f64().max(f64::EPSILON)));
+    row("keys of files and units in transactions", &wanted);
+    row("keys of the schedule", &scheduled);
+    row("keys of states", &reported);
+    text
+}
+
+/// A column for each thing that was done.
+fn table(phases: &[Phase]) -> String {
+    let mut text = String::from("| |");
+    phases.iter().for_each(|phase| text += &format!(" {} |", phase.name));
+    text += "\n|---|";
+    phases.iter().for_each(|_| text += "---:|");
+    text += "\n";
+    let mut row = |name: &str, value: &dyn Fn(&Phase) -> String| {
+        let _ = write!(text, "| {name} |");
+        phases.iter().for_each(|phase| {
+            let _ = write!(text, " {} |", value(phase));
+        });
+        text += "\n";
+    };
+    row("until all is as it should be", &|phase| seconds(phase.took));
+    for (name, method) in REQUESTS {
+        row(&format!("etcd: {name}"), &|phase| phase.figures.count(method).to_string());
+    }
+    row("etcd: keepalives", &|phase| phase.figures.keepalives.to_string());
+    row("etcd: watch messages", &|phase| phase.figures.watch_messages.to_string());
+    row("to etcd, MB", &|phase| megabytes(phase.figures.bytes_in));
+    row("from etcd, MB", &|phase| megabytes(phase.figures.bytes_out));
+    row("CPU of etcd", &|phase| seconds(phase.figures.etcd_cpu));
+    row("CPU of all machines, API and client", &|phase| seconds(phase.figures.own_cpu));
+    row("placements due", &|phase| phase.placements.to_string());
+    row("entries of the schedule put or deleted", &|phase| phase.tally.written(Topic::Scheduled).1.to_string());
+    row("states written", &|phase| phase.tally.written(Topic::Reported).1.to_string());
+    row("agents woken", &|phase| phase.woken.to_string());
+    row("wake-ups of agents by etcd", &|phase| phase.tally.agent().0.to_string());
+    row("changes that agents were told of", &|phase| phase.tally.agent().1.to_string());
+    text
+}
+
+fn remarks(outcome: &Outcome) -> String {
+    let options = &outcome.options;
+    let single = median(&outcome.single);
+    let mut text = String::from("\n");
+    let mut line = |value: &str| text += &format!("* {value}\n");
+    let (own, etcd) = outcome.memory;
+    line(&format!(
+        "Memory with all units running: {own} MiB for all machines with the API and the engine ({} KiB a machine), \
+         {etcd} MiB for etcd.",
+        own * 1024 / options.machines as u64
+    ));
+    line(&format!(
+        "One unit more, from submit to its state reported: {} (median of {}).",
+        seconds(single),
+        outcome.single.len()
+    ));
+    if let Some(lost) = outcome.phases.iter().find(|phase| phase.name.starts_with("take the power")) {
+        line(&format!(
+            "Lost machines: the last unit runs elsewhere {} after the TTL of {} s is over.",
+            seconds(lost.took.saturating_sub(options.ttl)),
+            options.ttl.as_secs()
+        ));
+    }
+    text
+}
+
+fn seconds(time: Duration) -> String {
+    format!("{:.2} s", time.as_secs_f64())
+}
+
+fn megabytes(bytes: u64) -> String {
+    format!("{:.1}", bytes as f64 / 1e6)
+}
+
+/// Puts the section into a file: between its marks, or at the end of one that has none. A file that is not there is
+/// made.
+///
+/// # Errors
+/// The file cannot be read or written, or has only one of the marks.
+pub fn write(path: &Path, section: &str) -> Result<()> {
+    let text = match fs::read_to_string(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => "# Performance\n".to_owned(),
+        read => read.with_context(|| format!("cannot read {}", path.display()))?,
+    };
+    let text = merged(&text, section).with_context(|| format!("cannot write into {}", path.display()))?;
+    fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn merged(text: &str, section: &str) -> Result<String> {
+    let [begin, end] = MARKS;
+    let marked = format!("{begin}\n\n{}\n\n{end}", section.trim());
+    match text.split_once(begin) {
+        None => Ok(format!("{}\n\n## A thousand machines\n\n{marked}\n", text.trim_end())),
+        Some((before, rest)) => {
+            let (_, after) = rest.split_once(end).with_context(|| format!("{begin} is there, but no {end}"))?;
+            Ok(format!("{before}{marked}{after}"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn section_replaces_the_one_before_and_nothing_else() {
+        let first = merged("# Performance\n\nwords\n", "one").unwrap();
+        assert!(first.starts_with("# Performance\n\nwords\n\n## ") && first.contains("\none\n"), "{first}");
+        let second = merged(&(first.clone() + "more\n"), "two").unwrap();
+        assert_eq!(second, first.replace("\none\n", "\ntwo\n") + "more\n");
+        assert!(merged(MARKS[0], "x").is_err());
+    }
+}
