@@ -203,22 +203,20 @@ pub fn next_step(
     }
 }
 
-/// The next step of every unit that has one, in order of names.
+/// The next step of each of these units that has one, in their order.
 #[must_use]
-pub fn reconcile(
+pub fn reconcile<'u>(
+    units: impl IntoIterator<Item = &'u UnitName>,
     wanted: &BTreeMap<UnitName, Wanted>,
     installed: &BTreeMap<UnitName, Installed>,
     runtime: &BTreeMap<UnitName, Runtime>,
 ) -> Vec<Action> {
     let unknown = Runtime::default();
-    let mut names: Vec<&UnitName> = wanted.keys().chain(installed.keys()).collect();
-    names.sort_unstable();
-    names.dedup();
     let step = |unit: &UnitName| {
         next_step(wanted.get(unit), installed.get(unit), runtime.get(unit).unwrap_or(&unknown))
             .map(|(step, reason)| Action { unit: unit.clone(), step, reason })
     };
-    names.into_iter().filter_map(step).collect()
+    units.into_iter().filter_map(step).collect()
 }
 
 /// `step` when the unit is down; before that, a stop, or waiting for one.

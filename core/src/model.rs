@@ -11,4 +11,4 @@ pub use held::{HeldMachineRecord, HeldRecord, HeldUnitRecord, timestamp};
 pub use keys::{Key, Keys};
 pub use machine::{MachineId, MachineIdError, MachineRecord, MetadataEdits, apply_edits, short};
 pub use record::{DecodeError, Desired, Record, UnitRecord};
-pub use state::{LoadState, StateRecord, Target};
+pub use state::{LoadState, StartSteps, StateRecord, Target};

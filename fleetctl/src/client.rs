@@ -4,7 +4,10 @@
 //! answer comes to within `--request-timeout` fails; nothing is sent twice unless the first was surely not taken.
 //! When nobody listens, fleetd may just be being restarted, and is looked for once more after [`RETURN`].
 
+mod changes;
+
 use std::{
+    collections::BTreeMap,
     error::Error,
     sync::{
         Arc, Mutex,
@@ -14,8 +17,8 @@ use std::{
 };
 
 use fleet_core::model::api::{
-    Drain, ErrorEntity, Held, Machine, MachinePage, Unit, UnitOption, UnitPage, UnitState, UnitStatePage, UnitStatus,
-    Why,
+    Drain, ErrorEntity, Held, Machine, MachinePage, Trace, Unit, UnitOption, UnitPage, UnitState, UnitStatePage,
+    UnitStatus, Why,
 };
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{
@@ -26,7 +29,10 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::{task::JoinSet, time};
+use tokio::{
+    task::JoinSet,
+    time::{self, Instant},
+};
 
 use crate::{
     error::{ClientError, os_message},
@@ -38,6 +44,9 @@ use crate::{
 const PREFIX: &str = "/fleet/v1";
 /// On answers from memory while etcd is away: how many seconds ago they were true.
 const AGE_HEADER: &str = "fleet-age";
+/// On answers to changes: when they were received, and when they went to etcd.
+const RECEIVED_HEADER: &str = "fleet-received";
+const CHECKED_HEADER: &str = "fleet-checked";
 
 /// Most bytes of an answer: pages of units with contents have some megabytes.
 const MAX_BODY: usize = 256 << 20;
@@ -63,6 +72,26 @@ pub struct Client {
     warned_of_age: AtomicBool,
     /// Whether the last answer told what was known before etcd went out of reach.
     aged: AtomicBool,
+    /// When fleetd took what was sent of each unit.
+    taken: Mutex<BTreeMap<String, Taken>>,
+}
+
+/// When a change was taken: sent by our clock, the rest by fleetd's, in microseconds.
+#[derive(Clone, Copy, Debug)]
+pub struct Taken {
+    /// The request was sent.
+    pub sent: Instant,
+    /// It came to fleetd.
+    pub received: i64,
+    /// What it wants had been compared with what was there, and went to etcd.
+    pub checked: i64,
+}
+
+/// An answer.
+struct Answer {
+    bytes: Bytes,
+    /// What it says of when it was received and checked.
+    times: Option<(i64, i64)>,
 }
 
 /// The lines of a watch.
@@ -106,6 +135,7 @@ impl Client {
             drivers: Mutex::default(),
             warned_of_age: AtomicBool::default(),
             aged: AtomicBool::default(),
+            taken: Mutex::default(),
         }
     }
 
@@ -178,12 +208,29 @@ impl Client {
     /// Creates a unit or gives it new contents, and says what is wanted of it.
     pub async fn put(&self, name: &str, options: Vec<UnitOption>, desired: &str) -> Result<()> {
         let unit = Unit { name: name.into(), options, desired_state: desired.into(), ..Unit::default() };
-        self.tell(Method::PUT, &format!("/units/{}", escape(name)), Some(&unit)).await
+        let sent = Instant::now();
+        let answer = self.send_json(Method::PUT, &format!("/units/{}", escape(name)), Some(&unit)).await?;
+        self.note_taken([name], sent, &answer);
+        Ok(())
     }
 
-    /// Says what is wanted of a unit that exists.
-    pub async fn set_desired(&self, name: &str, desired: &str) -> Result<()> {
-        self.put(name, Vec::new(), desired).await
+    /// When fleetd took the last change of a unit that was sent; `None` also when it does not say.
+    pub fn taken(&self, name: &str) -> Option<Taken> {
+        self.taken.lock().expect(UNPOISONED).get(name).copied()
+    }
+
+    fn note_taken<'n>(&self, names: impl IntoIterator<Item = &'n str>, sent: Instant, answer: &Answer) {
+        let Some((received, checked)) = answer.times else { return };
+        let names = names.into_iter().map(|name| (name.to_owned(), Taken { sent, received, checked }));
+        self.taken.lock().expect(UNPOISONED).extend(names);
+    }
+
+    /// When the last start of a unit went through the cluster. `None` when that is not known.
+    pub async fn trace(&self, name: &str) -> Result<Option<Trace>> {
+        match self.get::<Trace>(&format!("/units/{}/trace", escape(name))).await {
+            Err(ClientError::Api { code: 404 | 409, .. }) => Ok(None),
+            answer => answer,
+        }
     }
 
     /// Forgets a unit. Says whether there was one.
@@ -261,8 +308,8 @@ impl Client {
             let query = [Some(query.to_owned()).filter(|query| !query.is_empty()), token_query];
             let query = query.into_iter().flatten().collect::<Vec<_>>().join("&");
             let mark = if query.is_empty() { "" } else { "?" };
-            let bytes = self.ask(Method::GET, &format!("{path}{mark}{query}"), None).await?;
-            let (items, next) = self.decode::<P>(&bytes)?.split();
+            let answer = self.ask(Method::GET, &format!("{path}{mark}{query}"), None).await?;
+            let (items, next) = self.decode::<P>(&answer.bytes)?.split();
             all.extend(items);
             match next.filter(|token| !token.is_empty()) {
                 Some(next) if token.as_ref() != Some(&next) => token = Some(next),
@@ -275,7 +322,7 @@ impl Client {
 
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<Option<T>> {
         match self.ask(Method::GET, path, None).await {
-            Ok(bytes) => self.decode(&bytes).map(Some),
+            Ok(answer) => self.decode(&answer.bytes).map(Some),
             // An empty message means that the route is unknown, not the unit.
             Err(ClientError::Api { code: 404, message }) if !message.is_empty() => Ok(None),
             Err(error) => Err(error),
@@ -283,21 +330,27 @@ impl Client {
     }
 
     async fn tell<T: Serialize>(&self, method: Method, path: &str, body: Option<&T>) -> Result<()> {
+        self.send_json(method, path, body).await.map(drop)
+    }
+
+    async fn send_json<T: Serialize>(&self, method: Method, path: &str, body: Option<&T>) -> Result<Answer> {
         let body = body.map(|body| serde_json::to_vec(body).expect("API types are plain JSON objects"));
-        self.ask(method, path, body).await.map(drop)
+        self.ask(method, path, body).await
     }
 
     /// One request and its whole answer.
-    async fn ask(&self, method: Method, path: &str, body: Option<Vec<u8>>) -> Result<Bytes> {
+    async fn ask(&self, method: Method, path: &str, body: Option<Vec<u8>>) -> Result<Answer> {
         let request = self.request(method, path, body);
         let unopened = self.idle.lock().expect(UNPOISONED).is_empty();
         let exchange = async {
             let (sender, response) = self.send(request).await?;
             let status = response.status();
             self.warn_of_age(&response);
+            let time = |name| response.headers().get(name)?.to_str().ok()?.parse::<i64>().ok();
+            let times = time(RECEIVED_HEADER).zip(time(CHECKED_HEADER));
             let bytes = self.collect(response).await?;
             self.idle.lock().expect(UNPOISONED).push(sender);
-            if status.is_success() { Ok(bytes) } else { Err(api_error(status, &bytes)) }
+            if status.is_success() { Ok(Answer { bytes, times }) } else { Err(api_error(status, &bytes)) }
         };
         self.in_time(unopened, exchange).await
     }

@@ -29,7 +29,7 @@ mod why;
 use std::sync::Arc;
 
 use clap::Subcommand;
-use fleet_core::model::api::Unit;
+use fleet_core::model::api::{Change, Unit};
 
 use crate::{
     cli::Cli,
@@ -43,7 +43,7 @@ use crate::{
 pub type Outcome = Result<u8, Failure>;
 
 /// Flags without a value, which Go also takes as `--flag=true`.
-pub const SWITCHES: [&str; 17] = [
+pub const SWITCHES: [&str; 18] = [
     "--debug",
     "--dry-run",
     "--f",
@@ -60,6 +60,7 @@ pub const SWITCHES: [&str; 17] = [
     "--start",
     "--strict",
     "--sudo",
+    "--trace",
     "--watch",
 ];
 
@@ -144,16 +145,13 @@ impl Context {
     /// The first request that fails. An answer that is not of this moment, because etcd is away, is no ground for
     /// changing something, nor for finding that nothing is to be changed.
     async fn known(&self, names: &[String], doing: &str) -> Result<Vec<Unit>, Failure> {
-        let found = self.client.each(names.to_vec(), |client, name| async move {
-            client.unit(&name).await.map_err(|error| (name, error))
-        });
-        let found = found.await.map_err(|(name, error): (String, ClientError)| {
+        let found = self.client.units_named(names).await.map_err(|(name, error): (String, ClientError)| {
             error.during(&format!("{doing}: error retrieving Unit({name}) from Registry"))
         })?;
         if self.client.was_aged() {
             return Err(Failure::said(format!("{doing}: fleet server unable to communicate with etcd")));
         }
-        Ok(found.into_iter().flatten().collect())
+        Ok(found)
     }
 
     /// Says what is wanted of several units.
@@ -161,8 +159,8 @@ impl Context {
     /// # Errors
     /// The first request that fails.
     async fn set_desired(&self, names: &[String], desired: &'static str) -> Result<(), ClientError> {
-        let set = |client: Arc<Client>, name: String| async move { client.set_desired(&name, desired).await };
-        self.client.each(names.to_vec(), set).await.map(drop)
+        let change = |name: &String| Change { name: name.clone(), desired_state: desired.into(), ..Change::default() };
+        self.client.change(names.iter().map(change).collect()).await.map(drop).map_err(|(_, error)| error)
     }
 }
 

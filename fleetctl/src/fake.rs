@@ -23,6 +23,8 @@ pub enum Answer {
     Whole(u16, String),
     /// A body and how old it is.
     Aged(u32, String),
+    /// A status and a body, of a change that was received and checked at some time.
+    Timed(u16, String),
     /// Lines of a stream, which then stays open.
     Lines(Vec<String>),
     /// Lines of a stream, which then breaks.
@@ -79,6 +81,10 @@ async fn serve(stream: UnixStream, answer: &(impl Fn(&Asked) -> Answer + Send + 
             }
             Answer::Aged(age, body) => {
                 whole(&mut stream, 200, &format!("Fleet-Age: {age}\r\n"), &body).await;
+                continue;
+            }
+            Answer::Timed(status, body) => {
+                whole(&mut stream, status, "Fleet-Received: 10\r\nFleet-Checked: 20\r\n", &body).await;
                 continue;
             }
             Answer::Last(body) => return whole(&mut stream, 200, "", &body).await,

@@ -15,6 +15,7 @@ mod machines;
 mod output;
 mod remote;
 mod table;
+mod trace;
 mod transport;
 mod units;
 mod watch;

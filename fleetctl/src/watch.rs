@@ -20,7 +20,7 @@ use fleet_core::model::api::{UnitStatus, Why};
 use indicatif::ProgressBar;
 use tokio::time::{Instant, sleep_until};
 
-pub use self::{changes::Changes, progress::Goal};
+pub use self::{changes::Changes, feed::STREAM, progress::Goal};
 use self::{feed::Feed, progress::Progress};
 use crate::{
     command::Context,
@@ -65,6 +65,9 @@ impl Patience {
     }
 }
 
+/// When it was heard of each unit that it is where it should be.
+pub type Reached = BTreeMap<String, Instant>;
+
 /// Waits until all units have reached the goal, or says `Triggered unit X VERB` and returns.
 ///
 /// # Errors
@@ -75,13 +78,14 @@ pub async fn wait_for(
     goal: Goal,
     verb: &str,
     patience: Patience,
-) -> Result<(), Failure> {
+) -> Result<Reached, Failure> {
     if !patience.waits() {
-        let lines = names.iter().flat_map(|name| repeat_n(name, times("start", verb)));
-        return lines.into_iter().try_for_each(|name| output::result(&format!("Triggered unit {name} {verb}")));
+        let mut lines = names.iter().flat_map(|name| repeat_n(name, times("start", verb)));
+        lines.try_for_each(|name| output::result(&format!("Triggered unit {name} {verb}")))?;
+        return Ok(Reached::new());
     }
     if names.is_empty() {
-        return Ok(());
+        return Ok(Reached::new());
     }
     let mut feed = Feed::open(&context.client, names);
     let mut waiter = Waiter::new(context, names, goal, times("restart", verb), patience.deadline());
@@ -95,7 +99,7 @@ pub async fn wait_for(
             () = sleep_until(wake) => waiter.on_time().await?,
         }
     }
-    Ok(())
+    Ok(waiter.reached)
 }
 
 /// How often CoreOS fleet says a line: `start --no-block` and a `restart` that waits say it twice, and somebody may
@@ -110,6 +114,7 @@ struct Waiter<'c> {
     goal: Goal,
     deadline: Option<Instant>,
     pending: BTreeMap<String, Pending>,
+    reached: Reached,
     roster: Roster,
     spinner: Spinner,
     /// How often a unit's line is said.
@@ -136,6 +141,7 @@ impl<'c> Waiter<'c> {
             goal,
             deadline,
             pending: names.iter().map(|name| (name.clone(), Pending::default())).collect(),
+            reached: Reached::new(),
             roster: Roster::default(),
             spinner: Spinner::new(names.len(), goal),
             times,
@@ -165,6 +171,7 @@ impl<'c> Waiter<'c> {
             Progress::Unplaced | Progress::Waiting | Progress::Troubled(_) => Ok(()),
             Progress::Starting => self.announce(&name).await,
             Progress::Reached => {
+                self.reached.insert(name.clone(), Instant::now());
                 self.announce(&name).await?;
                 self.pending.remove(&name);
                 self.spinner.reached(self.pending.len());

@@ -177,6 +177,8 @@ async fn many_units_are_started_at_once_and_a_restart_goes_one_by_one() {
     let names = (0..250).map(|i| format!("web@{i}")).collect::<Vec<_>>().join(" ");
     let ran = fleetctl(&fake, directory.path(), &format!("start {names}")).await;
     assert_eq!((ran.out.matches(" launched on ").count(), &*ran.err, ran.code), (250, "", 0));
+    let changes = fake.asked().iter().filter(|line| line.starts_with("POST /changes ")).count();
+    assert_eq!((changes, fake.asked().iter().filter(|line| line.starts_with("PUT ")).count()), (3, 0));
 
     let ran = fleetctl(&fake, directory.path(), "restart web@1 web@2").await;
     assert_eq!(ran.out.matches("launched on").count(), 4, "as often as CoreOS fleet says it");
@@ -187,6 +189,83 @@ async fn many_units_are_started_at_once_and_a_restart_goes_one_by_one() {
         asked.iter().position(|line| line == "POST /units/web@2.service/restart").unwrap(),
     );
     assert!(asked[first..second].iter().any(|line| line == "GET /watch?unit=web@1.service"), "{asked:?}");
+}
+
+#[tokio::test]
+async fn units_that_are_changed_together_go_one_by_one_to_an_old_fleetd() {
+    let old = Cluster { old: true, ..Cluster::default() };
+    let (fake, directory) = (old.serve(), files(&[("web@.service", HELLO)]));
+    transcript(
+        &fake,
+        directory.path(),
+        &[
+            ("submit web@1 web@2", "1> Unit web@1.service inactive\n1> Unit web@2.service inactive\n[0]"),
+            ("destroy web@1 nosuch web@2", "1> Destroyed web@1.service\n1> Destroyed web@2.service\n[0]"),
+        ],
+    )
+    .await;
+    let fake = Cluster::default().serve();
+    transcript(
+        &fake,
+        directory.path(),
+        &[
+            ("submit web@1 web@2", "1> Unit web@1.service inactive\n1> Unit web@2.service inactive\n[0]"),
+            ("destroy web@1 nosuch web@2", "1> Destroyed web@1.service\n1> Destroyed web@2.service\n[0]"),
+            (
+                "start web@.service web@3",
+                "1> Unit web@.service inactive\n1> Unit web@3.service inactive\n\
+                 2> Error starting units: Error 400: cannot activate template \"web@.service\"\n[1]",
+            ),
+        ],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_trace_says_where_the_time_of_a_start_went() {
+    let (fake, directory) = (Cluster::default().serve(), files(&[("hello.service", HELLO), ("web@.service", HELLO)]));
+    let stages = |out: &str| -> Vec<(String, Vec<String>)> {
+        let lines = out.lines().skip_while(|line| !line.starts_with("STAGE")).skip(1);
+        let split = |line: &str| {
+            let (stage, cells) = line.split_at(26);
+            (stage.trim().to_owned(), cells.split_whitespace().map(str::to_owned).collect())
+        };
+        lines.map(split).collect()
+    };
+    let ran = fleetctl(&fake, directory.path(), "start --trace hello").await;
+    assert!(ran.out.starts_with("Unit hello.service inactive\nUnit hello.service launched on "), "{}", ran.out);
+    let got = stages(&ran.out);
+    let names: Vec<&str> = got.iter().map(|(stage, _)| &**stage).collect();
+    let expected = [
+        "fleetctl looks",
+        "API request",
+        "etcd write",
+        "engine decision and write",
+        "agent notices",
+        "files in place",
+        "systemd job",
+        "active",
+        "stayed active",
+        "state written",
+        "client told",
+        "total",
+    ];
+    assert_eq!(names, expected);
+    let fleetds: Vec<&str> = got[1..10].iter().map(|(_, cells)| &*cells[0]).collect();
+    assert_eq!(fleetds, ["0.010", "0.010", "0.010", "0.001", "0.001", "0.001", "0.001", "0.001", "0.005"]);
+    assert_eq!((&*ran.err, ran.code), ("", 0));
+    let ran = fleetctl(&fake, directory.path(), "start --trace web@1 web@2").await;
+    assert!(ran.out.contains("MEDIAN MS   MOST MS\n") && stages(&ran.out).iter().all(|(_, cells)| cells.len() == 2));
+    transcript(
+        &fake,
+        directory.path(),
+        &[("start --trace hello", "2> No unit was started, there is nothing to trace.\n[0]")],
+    )
+    .await;
+    assert_eq!(fleetctl(&fake, directory.path(), "start --trace --no-block hello").await.code, 2);
+    let old = Cluster { old: true, ..Cluster::default() }.serve();
+    let ran = fleetctl(&old, directory.path(), "start --trace hello").await;
+    assert_eq!((&*ran.err, ran.code), ("Of 1 of 1 starts it is not known how they went.\n", 0));
 }
 
 #[tokio::test]

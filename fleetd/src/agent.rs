@@ -2,7 +2,9 @@
 //!
 //! In: the mirror of this host's keys, and systemd's word on its units. Out: steps in systemd, and the states for
 //! [`publish`]. Each turn of the loop does the same, whatever woke it: work out what is wanted, look at the units
-//! that something happened to, ask [`fleet_core::agent::reconcile`] for steps and take them, until there are none.
+//! that something happened to, ask [`fleet_core::agent::reconcile`] for steps and take them, until there are none. It
+//! asks only about units of which something has changed, and tells only of them: a turn costs what has changed, however
+//! many units the host has.
 //!
 //! While the store is away the last wanted set stands, but for units with `OnPartition=stop`: see [`crate::fence`]. Before the first list is whole, nothing is decided: units
 //! that run, run on. Units that the agent did not install are never touched; what it installed is in a manifest, so
@@ -12,21 +14,23 @@ mod decide;
 mod disk;
 mod install;
 mod jobs;
+mod look;
 pub mod publish;
+mod report;
+mod trail;
 mod wanted;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 pub use disk::Disk;
 use fleet_core::{
     agent::{Action, Active, Installed, Runtime, Step, Wanted, reconcile},
-    model::{Desired, MachineId, StateRecord},
-    unit::{UnitHash, UnitName},
+    model::MachineId,
+    unit::UnitName,
 };
 use tokio::{
     sync::watch,
@@ -38,15 +42,16 @@ pub use wanted::strict_of;
 
 use self::{
     publish::States,
+    trail::Trail,
     wanted::{Wisher, Wishes},
 };
 use crate::{
-    backoff::{Backoff, jitter},
+    backoff::Backoff,
     fence::Fence,
     filesystem::{FileError, Filesystem},
     pace::Pacer,
     registry::{Cluster, Store, files::Files},
-    systemd::{Systemd, SystemdError},
+    systemd::Systemd,
 };
 
 /// Looks at systemd: a few at once, then one each interval. A start makes 13 signals; one look serves them all.
@@ -54,6 +59,8 @@ const LOOKS: (Duration, u32) = (Duration::from_millis(50), 8);
 /// How long a unit must have been active after its start to count as started: to systemd a simple service is active
 /// as soon as it is forked, also one whose program is missing.
 const SETTLE: Duration = Duration::from_millis(40);
+/// A start that is over by then is told of once, when it is over.
+const HUSH: Duration = Duration::from_millis(300);
 /// Between two looks while systemd does not answer.
 const SILENCE: Duration = Duration::from_secs(1);
 /// How often everything is looked at though nothing was heard.
@@ -92,8 +99,16 @@ pub struct Agent<S, D, F> {
     retries: BTreeMap<UnitName, (Backoff, Instant)>,
     /// Units started as part of a batch, of which nothing has been seen yet.
     unconfirmed: BTreeMap<UnitName, Instant>,
-    /// Units that were started and have not settled: since when they have been active, if they are.
-    starting: BTreeMap<UnitName, Option<Instant>>,
+    /// Units that were started and have not settled.
+    starting: BTreeMap<UnitName, Launch>,
+    /// How the last start of a unit went.
+    trails: BTreeMap<UnitName, Trail>,
+    /// Units of which something has changed since they were told of.
+    news: BTreeSet<UnitName>,
+    /// Units that may have a next step: something of them has changed since they had none.
+    open: BTreeSet<UnitName>,
+    /// Units that are wanted or installed and have never been looked at.
+    unseen: BTreeSet<UnitName>,
     /// Units that a batch left out: they are started by themselves.
     alone: BTreeSet<UnitName>,
     batches: jobs::Batches<F>,
@@ -107,6 +122,14 @@ pub struct Agent<S, D, F> {
     acted: Instant,
     /// The manifest could not be written.
     unsaved: bool,
+}
+
+/// A start that is under way.
+#[derive(Clone, Copy, Debug)]
+struct Launch {
+    queued: Instant,
+    /// Since when the unit has been active, if it is.
+    active: Option<Instant>,
 }
 
 impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
@@ -148,6 +171,10 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
             retries: BTreeMap::new(),
             unconfirmed: BTreeMap::new(),
             starting: BTreeMap::new(),
+            trails: BTreeMap::new(),
+            news: BTreeSet::new(),
+            open: BTreeSet::new(),
+            unseen: BTreeSet::new(),
             alone: BTreeSet::new(),
             batches,
             pacer: Pacer::new(LOOKS.0, LOOKS.1),
@@ -163,6 +190,9 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
             agent.installed.entry(unit).or_insert(unknown);
             agent.files.insert(file);
         }
+        agent.unseen = agent.installed.keys().cloned().collect();
+        agent.open.clone_from(&agent.unseen);
+        agent.news.clone_from(&agent.unseen);
         agent.adopt_fenced()?;
         if !agent.installed.is_empty() {
             info!(units = agent.installed.len(), "took up the units of an earlier run");
@@ -198,6 +228,8 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
     /// Stops and removes all of the agent's units: the host leaves the cluster. Runs until nothing of them runs.
     pub async fn leave(&mut self) {
         info!(units = self.installed.len(), "leaving: stopping all units");
+        self.open.extend(self.installed.keys().cloned());
+        self.news.extend(self.installed.keys().cloned());
         self.wishes = None;
         self.wanted = Some(BTreeMap::new());
         self.strict.clear();
@@ -249,112 +281,14 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
         if self.unsaved {
             self.save();
         }
-        self.batches.clean_up(&self.systemd, &self.runtime).await;
+        self.batches.clean_up(&self.systemd).await;
         self.report();
     }
 
-    /// Asks systemd about the units that something happened to, or about all when it is time to.
-    async fn look(&mut self) {
-        let mut dirty = self.systemd.dirty().take();
-        if self.silent || self.resync <= Instant::now() {
-            self.resync = Instant::now() + jitter(RESYNC);
-            self.watch_units();
-            for unit in self.installed.keys().chain(self.wanted.iter().flat_map(BTreeMap::keys)) {
-                dirty.entry(unit.clone()).or_default();
-            }
-        }
-        for unit in self.wanted.iter().flat_map(BTreeMap::keys).filter(|unit| !self.runtime.contains_key(*unit)) {
-            dirty.entry(unit.clone()).or_default();
-        }
-        let now = Instant::now();
-        let settled = |active: &Option<Instant>| active.is_some_and(|since| since + SETTLE <= now);
-        for (unit, _) in self.starting.iter().filter(|(_, active)| settled(active)) {
-            dirty.entry(unit.clone()).or_default();
-        }
-        let units: Vec<UnitName> = dirty.keys().cloned().collect();
-        if !self.refresh(&units).await {
-            // What was asked about stays marked; how jobs ended must be kept with it.
-            for (unit, result) in dirty.iter().filter(|(_, result)| result.is_some()) {
-                self.systemd.dirty().mark(unit.as_str(), result.as_deref());
-            }
-            return;
-        }
-        for (unit, result) in &dirty {
-            if let Some(result) = result {
-                self.job_ended(unit, result);
-            }
-        }
-    }
-
-    /// Reads the state of units from systemd. Returns whether it answered.
-    async fn refresh(&mut self, units: &[UnitName]) -> bool {
-        if units.is_empty() {
-            return !self.silent;
-        }
-        let mut listed = match self.list(units).await {
-            Ok(listed) => listed,
-            Err(error) => {
-                // Not looked at is not forgotten.
-                units.iter().for_each(|unit| self.systemd.dirty().mark(unit.as_str(), None));
-                if !std::mem::replace(&mut self.silent, true) {
-                    warn!(error = %crate::chain(&error), "cannot look at units, trying again");
-                }
-                return false;
-            }
-        };
-        self.silent = false;
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        for unit in units {
-            let runtime = listed.remove(unit).unwrap_or_default();
-            let since = self.since.entry(unit.clone()).or_insert((runtime.active, runtime.sub.clone(), now));
-            if (since.0, &since.1) != (runtime.active, &runtime.sub) {
-                *since = (runtime.active, runtime.sub.clone(), now);
-            }
-            if !runtime.is_down() {
-                self.unconfirmed.remove(unit);
-            }
-            if let Some(active) = self.starting.get_mut(unit) {
-                let is_active = runtime.active == Active::Active && runtime.job.is_none();
-                let since = is_active.then(|| *active.get_or_insert_with(Instant::now));
-                *active = since;
-                if runtime.is_down() || since.is_some_and(|since| since.elapsed() >= SETTLE) {
-                    self.starting.remove(unit);
-                }
-            }
-            if runtime.active == Active::Active && !self.retries.contains_key(unit) {
-                self.problems.remove(unit);
-            }
-            self.runtime.insert(unit.clone(), runtime);
-        }
-        true
-    }
-
-    /// Lists units; when systemd refuses the list, one by one, so that no name spoils it for the others.
-    async fn list(&self, units: &[UnitName]) -> Result<BTreeMap<UnitName, Runtime>, SystemdError> {
-        match self.systemd.list(units).await {
-            Err(SystemdError::Refused { .. }) => {}
-            listed => return listed,
-        }
-        let mut listed = BTreeMap::new();
-        for unit in units {
-            match self.systemd.list(std::slice::from_ref(unit)).await {
-                Ok(one) => listed.extend(one),
-                Err(error @ SystemdError::Refused { .. }) => {
-                    warn!(%unit, error = %crate::chain(&error), "systemd does not tell of this unit");
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(listed)
-    }
-
-    /// A job of a unit has ended, in systemd's words as `result`.
-    fn job_ended(&mut self, unit: &UnitName, result: &str) {
-        self.unconfirmed.remove(unit);
-        let down = self.runtime.get(unit).is_some_and(|runtime| runtime.active == Active::Inactive);
-        if down && !matches!(result, "done" | "canceled" | "skipped") {
-            self.problems.insert(unit.clone(), format!("its job in systemd ended with \"{result}\""));
-        }
+    /// Something of a unit has changed.
+    fn touch(&mut self, unit: &UnitName) {
+        self.news.insert(unit.clone());
+        self.open.insert(unit.clone());
     }
 
     /// Takes the steps that can be taken now. Returns whether there may be more right after.
@@ -365,7 +299,9 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
         let waiting = |unit: &UnitName| {
             self.retries.get(unit).is_some_and(|(_, at)| *at > now) || !self.runtime.contains_key(unit)
         };
-        let actions = reconcile(wanted, &self.installed, &self.runtime);
+        let actions = reconcile(&self.open, wanted, &self.installed, &self.runtime);
+        debug_assert!(self.knows_open(wanted));
+        self.open = actions.iter().map(|action| action.unit.clone()).collect();
         let mut by_step = Steps::default();
         for Action { unit, step, reason } in actions {
             if waiting(&unit) {
@@ -407,6 +343,13 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
         true
     }
 
+    /// Whether every unit that has a next step is known to be open.
+    fn knows_open(&self, wanted: &BTreeMap<UnitName, Wanted>) -> bool {
+        let all: BTreeSet<UnitName> = wanted.keys().chain(self.installed.keys()).cloned().collect();
+        let actions = reconcile(&all, wanted, &self.installed, &self.runtime);
+        actions.iter().all(|action| self.open.contains(&action.unit))
+    }
+
     /// Writes the manifest. Without it a restarted agent would have to guess.
     fn save(&mut self) {
         let outcome = self.disk.save(&self.installed);
@@ -424,6 +367,7 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
         let (backoff, at) =
             self.retries.entry(unit.clone()).or_insert_with(|| (Backoff::new(RETRY.0, RETRY.1), Instant::now()));
         *at = Instant::now() + backoff.delay();
+        self.touch(unit);
         if self.problems.get(unit) != Some(&problem) {
             warn!(%unit, problem, "unit is not as it should be, trying again");
             self.problems.insert(unit.clone(), problem);
@@ -434,86 +378,22 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
     fn succeeded(&mut self, unit: &UnitName) {
         self.retries.remove(unit);
         self.problems.remove(unit);
+        self.touch(unit);
     }
 
     fn next_timer(&self) -> Instant {
         let retries = self.retries.values().map(|(_, at)| *at).filter(|at| *at > self.acted);
         let soon = (self.stale || self.unsaved).then(|| Instant::now() + Duration::from_secs(1));
-        let settled = self.starting.values().flatten().map(|since| *since + SETTLE);
+        let settled = self.starting.values().filter_map(|launch| launch.active).map(|since| since + SETTLE);
+        let hushed = self.news.iter().filter_map(|unit| self.starting.get(unit)).map(|launch| launch.queued + HUSH);
         // A unit that the fence has let through only after the last look.
-        let unseen = self.wanted.iter().flat_map(BTreeMap::keys).any(|unit| !self.runtime.contains_key(unit));
-        let unseen = unseen.then(Instant::now);
-        let times = retries.chain(self.unconfirmed.values().copied()).chain(settled).chain(soon).chain(unseen);
-        times.chain([self.resync]).min().unwrap_or(self.resync)
-    }
-
-    /// Shows the states of all units to the publisher; not before systemd has told of them all, or what is
-    /// published of them would be taken back.
-    fn report(&self) {
-        if self.installed.keys().any(|unit| !self.runtime.contains_key(unit)) {
-            return;
-        }
-        let unknown = Runtime::default();
-        let wanted = self.wanted.iter().flatten();
-        let troubled =
-            wanted.filter(|(unit, _)| !self.installed.contains_key(*unit) && self.problems.contains_key(*unit));
-        let troubled =
-            troubled.map(|(unit, want)| (unit, self.state(unit, want.hash, Desired::Inactive, None, &unknown)));
-        let installed = self.installed.iter().map(|(unit, entry)| {
-            let runtime = self.runtime.get(unit).unwrap_or(&unknown);
-            (unit, self.state(unit, entry.hash, entry.applied.into(), entry.generation, runtime))
-        });
-        let mut current: BTreeMap<&UnitName, StateRecord> = installed.chain(troubled).collect();
-        for (unit, (hash, revision)) in self.wishes.iter().flat_map(|wishes| &wishes.recalled) {
-            // What is down and not wanted is not started again: the engine may have it. While systemd does not answer
-            // a start may be under way that has not been seen.
-            let runtime = self.runtime.get(unit).unwrap_or(&unknown);
-            let is_down = !self.silent && !self.is_starting(unit) && runtime.is_down();
-            if !self.installed.contains_key(unit) || is_down {
-                let state = self.state(unit, *hash, Desired::Inactive, None, runtime);
-                current.insert(unit, StateRecord { released: Some(*revision), ..state });
-            }
-        }
-        self.states.send_if_modified(|states| {
-            let first = states.is_none();
-            let states = states.get_or_insert_default();
-            let gone: Vec<UnitName> = states.keys().filter(|unit| !current.contains_key(*unit)).cloned().collect();
-            let mut modified = first || !gone.is_empty();
-            gone.iter().for_each(|unit| drop(states.remove(unit)));
-            for (unit, state) in current {
-                if states.get(unit).is_none_or(|shown| **shown != state) {
-                    states.insert(unit.clone(), Arc::new(state));
-                    modified = true;
-                }
-            }
-            modified
-        });
+        let unseen = (!self.unseen.is_empty()).then(Instant::now);
+        let times = retries.chain(self.unconfirmed.values().copied()).chain(settled).chain(hushed);
+        times.chain(soon).chain(unseen).chain([self.resync]).min().unwrap_or(self.resync)
     }
 
     fn is_starting(&self, unit: &UnitName) -> bool {
         self.unconfirmed.contains_key(unit) || self.starting.contains_key(unit)
-    }
-
-    fn state(
-        &self,
-        unit: &UnitName,
-        hash: UnitHash,
-        current: Desired,
-        generation: Option<u64>,
-        runtime: &Runtime,
-    ) -> StateRecord {
-        StateRecord {
-            hash,
-            load: runtime.load.clone(),
-            active: runtime.active.to_string(),
-            sub: runtime.sub.clone(),
-            current,
-            generation: generation.unwrap_or_default(),
-            job: runtime.job.is_some() || self.is_starting(unit),
-            since: self.since.get(unit).map_or(0, |(_, _, since)| *since),
-            problem: self.problems.get(unit).cloned(),
-            released: None,
-        }
     }
 }
 

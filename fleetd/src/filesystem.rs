@@ -43,6 +43,16 @@ pub trait Filesystem: Clone + Send + Sync + 'static {
     /// As `replace`, and returns once that would outlive a loss of power.
     fn replace_durably(&self, path: &Path, contents: Vec<u8>) -> impl Future<Output = Result<(), FileError>> + Send;
 
+    /// As `replace_durably` for several files of one directory, and far cheaper: the disk is waited for once.
+    ///
+    /// # Errors
+    /// When one cannot be written. Others may have been by then.
+    fn replace_all_durably(
+        &self,
+        directory: &Path,
+        files: Vec<(String, Vec<u8>)>,
+    ) -> impl Future<Output = Result<(), FileError>> + Send;
+
     /// Deletes a file, if there is one.
     ///
     /// # Errors
@@ -111,14 +121,19 @@ impl Filesystem for Real {
     }
 
     fn replace(&self, path: &Path, contents: &[u8]) -> Result<(), FileError> {
-        replace(path, contents, false)
+        write_new(path, contents)?.put_in_place()
     }
 
     async fn replace_durably(&self, path: &Path, contents: Vec<u8>) -> Result<(), FileError> {
-        let owned = path.to_owned();
+        let (directory, name) = (path.parent().unwrap_or(Path::new("/")), path.file_name().unwrap_or_default());
+        self.replace_all_durably(directory, vec![(name.to_string_lossy().into_owned(), contents)]).await
+    }
+
+    async fn replace_all_durably(&self, directory: &Path, files: Vec<(String, Vec<u8>)>) -> Result<(), FileError> {
+        let owned = directory.to_owned();
         // A disk may take seconds to say that it has written.
-        let written = tokio::task::spawn_blocking(move || replace(&owned, &contents, true));
-        written.await.unwrap_or_else(|broken| Err(at("write", path)(io::Error::other(broken))))
+        let written = tokio::task::spawn_blocking(move || replace_all_durably(&owned, &files));
+        written.await.unwrap_or_else(|broken| Err(at("write", directory)(io::Error::other(broken))))
     }
 
     fn remove(&self, path: &Path) -> Result<(), FileError> {
@@ -142,20 +157,39 @@ impl Filesystem for Real {
     }
 
     fn look(&self, path: &Path) -> Entry {
-        match (path.symlink_metadata(), fs::read_link(path)) {
-            (Err(_), _) => Entry::Missing,
-            (Ok(_), Ok(target)) => Entry::Link(target),
-            (Ok(_), Err(_)) => Entry::Other,
+        match fs::read_link(path) {
+            Ok(target) => Entry::Link(target),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Entry::Missing,
+            Err(_) if path.symlink_metadata().is_err() => Entry::Missing,
+            Err(_) => Entry::Other,
         }
     }
 }
 
-fn replace(path: &Path, contents: &[u8], durably: bool) -> Result<(), FileError> {
+/// A file that is written and lies beside the one that it is to replace.
+struct New {
+    file: fs::File,
+    at: PathBuf,
+    path: PathBuf,
+}
+
+impl New {
+    fn put_in_place(&self) -> Result<(), FileError> {
+        fs::rename(&self.at, &self.path).map_err(at("replace", &self.path))
+    }
+
+    /// What cannot be used takes no room: on a full disk half a file would take what is missing.
+    fn give_up(&self) {
+        let _ = fs::remove_file(&self.at);
+    }
+}
+
+fn write_new(path: &Path, contents: &[u8]) -> Result<New, FileError> {
     // No unit's name ends in `.new`: what a crash leaves is not taken for a unit. A name may be as long as a file's can.
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let new = path.with_file_name(format!(".{name:.200}.new"));
     let create = || fs::File::create(&new);
-    let mut file = match create() {
+    let file = match create() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let directory = path.parent().unwrap_or(Path::new("/"));
             fs::create_dir_all(directory).map_err(at("create", directory))?;
@@ -164,22 +198,31 @@ fn replace(path: &Path, contents: &[u8], durably: bool) -> Result<(), FileError>
         created => created,
     }
     .map_err(at("write", &new))?;
-    let write = || {
-        file.write_all(contents)?;
-        if durably { file.sync_all() } else { Ok(()) }
-    };
-    let written = { write }().map_err(at("write", &new));
+    let mut new = New { file, at: new, path: path.into() };
+    let written = new.file.write_all(contents).map_err(at("write", &new.at));
     if written.is_err() {
-        // On a full disk half a file would take the room that is missing.
-        let _ = fs::remove_file(&new);
+        new.give_up();
     }
-    written?;
-    fs::rename(&new, path).map_err(at("replace", path))?;
-    if durably && let Some(directory) = path.parent() {
-        // The new name is durable once its directory is.
-        fs::File::open(directory).and_then(|directory| directory.sync_all()).map_err(at("write", directory))?;
+    written.map(|()| new)
+}
+
+fn replace_all_durably(directory: &Path, files: &[(String, Vec<u8>)]) -> Result<(), FileError> {
+    let mut written: Vec<New> = Vec::new();
+    let write = |written: &mut Vec<New>| {
+        for (name, contents) in files {
+            written.push(write_new(&directory.join(name), contents)?);
+        }
+        // All are written by now, so the first takes the others to the disk with it.
+        written.iter().try_for_each(|new| new.file.sync_all().map_err(at("write", &new.at)))
+    };
+    let outcome = write(&mut written);
+    if outcome.is_err() {
+        written.iter().for_each(New::give_up);
     }
-    Ok(())
+    outcome?;
+    written.iter().try_for_each(New::put_in_place)?;
+    // New names are durable once their directory is.
+    fs::File::open(directory).and_then(|directory| directory.sync_all()).map_err(at("write", directory))
 }
 
 #[cfg(test)]

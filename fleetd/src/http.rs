@@ -5,6 +5,7 @@
 //! Writes go to etcd at once, and fail with 503 without it. Answers have CoreOS fleet's statuses and words.
 
 mod body;
+mod changes;
 mod discovery;
 mod drain;
 mod error;
@@ -14,6 +15,7 @@ mod machines;
 mod page;
 mod state;
 mod status;
+mod trace;
 mod units;
 mod watch;
 
@@ -77,6 +79,8 @@ pub fn router<S: Store>(api: Arc<Api<S>>) -> Router {
         .route("/units", any(units::collection::<S>))
         .route("/units/{name}", any(units::one::<S>))
         .route("/units/{name}/why", any(status::why::<S>))
+        .route("/units/{name}/trace", any(trace::trace::<S>))
+        .route("/changes", any(changes::changes::<S>))
         .route("/units/{name}/restart", any(units::restart::<S>))
         .route("/state", any(state::collection::<S>))
         .route("/state/{name}", any(state::one::<S>))

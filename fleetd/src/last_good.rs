@@ -8,7 +8,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
-    sync::Arc,
     time::Duration,
 };
 
@@ -34,6 +33,8 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Writes: a few at once, then one each interval. A disk that is written to death helps nobody.
 const WRITES: (Duration, u32) = (Duration::from_secs(2), 3);
+/// Between a change and its write. Etcd may wait for the same disk, and what changes together is written together.
+const CALM: Duration = Duration::from_millis(500);
 /// Before a write that failed is tried again.
 const RETRY: Duration = Duration::from_secs(10);
 
@@ -113,7 +114,10 @@ impl<F: Filesystem> LastGood<F> {
             }
             tokio::select! {
                 biased;
-                changed = cluster.changed() => if changed.is_err() { return },
+                changed = cluster.changed() => match changed {
+                    Ok(()) => sleep(CALM).await,
+                    Err(_) => return,
+                },
                 () = async { match again { Some(delay) => sleep(delay).await, None => std::future::pending().await } } => {}
             }
         }
@@ -178,7 +182,7 @@ impl<F: Filesystem> LastGood<F> {
     /// The mirror's picture as it would be. Its revisions are 0: whatever etcd has is newer.
     fn cluster(&self, picture: &Picture) -> Cluster {
         fn known<T: Clone>(record: &T) -> Versioned<T> {
-            Versioned { record: Arc::new(record.clone()), revision: 0 }
+            Versioned::new(record.clone(), 0)
         }
         let own = |unit: &UnitName| (self.machine.clone(), unit.clone());
         Cluster {
@@ -208,9 +212,11 @@ impl<F: Filesystem> LastGood<F> {
             }
         };
         let mut kept: BTreeSet<UnitHash> = hashes.intersection(&there).copied().collect();
-        for (hash, file) in files.get(hashes.difference(&there).copied()).await? {
-            self.filesystem.replace_durably(&self.file_path(hash), file.canonical().into_bytes()).await?;
-            kept.insert(hash);
+        let new = files.get(hashes.difference(&there).copied()).await?;
+        if !new.is_empty() {
+            kept.extend(new.keys());
+            let named = new.into_iter().map(|(hash, file)| (hash.to_string(), file.canonical().into_bytes())).collect();
+            self.filesystem.replace_all_durably(&self.directory.join("files"), named).await?;
         }
         let body = serde_json::to_string(picture).expect("a map with string keys");
         let text = format!("{}\n{body}\n", UnitHash::of(&body));

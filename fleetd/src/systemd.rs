@@ -5,6 +5,7 @@
 
 pub mod dbus;
 mod dirty;
+mod links;
 #[cfg(any(test, feature = "twins"))]
 pub mod memory;
 
@@ -72,6 +73,12 @@ impl Verb {
 pub trait Systemd: Clone + Send + Sync + 'static {
     /// The present state of these units. One that systemd cannot find has the load state `not-found`.
     fn list(
+        &self,
+        units: &[UnitName],
+    ) -> impl Future<Output = Result<BTreeMap<UnitName, Runtime>, SystemdError>> + Send;
+
+    /// The present state of those of these units that systemd has loaded. Unlike `list`, this makes it load none.
+    fn loaded(
         &self,
         units: &[UnitName],
     ) -> impl Future<Output = Result<BTreeMap<UnitName, Runtime>, SystemdError>> + Send;

@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -140,6 +142,11 @@ fn adopted_unit_of_unknown_generation_is_not_restarted() {
     assert_eq!(step, Some((Step::Settle, "already as wanted")));
 }
 
+/// The units that are wanted or installed.
+fn all(wanted: &BTreeMap<UnitName, Wanted>, installed: &BTreeMap<UnitName, Installed>) -> BTreeSet<UnitName> {
+    wanted.keys().chain(installed.keys()).cloned().collect()
+}
+
 /// A host as simple as it can be: jobs end at once, and `starts` counts what a user would notice.
 #[derive(Default)]
 struct Host {
@@ -151,7 +158,7 @@ struct Host {
 impl Host {
     fn settle(&mut self, wanted: &BTreeMap<UnitName, Wanted>) {
         for _ in 0..8 {
-            let actions = reconcile(wanted, &self.installed, &self.runtime);
+            let actions = reconcile(&all(wanted, &self.installed), wanted, &self.installed, &self.runtime);
             if actions.is_empty() {
                 return;
             }
@@ -231,7 +238,9 @@ proptest! {
         let last = history.last().unwrap().0.clone();
         for (wanted, steps) in history {
             for _ in 0..steps {
-                let Some(action) = reconcile(&wanted, &host.installed, &host.runtime).into_iter().next() else { break };
+                let units = all(&wanted, &host.installed);
+                let actions = reconcile(&units, &wanted, &host.installed, &host.runtime);
+                let Some(action) = actions.into_iter().next() else { break };
                 host.apply(&action, wanted.get(&action.unit));
             }
         }

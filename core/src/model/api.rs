@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{HeldMachineRecord, HeldRecord, HeldUnitRecord};
+use super::{HeldMachineRecord, HeldRecord, HeldUnitRecord, StartSteps};
 use crate::unit::{UnitFile, UnitOption as FileOption};
 
 /// `GET /fleet/v1/machines`
@@ -193,6 +193,73 @@ pub struct UnitReport {
     /// What keeps the agent from doing what is wanted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
+}
+
+/// Added: the body of `POST /fleet/v1/changes`: what is wanted of many units.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Changes {
+    /// The changes, of each unit one at most.
+    pub changes: Vec<Change>,
+}
+
+/// What a `PUT` or a `DELETE` of one unit would say.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Change {
+    /// The unit.
+    pub name: String,
+    /// What is wanted: `inactive`, `loaded` or `launched`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub desired_state: String,
+    /// Its contents, in order; none leave them as they are.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub options: Vec<UnitOption>,
+    /// The unit is to be forgotten.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub destroy: bool,
+}
+
+/// The answer: how each change went, in the order of the request.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ChangesMade {
+    /// The outcomes.
+    pub results: Vec<ChangeMade>,
+}
+
+/// How one change went.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ChangeMade {
+    /// The unit.
+    pub name: String,
+    /// The HTTP status that the same would have had alone.
+    pub code: u16,
+    /// What went wrong, if something did.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub message: String,
+}
+
+/// Added: `GET /fleet/v1/units/NAME/trace`: when a unit's last start went through the cluster. The times are microseconds
+/// of the clock of the fleetd that answers, which is the one of `Fleet-Received` and `Fleet-Checked`; those in `start`
+/// have passed on its machine since the schedule had come there.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Trace {
+    /// The unit.
+    pub name: String,
+    /// The machine it was started on.
+    #[serde(rename = "machineID")]
+    pub machine_id: String,
+    /// This fleetd saw what is wanted of it in etcd.
+    pub wanted: i64,
+    /// It saw the engine's decision there.
+    pub scheduled: i64,
+    /// It saw the machine's report there.
+    pub reported: i64,
+    /// What happened on the machine.
+    pub start: StartSteps,
 }
 
 /// Added: `GET /fleet/v1/units/NAME/why`: where a unit runs or could run, and what is in the way elsewhere.

@@ -73,4 +73,30 @@ pub struct StateRecord {
     /// The unit is down and removed, as a schedule with `inactive` has told this machine: the revision of that key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub released: Option<i64>,
+    /// How its last start went.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<StartSteps>,
+}
+
+/// How a start went on its machine: when each step was done, by that machine's own clock, in microseconds since what
+/// asks for the start had come there. So no clocks of two hosts are ever compared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct StartSteps {
+    /// The modification revision of the `sched` or `global` that asks for it.
+    pub revision: i64,
+    /// The agent took it up.
+    pub noticed: u64,
+    /// Its file was in place; absent when that was there already.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub installed: Option<u64>,
+    /// Systemd had taken the job.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queued: Option<u64>,
+    /// It was seen active; absent when it never was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub active: Option<u64>,
+    /// It had stayed so, or was known to have ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub settled: Option<u64>,
 }

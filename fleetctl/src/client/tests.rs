@@ -49,7 +49,7 @@ async fn errors_carry_the_message_and_unknown_units_are_none() {
 #[tokio::test]
 async fn what_is_wanted_is_sent_as_json() {
     let fake = Fake::new(|_| whole(204, ""));
-    client(&fake).set_desired("a.service", "launched").await.unwrap();
+    client(&fake).put("a.service", Vec::new(), "launched").await.unwrap();
     assert_eq!(fake.asked(), [r#"PUT /units/a.service {"desiredState":"launched","name":"a.service"}"#]);
 }
 
@@ -63,6 +63,20 @@ async fn an_answer_that_never_comes_is_told_from_a_lost_connection() {
     let endpoint = Endpoint::parse(&fake.endpoint).unwrap();
     let hasty = Client::new(Transport::new(endpoint, Ssh::default()), Duration::from_millis(50), false);
     assert!(matches!(hasty.machines().await, Err(ClientError::Timeout { .. })));
+}
+
+#[tokio::test]
+async fn a_change_tells_when_it_was_taken() {
+    let fake = Fake::new(|asked| match &*asked.line {
+        "PUT /units/old.service" => whole(204, ""),
+        _ => Answer::Timed(204, String::new()),
+    });
+    let client = client(&fake);
+    for name in ["new.service", "old.service"] {
+        client.put(name, Vec::new(), "launched").await.unwrap();
+    }
+    let taken = client.taken("new.service").map(|taken| (taken.received, taken.checked));
+    assert_eq!((taken, client.taken("old.service").is_none()), (Some((10, 20)), true));
 }
 
 #[tokio::test]

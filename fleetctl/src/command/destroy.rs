@@ -2,6 +2,7 @@
 
 use clap::Args;
 use clap_complete::ArgValueCompleter;
+use fleet_core::model::api::Change;
 
 use super::{Context, Outcome, no_units_found, no_units_given};
 use crate::{
@@ -29,8 +30,9 @@ pub async fn run(context: &Context, args: &Destroy) -> Outcome {
         return no_units_given();
     }
     let names = Argument::names(&args.units);
-    let destroyed = context.client.each(names.clone(), |client, name| async move { client.destroy(&name).await });
-    let destroyed = destroyed.await.map_err(|error| error.during("Error destroying units"))?;
+    let destroy = |name: &String| Change { name: name.clone(), destroy: true, ..Change::default() };
+    let destroyed = context.client.change(names.iter().map(destroy).collect()).await;
+    let destroyed = destroyed.map_err(|(_, error)| error.during("Error destroying units"))?;
     let gone: Vec<String> =
         names.into_iter().zip(destroyed).filter(|(_, existed)| *existed).map(|(name, _)| name).collect();
     if gone.is_empty() {

@@ -23,5 +23,6 @@ pub async fn run(context: &Context, args: &Load) -> Outcome {
         return no_units_given();
     }
     let intent = args.files.intent("loaded", &["inactive", "loaded"]);
-    bring(context, &args.files.units, intent, Goal::Loaded, "load", args.patience).await
+    bring(context, &args.files.units, intent, Goal::Loaded, "load", args.patience).await?;
+    Ok(0)
 }

@@ -69,5 +69,5 @@ async fn restart(context: &Context, name: String, patience: Patience) -> Result<
 async fn start(context: &Context, name: String, patience: Patience) -> Result<(), Failure> {
     let names = [name];
     context.set_desired(&names, "launched").await.map_err(|error| error.during("Error restarting units"))?;
-    watch::wait_for(context, &names, Goal::Launched, "restart", patience).await
+    watch::wait_for(context, &names, Goal::Launched, "restart", patience).await.map(drop)
 }

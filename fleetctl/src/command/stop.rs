@@ -36,7 +36,8 @@ pub async fn run(context: &Context, args: &Stop) -> Outcome {
         return no_units_found();
     }
     let (global, local): (Vec<_>, Vec<_>) = units.into_iter().partition(units::is_global);
-    if let Some(unit) = local.iter().find(|unit| unit.current_state == "inactive") {
+    // One that has a machine is on its way there, and can be stopped like any other.
+    if let Some(unit) = local.iter().find(|unit| unit.current_state == "inactive" && unit.machine_id.is_empty()) {
         let failure = Failure::said(format!("Unable to stop unit {} in state inactive", unit.name));
         return Err(match &*unit.desired_state {
             "inactive" => failure,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use clap::Args;
 use clap_complete::ArgValueCompleter;
 use fleet_core::{
-    model::api::{Unit, options_of},
+    model::api::{self, Unit, options_of},
     unit::{UnitFile, UnitName},
 };
 
@@ -136,9 +136,13 @@ pub async fn create(context: &Context, texts: &[String], intent: Intent) -> Resu
 /// # Errors
 /// The first that fleetd refuses; some others may have been taken.
 pub async fn send(context: &Context, changes: Vec<Change>) -> Result<(), Failure> {
-    let sent = context.client.each(changes, |client, Change { name, file, desired }| async move {
-        client.put(&name, options_of(&file), desired).await.map_err(|error| (name, error))
-    });
+    let change = |Change { name, file, desired }: Change| api::Change {
+        name,
+        desired_state: desired.into(),
+        options: options_of(&file),
+        destroy: false,
+    };
+    let sent = context.client.change(changes.into_iter().map(change).collect());
     sent.await.map(drop).map_err(|(name, error): (String, ClientError)| {
         error.during(&format!("Error creating units: failed creating unit {name}"))
     })

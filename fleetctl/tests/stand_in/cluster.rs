@@ -16,9 +16,12 @@ use std::{
 
 use fake::{Answer, Asked, Fake};
 use fleet_core::{
-    model::api::{
-        Drain, DrainUnit, ErrorBody, ErrorEntity, Held, HeldMachine, Machine, MachinePage, MachineVerdict, Unit,
-        UnitPage, UnitReport, UnitStatus, Why,
+    model::{
+        StartSteps,
+        api::{
+            Change, ChangeMade, Changes, ChangesMade, Drain, DrainUnit, ErrorBody, ErrorEntity, Held, HeldMachine,
+            Machine, MachinePage, MachineVerdict, Trace, Unit, UnitPage, UnitReport, UnitStatus, Why,
+        },
     },
     unit::UnitFile,
 };
@@ -90,10 +93,15 @@ impl Cluster {
                 json(&UnitPage { units, next_page_token: None })
             }
             ("GET", ["units", name]) => self.units.lock().unwrap().get(*name).map_or_else(unknown, json),
-            ("PUT", ["units", name]) => self.put(name, serde_json::from_str(&asked.body).unwrap()),
+            ("PUT", ["units", name]) => match self.put(name, serde_json::from_str(&asked.body).unwrap()) {
+                Answer::Whole(code, body) if !self.old => Answer::Timed(code, body),
+                answer => answer,
+            },
             ("DELETE", ["units", name]) => {
                 self.units.lock().unwrap().remove(*name).map_or_else(unknown, |_| Answer::Whole(204, String::new()))
             }
+            ("POST", ["changes"]) if !self.old => self.change(serde_json::from_str(&asked.body).unwrap()),
+            ("GET", ["units", name, "trace"]) if !self.old => self.trace(name),
             ("GET", ["units", name, "why"]) if !self.old => self.why(name),
             ("POST", ["units", _, "restart"]) if !self.old => {
                 *self.generation.lock().unwrap() += 1;
@@ -133,6 +141,40 @@ impl Cluster {
         unit.current_state = if placed { sent.desired_state.clone() } else { "inactive".into() };
         unit.desired_state = sent.desired_state;
         Answer::Whole(204, String::new())
+    }
+
+    fn change(&self, asked: Changes) -> Answer {
+        let made = asked.changes.into_iter().map(|Change { name, desired_state, options, destroy }| {
+            let answer = match destroy {
+                true => {
+                    self.units.lock().unwrap().remove(&name).map_or_else(unknown, |_| Answer::Whole(204, String::new()))
+                }
+                false => self.put(&name, Unit { desired_state, options, ..Unit::default() }),
+            };
+            let Answer::Whole(code, body) = answer else { unreachable!("changes have whole answers") };
+            let message =
+                serde_json::from_str::<ErrorEntity>(&body).map_or(String::new(), |entity| entity.error.message);
+            ChangeMade { name, code, message }
+        });
+        let Answer::Whole(code, body) = json(&ChangesMade { results: made.collect() }) else { unreachable!() };
+        Answer::Timed(code, body)
+    }
+
+    /// Of what was started here.
+    fn trace(&self, name: &str) -> Answer {
+        if !self.units.lock().unwrap().contains_key(name) {
+            return unknown();
+        }
+        let start = StartSteps {
+            revision: 1,
+            noticed: 1,
+            installed: Some(2),
+            queued: Some(3),
+            active: Some(4),
+            settled: Some(5),
+        };
+        let (wanted, scheduled, reported) = (30, 40, 50);
+        json(&Trace { name: name.into(), machine_id: MACHINE.into(), wanted, scheduled, reported, start })
     }
 
     /// At each look one unit leaves, for [`GONE`], which is not so gone then.

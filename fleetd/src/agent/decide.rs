@@ -9,10 +9,10 @@ use fleet_core::{
 };
 use tracing::{debug, info, warn};
 
-use super::Agent;
+use super::{Agent, trail::Trail, wanted::Wishes};
 use crate::{
     filesystem::{FileError, Filesystem},
-    registry::Store,
+    registry::{Cluster, Store},
     systemd::Systemd,
 };
 
@@ -38,16 +38,42 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
         };
         self.stale = false;
         // A unit that is wanted otherwise than before gets a new chance at once.
-        let before = self.wishes.take().unwrap_or_default().units;
-        self.retries.retain(|unit, _| before.get(unit) == wishes.units.get(unit));
+        let before = self.wishes.take().unwrap_or_default();
+        let changed: Vec<UnitName> = differing(&before.units, &wishes.units).cloned().collect();
+        for unit in &changed {
+            self.retries.remove(unit);
+            self.begin_trail(unit, &wishes, &cluster);
+        }
         self.problems.retain(|unit, _| wishes.units.contains_key(unit) || self.installed.contains_key(unit));
+        // One that is recalled no longer is told of in another way.
+        self.news.extend(before.recalled.into_keys());
         // It is the contents that make a unit strict, and those that are installed do so until they are gone.
         let mut strict = wishes.strict.clone();
         strict.extend(self.strict.iter().filter(|unit| self.keeps_strict(unit, &wishes.units)).cloned());
         self.set_strict(strict);
-        self.wanted = Some(wishes.units.clone());
+        self.want(wishes.units.clone());
         self.wishes = Some(wishes);
         self.watch_units();
+    }
+
+    /// From now on this is to be carried out.
+    fn want(&mut self, wanted: BTreeMap<UnitName, Wanted>) {
+        let before = self.wanted.take().unwrap_or_default();
+        for unit in differing(&before, &wanted) {
+            self.news.insert(unit.clone());
+            self.open.insert(unit.clone());
+        }
+        self.wanted = Some(wanted);
+    }
+
+    /// A unit is wanted otherwise than before: if it is to be started, notes since when.
+    fn begin_trail(&mut self, unit: &UnitName, wishes: &Wishes, cluster: &Cluster) {
+        let launched = wishes.units.get(unit).is_some_and(|want| want.target == Target::Launched);
+        let asked = self.wisher.asked_by(cluster, unit).filter(|_| launched && wishes.listed > 0);
+        match asked {
+            Some((revision, arrived)) => drop(self.trails.insert(unit.clone(), Trail::new(revision, arrived))),
+            None => drop(self.trails.remove(unit)),
+        }
     }
 
     /// Whether a strict unit that is installed is to stay what it is.
@@ -113,12 +139,16 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
             if self.runtime.get(unit).is_some_and(|runtime| !runtime.is_down()) {
                 // Whoever started it, here it is stopped, if it is not being stopped already; and started again when the
                 // fence opens before it is down.
-                (entry.applied, entry.stopping) = (Target::Launched, true);
+                if (entry.applied, entry.stopping) != (Target::Launched, true) {
+                    (entry.applied, entry.stopping) = (Target::Launched, true);
+                    self.news.insert(unit.clone());
+                    self.open.insert(unit.clone());
+                }
                 want.target = Target::Loaded;
             }
         }
         if self.wanted.as_ref() != Some(&wanted) {
-            self.wanted = Some(wanted);
+            self.want(wanted);
             self.watch_units();
         }
     }
@@ -131,7 +161,18 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
         self.since.retain(|unit, _| watched.contains(unit));
         self.unconfirmed.retain(|unit, _| watched.contains(unit));
         self.starting.retain(|unit, _| watched.contains(unit));
+        self.trails.retain(|unit, _| watched.contains(unit));
         self.alone.retain(|unit| watched.contains(unit));
+        self.unseen = watched.iter().filter(|unit| !self.runtime.contains_key(*unit)).cloned().collect();
         self.systemd.dirty().watch(watched);
     }
+}
+
+/// The units that are not the same in both.
+fn differing<'w>(
+    one: &'w BTreeMap<UnitName, Wanted>,
+    other: &'w BTreeMap<UnitName, Wanted>,
+) -> impl Iterator<Item = &'w UnitName> {
+    let changed = one.iter().filter(|(unit, want)| other.get(*unit) != Some(*want)).map(|(unit, _)| unit);
+    changed.chain(other.keys().filter(|unit| !one.contains_key(*unit)))
 }

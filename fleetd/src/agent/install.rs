@@ -7,6 +7,7 @@ use std::{
 
 use fleet_core::{
     agent::{Active, Installed},
+    model::Target,
     unit::{UnitFile, UnitName},
 };
 use tracing::{info, warn};
@@ -17,6 +18,19 @@ use crate::{
     registry::Store,
     systemd::{Systemd, SystemdError},
 };
+
+/// Says what was done with units: each in a line of its own, or a batch in one, as a thousand lines cost more than what
+/// they tell of.
+fn told(what: &str, units: &[UnitName]) {
+    match units {
+        [] => {}
+        [unit] => info!(%unit, "unit {what}"),
+        units => {
+            let names: Vec<&str> = units.iter().map(UnitName::as_str).collect();
+            info!(units = units.len(), names = names.join(" "), "units {what}");
+        }
+    }
+}
 
 /// What systemd is told about unit files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,17 +93,24 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
             let problem = format!("systemd did not read its files anew: {}", crate::chain(&error));
             replaced.iter().for_each(|unit| self.failed(unit, problem.clone()));
         }
+        let mut resting = Vec::new();
         for unit in &placed {
-            if let Some(want) = wanted(self, unit) {
-                let entry = Installed::loaded(want.hash, want.generation);
-                info!(%unit, hash = %want.hash, "unit installed");
-                self.installed.insert(unit.clone(), entry);
-                self.succeeded(unit);
+            let Some(want) = wanted(self, unit) else { continue };
+            self.installed.insert(unit.clone(), Installed::loaded(want.hash, want.generation));
+            if let Some(trail) = self.trails.get_mut(unit) {
+                trail.installed();
             }
+            if want.target == Target::Loaded {
+                resting.push(unit.clone());
+            }
+            self.succeeded(unit);
         }
+        told("installed", &placed);
         self.save();
         self.watch_units();
-        self.refresh(&placed).await;
+        // Those that are started right away are looked at after that. To look at one that is not makes systemd load it,
+        // and forget it again.
+        self.refresh(&resting).await;
         true
     }
 
@@ -179,12 +200,13 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
         if names.is_empty() {
             return;
         }
-        let Ok(listed) = self.systemd.list(&names).await else { return };
+        let Ok(listed) = self.systemd.loaded(&names).await else { return };
         let running = |unit: &UnitName| listed.get(unit).is_some_and(|runtime| !runtime.is_down());
         removed.retain(|unit, _| running(unit));
         for (unit, entry) in removed {
             warn!(%unit, "unit was started while it was removed, stopping it");
             self.runtime.extend(listed.get(&unit).map(|runtime| (unit.clone(), runtime.clone())));
+            self.touch(&unit);
             self.installed.insert(unit, entry);
         }
     }
@@ -195,6 +217,7 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
             return false;
         }
         let mut removed = BTreeMap::new();
+        let mut gone = Vec::new();
         for unit in &self.change(Change::Disable, units).await {
             if let Err(error) = self.disk.remove(unit) {
                 self.failed(unit, crate::chain(&error));
@@ -205,11 +228,12 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
             {
                 warn!(%unit, error = %crate::chain(&error), "failure not reset");
             }
-            info!(%unit, "unit removed");
+            gone.push(unit.clone());
             removed.extend(self.installed.remove_entry(unit));
             self.runtime.remove(unit);
             self.succeeded(unit);
         }
+        told("removed", &gone);
         self.look_after(removed).await;
         self.save();
         self.watch_units();

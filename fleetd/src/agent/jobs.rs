@@ -1,20 +1,25 @@
 //! Starting and stopping units.
 //!
 //! Several starts go through one runtime target with `Wants=` of them all and a single `StartUnit`: that is a third
-//! faster than starting each, and to the bus it is one job. Other jobs are queued one by one, with few unfinished
-//! at a time. How a unit fared is always read from the unit itself.
+//! faster than starting each, and to the bus it is one job. Several stops go through one with `Conflicts=` of them all.
+//! Other jobs are queued one by one, with few unfinished at a time. How a unit fared is always read from the unit
+//! itself.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
-use fleet_core::{agent::Runtime, model::Target, unit::UnitName};
+use fleet_core::{
+    agent::{Job, Runtime},
+    model::Target,
+    unit::UnitName,
+};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use super::{Agent, Steps};
+use super::{Agent, Launch, Steps};
 use crate::{
     filesystem::{FileError, Filesystem},
     registry::Store,
-    systemd::{Systemd, Verb},
+    systemd::{Systemd, SystemdError, Verb},
 };
 
 /// Most unfinished jobs at a time that were queued one by one. With about 500 of one client PID 1 falls off the
@@ -25,27 +30,107 @@ const PREFIX: &str = "fleet-batch-";
 /// How long after its batch was started a unit may show nothing of it.
 const CONFIRM: Duration = Duration::from_secs(2);
 
+/// How a target has to do with the units of its batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Relation {
+    /// They are started with it.
+    Wants,
+    /// They are stopped when it starts.
+    Conflicts,
+}
+
+impl Relation {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Wants => "Wants",
+            Self::Conflicts => "Conflicts",
+        }
+    }
+}
+
 impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
-    /// Queues jobs as far as the window allows.
+    /// Queues jobs: several starts or stops together, others as far as the window allows.
     pub(super) async fn jobs(&mut self, steps: &Steps) {
         self.queued.retain(|unit| self.runtime.get(unit).is_some_and(|runtime| runtime.job.is_some()));
-        let mut room = WINDOW.saturating_sub(self.queued.len());
-        // What may run once at most is stopped now; it has no time to wait for others.
-        let (urgent, stops): (Vec<_>, Vec<_>) = steps.stop.iter().cloned().partition(|unit| self.strict.contains(unit));
-        let stops = [&urgent[..], &stops[..stops.len().min(room)]].concat();
-        room = room.saturating_sub(stops.len());
+        let room = WINDOW.saturating_sub(self.queued.len());
+        self.remember_stops(&steps.stop);
+        let room = self.stop(&steps.stop, room).await;
         let restarts = &steps.restart[..steps.restart.len().min(room)];
-        room -= restarts.len();
-        self.remember_stops(&stops);
-        for (units, verb) in [(&stops[..], Verb::Stop), (restarts, Verb::Restart)] {
-            for unit in units {
-                self.queue(verb, unit).await;
+        for unit in restarts {
+            self.queue(Verb::Restart, unit).await;
+        }
+        self.start(&steps.start, room - restarts.len()).await;
+        let touched = [&steps.stop[..], restarts, &steps.start[..]].concat();
+        if !touched.is_empty() {
+            self.save();
+            self.batches.clean_up(&self.systemd).await;
+            if self.refresh(&touched).await {
+                self.stop_left_out(&steps.stop).await;
             }
         }
+    }
+
+    /// Stops, each by itself, the units that run on without a job to stop them: systemd leaves a unit out of a
+    /// transaction that it cannot be part of, and says nothing.
+    async fn stop_left_out(&mut self, units: &[UnitName]) {
+        let has_job = |runtime: &Runtime| runtime.is_down() || runtime.job == Some(Job::Stop);
+        let is_left = |unit: &&UnitName| {
+            !self.retries.contains_key(*unit) && self.runtime.get(*unit).is_some_and(|runtime| !has_job(runtime))
+        };
+        let room = WINDOW.saturating_sub(self.queued.len());
+        let left: Vec<UnitName> = units.iter().filter(is_left).take(room).cloned().collect();
+        for unit in &left {
+            self.queue(Verb::Stop, unit).await;
+        }
+        self.refresh(&left).await;
+    }
+
+    /// Stops units. Returns how much of the room is left.
+    async fn stop(&mut self, units: &[UnitName], room: usize) -> usize {
+        // What may run once at most is stopped now; it has no time to wait for others.
         let (mut alone, together): (Vec<_>, Vec<_>) =
-            steps.start.iter().cloned().partition(|unit| self.alone.contains(unit));
+            units.iter().cloned().partition(|unit| self.strict.contains(unit) || self.alone.contains(unit));
         if let [_, _, ..] = together[..] {
-            self.start_batch(&together, room).await;
+            match self.together(Relation::Conflicts, &together).await {
+                Ok(true) => together.iter().for_each(|unit| self.succeeded(unit)),
+                Ok(false) => {
+                    self.alone.extend(together.iter().cloned());
+                    alone.extend(together);
+                }
+                Err(error) => together.iter().for_each(|unit| self.failed(unit, crate::chain(&error))),
+            }
+        } else {
+            alone.extend(together);
+        }
+        let (urgent, others): (Vec<_>, Vec<_>) = alone.into_iter().partition(|unit| self.strict.contains(unit));
+        let others = others.into_iter().take(room.saturating_sub(urgent.len()));
+        let mut taken = 0;
+        for unit in urgent.into_iter().chain(others) {
+            self.alone.remove(&unit);
+            self.queue(Verb::Stop, &unit).await;
+            taken += 1;
+        }
+        room.saturating_sub(taken)
+    }
+
+    /// Starts units.
+    async fn start(&mut self, units: &[UnitName], room: usize) {
+        let (mut alone, together): (Vec<_>, Vec<_>) = units.iter().cloned().partition(|unit| self.alone.contains(unit));
+        if let [_, _, ..] = together[..] {
+            match self.together(Relation::Wants, &together).await {
+                Ok(true) => {
+                    for unit in &together {
+                        self.succeeded(unit);
+                        self.launched(unit);
+                        self.unconfirmed.insert(unit.clone(), Instant::now() + CONFIRM);
+                    }
+                }
+                Ok(false) => {
+                    self.alone.extend(together.iter().cloned());
+                    alone.extend(together);
+                }
+                Err(error) => together.iter().for_each(|unit| self.failed(unit, crate::chain(&error))),
+            }
         } else {
             alone.extend(together);
         }
@@ -53,10 +138,30 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
             self.alone.remove(unit);
             self.queue(Verb::Start, unit).await;
         }
-        let touched = [&stops[..], restarts, &steps.start[..]].concat();
-        if !touched.is_empty() {
-            self.save();
-            self.refresh(&touched).await;
+    }
+
+    /// Starts or stops units by one job of a target of their own. Returns whether that was possible.
+    ///
+    /// # Errors
+    /// Systemd does not answer.
+    async fn together(&mut self, relation: Relation, units: &[UnitName]) -> Result<bool, SystemdError> {
+        let target = match self.batches.write(relation, units) {
+            Ok(target) => target,
+            Err(error) => {
+                warn!(error = %crate::chain(&error), "cannot write the target of a batch, taking units one by one");
+                return Ok(false);
+            }
+        };
+        match self.systemd.queue(Verb::Start, &target).await {
+            Ok(()) => {
+                info!(units = units.len(), target, relation = relation.as_str(), "batch queued");
+                Ok(true)
+            }
+            Err(error @ SystemdError::Refused { .. }) => {
+                warn!(error = %crate::chain(&error), "batch refused, taking units one by one");
+                Ok(false)
+            }
+            Err(error) => Err(error),
         }
     }
 
@@ -96,7 +201,10 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
     }
 
     fn launched(&mut self, unit: &UnitName) {
-        self.starting.insert(unit.clone(), None);
+        self.starting.insert(unit.clone(), Launch { queued: Instant::now(), active: None });
+        if let Some(trail) = self.trails.get_mut(unit) {
+            trail.queued();
+        }
         let want = self.wanted.as_ref().and_then(|wanted| wanted.get(unit));
         if let (Some(want), Some(entry)) = (want, self.installed.get_mut(unit)) {
             entry.applied = Target::Launched;
@@ -105,36 +213,14 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
         }
     }
 
-    /// Starts units together, or if that cannot be, as many as there is room for.
-    async fn start_batch(&mut self, units: &[UnitName], room: usize) {
-        let target = match self.batches.write(units) {
-            Ok(target) => target,
-            Err(error) => {
-                warn!(error = %crate::chain(&error), "cannot write the target of a batch, starting units one by one");
-                for unit in units.iter().take(room) {
-                    self.queue(Verb::Start, unit).await;
-                }
-                return;
-            }
-        };
-        if let Err(error) = self.systemd.queue(Verb::Start, &target).await {
-            units.iter().for_each(|unit| self.failed(unit, crate::chain(&error)));
-            return;
-        }
-        info!(units = units.len(), target, "batch started");
-        for unit in units {
-            self.succeeded(unit);
-            self.launched(unit);
-            self.unconfirmed.insert(unit.clone(), Instant::now() + CONFIRM);
-        }
-    }
-
     /// Units of a batch that show no sign of having been started are started again, each by itself: systemd leaves a
     /// wanted unit out of a transaction that it cannot be part of, and says nothing.
     pub(super) fn doubt_starts(&mut self) {
         let now = Instant::now();
         let overdue = self.unconfirmed.extract_if(.., |_, at| *at <= now);
-        for (unit, _) in overdue {
+        let overdue: Vec<UnitName> = overdue.map(|(unit, _)| unit).collect();
+        for unit in overdue {
+            self.touch(&unit);
             if let Some(entry) = self.installed.get_mut(&unit) {
                 entry.applied = Target::Loaded;
             }
@@ -143,55 +229,56 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
     }
 }
 
-/// The targets of batches whose units still have jobs.
+/// The targets of batches that are to go: their jobs are queued, and a target that refers to a unit keeps it loaded.
 #[derive(Debug)]
 pub(super) struct Batches<F> {
     filesystem: F,
     /// Where they lie.
     directory: PathBuf,
     count: u64,
-    open: BTreeMap<String, Vec<UnitName>>,
+    open: BTreeSet<String>,
 }
 
 impl<F: Filesystem> Batches<F> {
-    /// The batches that an earlier run left open; they are cleaned up like any other.
+    /// The batches that an earlier run left; they are cleaned up like any other.
     pub(super) fn new(filesystem: F, directory: PathBuf) -> Self {
         let names = filesystem.names(&directory).unwrap_or_default().into_iter();
-        let left = names.filter(|name| name.starts_with(PREFIX) && name.ends_with(".target"));
-        let open = left.map(|name| (name, Vec::new())).collect();
+        let open = names.filter(|name| name.starts_with(PREFIX) && name.ends_with(".target")).collect();
         Self { filesystem, directory, count: 0, open }
     }
 
-    /// Writes the target that wants all of `units`. Returns its name.
-    fn write(&mut self, units: &[UnitName]) -> Result<String, FileError> {
+    /// Writes a target for `units`. Returns its name.
+    fn write(&mut self, relation: Relation, units: &[UnitName]) -> Result<String, FileError> {
         self.count += 1;
         let name = format!("{PREFIX}{}-{}.target", std::process::id(), self.count);
         // Without default dependencies the target neither waits for its units nor orders itself among others.
-        let mut text = String::from("[Unit]\nDescription=Units that fleet starts together\nDefaultDependencies=no\n");
+        let mut text = String::from("[Unit]\nDescription=Units that fleet takes together\nDefaultDependencies=no\n");
         for unit in units {
-            text.push_str("Wants=");
+            text.push_str(relation.as_str());
+            text.push('=');
             // A percent sign cannot occur in a unit name; a backslash is literal in a value.
             text.push_str(unit.as_str());
             text.push('\n');
         }
         self.filesystem.replace(&self.directory.join(&name), text.as_bytes())?;
-        self.open.insert(name.clone(), units.to_vec());
+        self.open.insert(name.clone());
         Ok(name)
     }
 
-    /// Takes away the targets whose units have no job any more: a target that wants a unit keeps it loaded.
-    pub(super) async fn clean_up<D: Systemd>(&mut self, systemd: &D, runtime: &BTreeMap<UnitName, Runtime>) {
-        let busy = |unit: &UnitName| runtime.get(unit).is_some_and(|runtime| runtime.job.is_some());
-        let done: Vec<String> =
-            self.open.iter().filter(|(_, units)| !units.iter().any(busy)).map(|(name, _)| name.clone()).collect();
-        for name in done {
-            self.open.remove(&name);
+    /// Takes targets away. The jobs of their units go on: to stop a target stops nothing that it wanted.
+    pub(super) async fn clean_up<D: Systemd>(&mut self, systemd: &D) {
+        for name in self.open.clone() {
             if let Err(error) = self.filesystem.remove(&self.directory.join(&name)) {
                 warn!(target = name, error = %crate::chain(&error), "target of a batch not deleted");
             }
-            if let Err(error) = systemd.queue(Verb::Stop, &name).await {
-                warn!(target = name, error = %crate::chain(&error), "target of a batch not stopped");
+            match systemd.queue(Verb::Stop, &name).await {
+                Err(SystemdError::Unavailable(_)) => return,
+                Err(error) if !error.is_no_such_unit() => {
+                    warn!(target = name, error = %crate::chain(&error), "target of a batch not stopped");
+                }
+                _ => {}
             }
+            self.open.remove(&name);
         }
     }
 }

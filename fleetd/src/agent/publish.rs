@@ -7,7 +7,7 @@
 //! so does each resync, unless somebody else has written there.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
     time::Duration,
 };
@@ -16,7 +16,7 @@ use fleet_core::{
     model::{Key, Keys, MachineId, Record, StateRecord},
     unit::UnitName,
 };
-use imbl::OrdMap;
+use imbl::{OrdMap, ordmap::DiffItem};
 use tokio::{
     sync::watch,
     time::{Instant, sleep_until},
@@ -51,7 +51,15 @@ pub async fn run<S: Store>(
     mut states: watch::Receiver<Option<States>>,
     mut registration: watch::Receiver<Option<Registration>>,
 ) {
-    let mut publisher = Publisher { store, keys, machine, published: BTreeMap::new(), pacers: HashMap::new() };
+    let mut publisher = Publisher {
+        store,
+        keys,
+        machine,
+        published: BTreeMap::new(),
+        seen: States::default(),
+        open: BTreeSet::new(),
+        pacers: HashMap::new(),
+    };
     let mut known: Option<Registration> = None;
     let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
     let mut pacer = Pacer::new(ROUNDS.0, ROUNDS.1);
@@ -107,7 +115,11 @@ struct Publisher<S> {
     store: S,
     keys: Keys,
     machine: MachineId,
-    published: BTreeMap<UnitName, StateRecord>,
+    published: BTreeMap<UnitName, Arc<StateRecord>>,
+    /// The states as they were when they were last compared with what is published.
+    seen: States,
+    /// Units whose state may not be what is published.
+    open: BTreeSet<UnitName>,
     pacers: HashMap<UnitName, Pacer>,
 }
 
@@ -121,15 +133,19 @@ impl<S: Store> Publisher<S> {
             for stored in page.entries.iter().filter(|stored| stored.lease == Some(registered.lease)) {
                 let Some(Key::State(_, unit)) = self.keys.parse(&stored.key) else { continue };
                 match StateRecord::decode(&stored.value) {
-                    Ok(record) => drop(self.published.insert(unit, record)),
+                    Ok(record) => drop(self.published.insert(unit, Arc::new(record))),
                     Err(error) => warn!(key = stored.key, error = %crate::chain(&error), "state cannot be read"),
                 }
             }
             match page.entries.last().filter(|_| page.more) {
                 Some(last) => range.0 = format!("{}\0", last.key),
-                None => return Ok(()),
+                None => break,
             }
         }
+        // What has been shown so far is compared anew with what is there.
+        self.seen = States::default();
+        self.open = self.published.keys().cloned().collect();
+        Ok(())
     }
 
     /// Writes what differs. Returns when to write again those that flap, if there are such.
@@ -137,16 +153,25 @@ impl<S: Store> Publisher<S> {
         let now = Instant::now();
         let mut due: Option<Instant> = None;
         let mut changes: Vec<(UnitName, Option<Arc<StateRecord>>)> = Vec::new();
-        for unit in self.published.keys().filter(|unit| !states.contains_key(*unit)) {
-            changes.push((unit.clone(), None));
+        for item in self.seen.diff(states) {
+            let (DiffItem::Add(unit, _) | DiffItem::Update { new: (unit, _), .. } | DiffItem::Remove(unit, _)) = item;
+            self.open.insert(unit.clone());
         }
-        for (unit, state) in states {
-            if self.published.get(unit).is_some_and(|published| same(published, state)) {
-                continue;
-            }
-            match self.pacers.get(unit).map(Pacer::next_round).filter(|earliest| *earliest > now) {
-                Some(later) => due = Some(due.map_or(later, |due| due.min(later))),
-                None => changes.push((unit.clone(), Some(Arc::clone(state)))),
+        self.seen = states.clone();
+        for unit in std::mem::take(&mut self.open) {
+            match (states.get(&unit), self.published.get(&unit)) {
+                (Some(state), Some(published)) if same(published, state) => {}
+                (Some(state), _) => {
+                    match self.pacers.get(&unit).map(Pacer::next_round).filter(|earliest| *earliest > now) {
+                        Some(later) => {
+                            due = Some(due.map_or(later, |due| due.min(later)));
+                            self.open.insert(unit);
+                        }
+                        None => changes.push((unit, Some(Arc::clone(state)))),
+                    }
+                }
+                (None, Some(_)) => changes.push((unit, None)),
+                (None, None) => {}
             }
         }
         for changes in changes.chunks(BATCH) {
@@ -167,7 +192,7 @@ impl<S: Store> Publisher<S> {
             for (unit, state) in changes {
                 match state {
                     Some(state) => {
-                        self.published.insert(unit.clone(), StateRecord::clone(state));
+                        self.published.insert(unit.clone(), Arc::clone(state));
                         self.pacers.entry(unit.clone()).or_insert_with(|| Pacer::new(FLAPPING.0, FLAPPING.1)).take();
                     }
                     None => {
@@ -181,7 +206,9 @@ impl<S: Store> Publisher<S> {
     }
 }
 
-/// Equal but for the time: a restarted fleetd does not know since when a unit has been as it is.
+/// Equal but for the times: a restarted fleetd does not know since when a unit has been as it is, nor how it started.
 fn same(one: &StateRecord, other: &StateRecord) -> bool {
-    *one == StateRecord { since: one.since, ..other.clone() }
+    let StateRecord { hash, load, active, sub, current, generation, job, since: _, problem, released, start: _ } = one;
+    (hash, load, active, sub, current) == (&other.hash, &other.load, &other.active, &other.sub, &other.current)
+        && (generation, job, problem, released) == (&other.generation, &other.job, &other.problem, &other.released)
 }

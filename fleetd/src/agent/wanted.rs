@@ -11,6 +11,7 @@ use fleet_core::{
     sched,
     unit::{OnPartition, Requirements, UnitFile, UnitHash, UnitName},
 };
+use tokio::time::Instant;
 use tracing::warn;
 
 use crate::registry::{Cluster, Revision, Store, StoreError, files::Files};
@@ -69,6 +70,13 @@ impl<S: Store> Wisher<S> {
             }
         }
         Ok(wishes)
+    }
+
+    /// The revision that asks for a unit here, and when it has come.
+    pub fn asked_by(&self, cluster: &Cluster, unit: &UnitName) -> Option<(Revision, Instant)> {
+        let scheduled = cluster.scheduled.get(&(self.machine.clone(), unit.clone()));
+        let asked = scheduled.filter(|value| wanted(&value.record).is_some()).or_else(|| cluster.globals.get(unit));
+        asked.map(|value| (value.revision, value.seen))
     }
 
     async fn readable(&mut self, cluster: &Cluster) -> Result<Wishes, StoreError> {

@@ -159,8 +159,6 @@ impl Open {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use fleet_core::{model::MachineRecord, unit::UnitHash};
 
     use super::*;
@@ -175,7 +173,7 @@ mod tests {
     }
 
     fn at<T>(record: T, revision: Revision) -> Versioned<T> {
-        Versioned { record: Arc::new(record), revision }
+        Versioned::new(record, revision)
     }
 
     /// `a.service` wanted at revision 40, scheduled to machine 1 at 41; machine 2 lives since 30.
@@ -259,9 +257,7 @@ mod tests {
         let orders: Vec<Order> = (0..1000)
             .map(|n| {
                 let unit = UnitName::new(&format!("u{n}.service")).unwrap();
-                cluster
-                    .units
-                    .insert(unit.clone(), Versioned { record: Arc::new(record.clone()), revision: i64::from(n) + 1 });
+                cluster.units.insert(unit.clone(), Versioned::new(record.clone(), i64::from(n) + 1));
                 Order { unit, from: vec![machine(n)], recall: Vec::new(), to: Some(machine(n + 1)), strict: n % 2 == 0 }
             })
             .collect();

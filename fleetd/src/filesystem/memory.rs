@@ -54,6 +54,13 @@ impl Filesystem for Memory {
         self.replace(path, &contents)
     }
 
+    async fn replace_all_durably(&self, directory: &Path, files: Vec<(String, Vec<u8>)>) -> Result<(), FileError> {
+        for (name, contents) in files {
+            self.replace_durably(&directory.join(name), contents).await?;
+        }
+        Ok(())
+    }
+
     fn remove(&self, path: &Path) -> Result<(), FileError> {
         self.lock().contents.remove(path);
         Ok(())

@@ -36,6 +36,18 @@ impl ApiError {
         Self { status, message: message.into() }
     }
 
+    /// The status.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// What went wrong.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
     statuses! {
         bad_request BAD_REQUEST,
         not_found NOT_FOUND,

@@ -36,12 +36,13 @@ pub(super) async fn collection<S: Store>(
     let reading = api.view.read().await?;
     let given = |filter: &Option<String>| filter.clone().filter(|filter| !filter.is_empty());
     let (machine, unit) = (given(&filter.machine_id), given(&filter.unit_name));
-    let mut states = states(&reading.cluster);
-    states.retain(|state| {
-        machine.as_ref().is_none_or(|machine| *machine == state.machine_id)
-            && unit.as_ref().is_none_or(|unit| *unit == state.name)
+    let mut places = places(&reading.cluster);
+    places.retain(|(name, id, _)| {
+        machine.as_ref().is_none_or(|machine| *machine == id.as_str())
+            && unit.as_ref().is_none_or(|unit| *unit == name.as_str())
     });
-    let (states, next_page_token) = page(states, filter.next_page_token.as_deref(), api.token_limit)?;
+    let (places, next_page_token) = page(places, filter.next_page_token.as_deref(), api.token_limit)?;
+    let states = places.into_iter().map(state).collect();
     Ok(aged(UnitStatePage { states, next_page_token }, reading.age))
 }
 
@@ -53,20 +54,22 @@ pub(super) async fn one<S: Store>(
 ) -> Result<Response, ApiError> {
     only(&method, &[Method::GET], "GET")?;
     let reading = api.view.read().await?;
-    let found = states(&reading.cluster).into_iter().find(|state| state.name == name);
-    found.map(|state| aged(state, reading.age)).ok_or_else(|| ApiError::not_found("unit state does not exist"))
+    let found = places(&reading.cluster).into_iter().find(|(unit, _, _)| unit.as_str() == name);
+    found.map(|place| aged(state(place), reading.age)).ok_or_else(|| ApiError::not_found("unit state does not exist"))
 }
 
-/// The states of all units, by name and then machine.
-fn states(cluster: &Cluster) -> Vec<UnitState> {
+/// A unit on a machine, and how it is there.
+type Place<'c> = (&'c UnitName, &'c MachineId, &'c StateRecord);
+
+/// All that is reported, by name and then machine.
+fn places(cluster: &Cluster) -> Vec<Place<'_>> {
     let states = cluster.states.iter();
-    let mut states: Vec<UnitState> =
-        states.map(|((machine, unit), value)| state(machine, unit, &value.record)).collect();
-    states.sort_by(|a, b| (&a.name, &a.machine_id).cmp(&(&b.name, &b.machine_id)));
-    states
+    let mut places: Vec<Place<'_>> = states.map(|((machine, unit), value)| (unit, machine, &*value.record)).collect();
+    places.sort_unstable_by_key(|(unit, machine, _)| (*unit, *machine));
+    places
 }
 
-fn state(machine: &MachineId, unit: &UnitName, state: &StateRecord) -> UnitState {
+fn state((unit, machine, state): Place<'_>) -> UnitState {
     UnitState {
         hash: state.hash.to_string(),
         machine_id: machine.to_string(),

@@ -1,7 +1,7 @@
 //! How units stand: worked out of one picture of the cluster.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -34,19 +34,47 @@ impl<'c> Index<'c> {
     /// Indexes all units, or only those in `units`.
     pub fn new(cluster: &'c Cluster, units: Option<&HashSet<UnitName>>) -> Self {
         let asked = |unit: &UnitName| units.is_none_or(|units| units.contains(unit));
-        let mut scheduled = HashMap::new();
-        for ((machine, unit), value) in cluster.scheduled.iter().filter(|((_, unit), _)| asked(unit)) {
-            // Of two, the one on a machine that is being drained is on its way out.
-            let leaves = value.record.desired == Desired::Inactive;
-            if !leaves && (!cluster.drains(machine) || !scheduled.contains_key(unit)) {
-                scheduled.insert(unit, machine);
+        let mut index = Self { cluster, scheduled: HashMap::new(), reports: HashMap::new() };
+        for (place, value) in cluster.scheduled.iter().filter(|((_, unit), _)| asked(unit)) {
+            index.add_scheduled(place, &value.record);
+        }
+        for (place, value) in cluster.states.iter().filter(|((_, unit), _)| asked(unit)) {
+            index.add_report(place, &value.record);
+        }
+        index
+    }
+
+    /// Indexes these units, of which there is something on these machines at most.
+    pub fn at(
+        cluster: &'c Cluster,
+        units: &HashSet<UnitName>,
+        places: &HashMap<UnitName, BTreeSet<MachineId>>,
+    ) -> Self {
+        let mut index = Self { cluster, scheduled: HashMap::new(), reports: HashMap::new() };
+        for (unit, machines) in units.iter().filter_map(|unit| places.get_key_value(unit)) {
+            for machine in machines {
+                let place = (machine.clone(), unit.clone());
+                if let Some((place, value)) = cluster.scheduled.get_key_value(&place) {
+                    index.add_scheduled(place, &value.record);
+                }
+                if let Some((place, value)) = cluster.states.get_key_value(&place) {
+                    index.add_report(place, &value.record);
+                }
             }
         }
-        let mut reports: HashMap<_, Vec<_>> = HashMap::new();
-        for ((machine, unit), state) in cluster.states.iter().filter(|((_, unit), _)| asked(unit)) {
-            reports.entry(unit).or_default().push((machine, &*state.record));
+        index
+    }
+
+    fn add_scheduled(&mut self, (machine, unit): &'c (MachineId, UnitName), record: &UnitRecord) {
+        // Of two, the one on a machine that is being drained is on its way out.
+        let leaves = record.desired == Desired::Inactive;
+        if !leaves && (!self.cluster.drains(machine) || !self.scheduled.contains_key(unit)) {
+            self.scheduled.insert(unit, machine);
         }
-        Self { cluster, scheduled, reports }
+    }
+
+    fn add_report(&mut self, (machine, unit): &'c (MachineId, UnitName), state: &'c StateRecord) {
+        self.reports.entry(unit).or_default().push((machine, state));
     }
 
     /// The machine that a unit is scheduled to.

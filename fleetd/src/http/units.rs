@@ -4,19 +4,24 @@ use std::{collections::HashSet, str::FromStr};
 
 use axum::{
     body::Bytes,
-    extract::{Path, Query, State},
+    extract::{Path, Query, RawQuery, State},
     http::{HeaderMap, Method, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use fleet_core::{
     model::{
-        Desired, Key, Record, UnitRecord,
-        api::{Unit, UnitPage, options_of},
+        Desired, Key, Keys, Record, UnitRecord,
+        api::{self, Unit, UnitPage, options_of},
     },
     unit::{Requirements, UnitFile, UnitHash, UnitName},
 };
 
-use super::{Api, ApiError, Shared, TRIES, aged, body, machines::Paging, only, page::page, status::Index};
+use tokio::time::Instant;
+
+use super::{
+    Api, ApiError, Shared, TRIES, aged, body, machines::Paging, only, page::page, status::Index, trace::times,
+    watch::asked,
+};
 use crate::registry::{Cluster, Guard, Revision, Store, Transaction, Write};
 
 /// Largest unit file taken, in bytes.
@@ -27,10 +32,20 @@ pub(super) async fn collection<S: Store>(
     State(api): Shared<S>,
     method: Method,
     Query(paging): Query<Paging>,
+    RawQuery(query): RawQuery,
 ) -> Result<Response, ApiError> {
     only(&method, &[Method::GET], "GET")?;
+    let asked = asked(query.as_deref().unwrap_or_default())?;
     let reading = api.view.read().await?;
     let cluster = &reading.cluster;
+    if !asked.is_empty() {
+        // No more than can be named in a request, so on one page.
+        let known = |name: &&UnitName| cluster.units.contains_key(*name) || cluster.globals.contains_key(*name);
+        let mut names: Vec<&UnitName> = asked.iter().filter(known).collect();
+        names.sort_unstable();
+        let units = units(&api, cluster, &names).await?;
+        return Ok(aged(UnitPage { units, next_page_token: None }, reading.age));
+    }
     let mut names: Vec<&UnitName> = cluster.units.keys().chain(cluster.globals.keys()).collect();
     names.sort_unstable();
     names.dedup();
@@ -53,7 +68,7 @@ pub(super) async fn one<S: Store>(
 ) -> Result<Response, ApiError> {
     match method {
         Method::GET => get(&api, &name).await,
-        Method::PUT => put(&api, &name, &headers, &body).await.map(IntoResponse::into_response),
+        Method::PUT => put(&api, &name, &headers, &body).await,
         Method::DELETE => delete(&api, &name).await.map(IntoResponse::into_response),
         _ => Err(ApiError::method_not_allowed("only GET, PUT and DELETE supported against this resource")),
     }
@@ -94,14 +109,28 @@ async fn units<S: Store>(api: &Api<S>, cluster: &Cluster, names: &[&UnitName]) -
 }
 
 /// A unit as the store has it now.
-struct Present {
-    record: Option<(UnitRecord, bool)>,
-    ordinary: Revision,
-    global: Revision,
+pub(super) struct Present {
+    /// What is wanted of it, and whether it is global.
+    pub record: Option<(UnitRecord, bool)>,
+    /// The revisions of its two possible keys.
+    pub ordinary: Revision,
+    pub global: Revision,
     /// Whether the contents asked about are stored.
-    has_file: bool,
+    pub has_file: bool,
     /// The revision that it was read at.
-    revision: Revision,
+    pub revision: Revision,
+}
+
+impl Present {
+    /// Whether exactly this is wanted of it already.
+    pub fn is(&self, record: &UnitRecord, global: bool) -> bool {
+        self.record.as_ref().is_some_and(|(now, is_global)| now == record && *is_global == global)
+    }
+
+    /// Whether there is anything of it.
+    pub fn exists(&self) -> bool {
+        (self.ordinary, self.global) != (0, 0)
+    }
 }
 
 async fn present<S: Store>(api: &Api<S>, name: &UnitName, file: Option<UnitHash>) -> Result<Present, ApiError> {
@@ -126,37 +155,48 @@ async fn present<S: Store>(api: &Api<S>, name: &UnitName, file: Option<UnitHash>
     Ok(present)
 }
 
-/// Writes what is to be wanted of a unit, guarded by what was there.
-async fn write<S: Store>(
-    api: &Api<S>,
+/// What is to be wanted of a unit, as a transaction that is guarded by what was there.
+pub(super) fn transaction(
+    keys: &Keys,
     name: &UnitName,
     present: &Present,
     wanted: Option<(&UnitRecord, bool)>,
-    file: Option<&UnitFile>,
-) -> Result<bool, ApiError> {
-    let keys = [Key::Unit(name.clone()), Key::Global(name.clone())].map(|key| api.keys.format(&key));
+    new: Option<&New>,
+) -> Transaction {
+    let places = [Key::Unit(name.clone()), Key::Global(name.clone())].map(|key| keys.format(&key));
     let revisions = [present.ordinary, present.global];
-    let guards = keys.iter().cloned().zip(revisions).map(|(key, revision)| Guard::Unchanged(key, revision)).collect();
+    let guards = places.iter().cloned().zip(revisions).map(|(key, revision)| Guard::Unchanged(key, revision)).collect();
     let mut writes = Vec::new();
-    if let (Some(file), Some((record, _))) = (file, wanted) {
-        let key = api.keys.format(&Key::File(record.hash));
-        writes.push(Write::put(key, file.canonical().into_bytes()));
+    if let (Some(new), Some((record, _))) = (new, wanted) {
+        writes.push(Write::put(keys.format(&Key::File(record.hash)), new.text.clone().into_bytes()));
     }
-    for (key, (is_global, revision)) in keys.into_iter().zip([(false, present.ordinary), (true, present.global)]) {
+    for (key, (is_global, revision)) in places.into_iter().zip([(false, present.ordinary), (true, present.global)]) {
         match wanted {
             Some((record, global)) if global == is_global => writes.push(Write::put(key, record.encode())),
             _ if revision != 0 => writes.push(Write::Delete { key }),
             _ => {}
         }
     }
-    let revision = api.store.commit(Transaction { guards, writes }).await?;
+    Transaction { guards, writes }
+}
+
+/// Writes what is to be wanted of a unit. Whether nobody else has changed it meanwhile.
+async fn write<S: Store>(
+    api: &Api<S>,
+    name: &UnitName,
+    present: &Present,
+    wanted: Option<(&UnitRecord, bool)>,
+    new: Option<&New>,
+) -> Result<bool, ApiError> {
+    let revision = api.store.commit(transaction(&api.keys, name, present, wanted, new)).await?;
     if let Some(revision) = revision {
         api.view.seen(revision).await;
     }
     Ok(revision.is_some())
 }
 
-async fn put<S: Store>(api: &Api<S>, name: &str, headers: &HeaderMap, body: &[u8]) -> Result<StatusCode, ApiError> {
+async fn put<S: Store>(api: &Api<S>, name: &str, headers: &HeaderMap, body: &[u8]) -> Result<Response, ApiError> {
+    let received = Instant::now();
     json_only(headers)?;
     let unit: Unit =
         body::decode(body).map_err(|error| ApiError::bad_request(&format!("unable to decode body: {error}")))?;
@@ -166,47 +206,71 @@ async fn put<S: Store>(api: &Api<S>, name: &str, headers: &HeaderMap, body: &[u8
             unit.name
         )));
     }
-    let name = UnitName::new(name).map_err(|error| ApiError::bad_request(&error.to_string()))?;
-    let desired = match &*unit.desired_state {
-        "" => None,
-        word => Some(Desired::from_str(word).map_err(|error| ApiError::bad_request(&error))?),
-    };
-    let options: Vec<_> = unit.options.into_iter().map(Into::into).collect();
-    let file = UnitFile::from_options(&options).map_err(|error| ApiError::bad_request(&error.to_string()))?;
-    let text = file.canonical();
-    if text.len() > MAX_FILE {
-        return Err(ApiError::bad_request(&format!(
-            "unit file has {} bytes, at most {MAX_FILE} are taken",
-            text.len()
-        )));
-    }
-    let (requirements, _) =
-        Requirements::read_new(&file, &name).map_err(|error| ApiError::bad_request(&error.to_string()))?;
-    let new = (!options.is_empty()).then(|| New { hash: UnitHash::of(&text), file, global: requirements.global });
-    for _ in 0..TRIES {
-        let present = present(api, &name, new.as_ref().map(|new| new.hash)).await?;
-        let (record, global, status) = next(&name, &present, new.as_ref(), desired)?;
-        let same = present.record.as_ref().is_some_and(|(now, is_global)| *now == record && *is_global == global);
-        if same && (new.is_none() || present.has_file) {
-            return Ok(StatusCode::NO_CONTENT);
+    let wish = Wish::read(name, &unit.desired_state, unit.options)?;
+    let (status, checked) = set(api, &wish).await?;
+    Ok((times(received, checked), status).into_response())
+}
+
+/// What a request wants of a unit.
+pub(super) struct Wish {
+    /// The unit.
+    pub name: UnitName,
+    /// Its contents, when they came with the request.
+    pub new: Option<New>,
+    /// What is wanted, when that was said.
+    pub desired: Option<Desired>,
+}
+
+impl Wish {
+    /// Reads and checks what came with a request.
+    pub fn read(name: &str, desired: &str, options: Vec<api::UnitOption>) -> Result<Self, ApiError> {
+        let name = UnitName::new(name).map_err(|error| ApiError::bad_request(&error.to_string()))?;
+        let desired = match desired {
+            "" => None,
+            word => Some(Desired::from_str(word).map_err(|error| ApiError::bad_request(&error))?),
+        };
+        let options: Vec<_> = options.into_iter().map(Into::into).collect();
+        let file = UnitFile::from_options(&options).map_err(|error| ApiError::bad_request(&error.to_string()))?;
+        let text = file.canonical();
+        if text.len() > MAX_FILE {
+            return Err(ApiError::bad_request(&format!(
+                "unit file has {} bytes, at most {MAX_FILE} are taken",
+                text.len()
+            )));
         }
-        let contents = new.as_ref().map(|new| &new.file);
-        if write(api, &name, &present, Some((&record, global)), contents).await? {
-            return Ok(status);
+        let (requirements, _) =
+            Requirements::read_new(&file, &name).map_err(|error| ApiError::bad_request(&error.to_string()))?;
+        let new = (!options.is_empty()).then(|| New { hash: UnitHash::of(&text), text, global: requirements.global });
+        Ok(Self { name, new, desired })
+    }
+}
+
+/// Writes a wish. Returns the status that says so, and when it had been compared with what was there.
+pub(super) async fn set<S: Store>(api: &Api<S>, wish: &Wish) -> Result<(StatusCode, Instant), ApiError> {
+    let new = wish.new.as_ref();
+    for _ in 0..TRIES {
+        let present = present(api, &wish.name, new.map(|new| new.hash)).await?;
+        let checked = Instant::now();
+        let (record, global, status) = next(&wish.name, &present, new, wish.desired)?;
+        if present.is(&record, global) && (new.is_none() || present.has_file) {
+            return Ok((StatusCode::NO_CONTENT, checked));
+        }
+        if write(api, &wish.name, &present, Some((&record, global)), new).await? {
+            return Ok((status, checked));
         }
     }
     Err(ApiError::conflict("the unit is being changed by others, try again"))
 }
 
 /// Contents that came with a request.
-struct New {
-    file: UnitFile,
+pub(super) struct New {
+    text: String,
     hash: UnitHash,
     global: bool,
 }
 
 /// What the record of a unit becomes, whether it is global, and the status that says so.
-fn next(
+pub(super) fn next(
     name: &UnitName,
     present: &Present,
     new: Option<&New>,
@@ -235,11 +299,11 @@ fn next(
     }
 }
 
-async fn delete<S: Store>(api: &Api<S>, name: &str) -> Result<StatusCode, ApiError> {
+pub(super) async fn delete<S: Store>(api: &Api<S>, name: &str) -> Result<StatusCode, ApiError> {
     let name = UnitName::new(name).map_err(|_| missing())?;
     for _ in 0..TRIES {
         let present = present(api, &name, None).await?;
-        if (present.ordinary, present.global) == (0, 0) {
+        if !present.exists() {
             return Err(missing());
         }
         if write(api, &name, &present, None, None).await? {
@@ -272,11 +336,11 @@ pub(super) async fn restart<S: Store>(
     Err(ApiError::conflict("the unit is being changed by others, try again"))
 }
 
-fn missing() -> ApiError {
+pub(super) fn missing() -> ApiError {
     ApiError::not_found("unit does not exist")
 }
 
-fn json_only(headers: &HeaderMap) -> Result<(), ApiError> {
+pub(super) fn json_only(headers: &HeaderMap) -> Result<(), ApiError> {
     let given: Vec<_> = headers.get_all(header::CONTENT_TYPE).iter().collect();
     match given[..] {
         [one] => {
@@ -296,8 +360,8 @@ mod tests {
     use super::*;
 
     fn new(text: &str) -> New {
-        let file = UnitFile::parse(text).unwrap();
-        New { hash: file.hash(), file, global: false }
+        let text = UnitFile::parse(text).unwrap().canonical();
+        New { hash: UnitHash::of(&text), text, global: false }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! `GET /watch`: how units stand, again and again.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{BTreeSet, HashMap, HashSet, VecDeque},
     sync::Arc,
 };
 
@@ -11,8 +11,12 @@ use axum::{
     http::{Method, header},
     response::{IntoResponse, Response},
 };
-use fleet_core::{model::api::UnitStatus, unit::UnitName};
+use fleet_core::{
+    model::{MachineId, api::UnitStatus},
+    unit::UnitName,
+};
 use futures_util::stream;
+use imbl::ordmap::DiffItem;
 use tokio::sync::watch::Receiver;
 
 use super::{ApiError, Shared, only, status::Index};
@@ -25,19 +29,23 @@ pub(super) async fn watch<S: Store>(
     RawQuery(query): RawQuery,
 ) -> Result<Response, ApiError> {
     only(&method, &[Method::GET], "GET")?;
-    let query = query.unwrap_or_default();
-    let pairs = form_urlencoded::parse(query.as_bytes());
-    let names = pairs.filter(|(key, _)| key == "unit").map(|(_, name)| UnitName::new(&name));
-    let units: HashSet<UnitName> =
-        names.collect::<Result<_, _>>().map_err(|error| ApiError::bad_request(&format!("unit in query: {error}")))?;
+    let units = asked(query.as_deref().unwrap_or_default())?;
     if units.is_empty() {
         return Err(ApiError::bad_request("name the units to watch: ?unit=NAME"));
     }
     api.view.read().await?;
     let (running, cluster) = api.view.open();
     let ending = api.ending.clone();
-    let watcher =
-        Watcher { _running: running, cluster, units, shown: HashMap::new(), pending: VecDeque::new(), first: true };
+    let watcher = Watcher {
+        _running: running,
+        cluster,
+        units,
+        seen: Cluster::default(),
+        places: HashMap::new(),
+        shown: HashMap::new(),
+        pending: VecDeque::new(),
+        first: true,
+    };
     let lines = stream::unfold(watcher, move |mut watcher| {
         let ending = ending.clone();
         async move {
@@ -48,10 +56,21 @@ pub(super) async fn watch<S: Store>(
     Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines)).into_response())
 }
 
+/// The units that a query names: `unit=NAME&unit=NAME`.
+pub(super) fn asked(query: &str) -> Result<HashSet<UnitName>, ApiError> {
+    let pairs = form_urlencoded::parse(query.as_bytes());
+    let names = pairs.filter(|(key, _)| key == "unit").map(|(_, name)| UnitName::new(&name));
+    names.collect::<Result<_, _>>().map_err(|error| ApiError::bad_request(&format!("unit in query: {error}")))
+}
+
 struct Watcher {
     _running: Arc<Running>,
     cluster: Receiver<Cluster>,
     units: HashSet<UnitName>,
+    /// The cluster as it was when it was last looked at; before that, nothing.
+    seen: Cluster,
+    /// The machines on which there may be something of each unit.
+    places: HashMap<UnitName, BTreeSet<MachineId>>,
     shown: HashMap<UnitName, UnitStatus>,
     pending: VecDeque<UnitStatus>,
     first: bool,
@@ -73,16 +92,44 @@ impl Watcher {
         }
     }
 
-    /// Queues what is not as it was shown last.
+    /// Queues what is not as it was shown last. Looks only at units of which something has changed since.
     fn compare(&mut self) {
         let cluster = self.cluster.borrow_and_update().clone();
-        let index = Index::new(&cluster, Some(&self.units));
-        for unit in &self.units {
-            let status = index.status(unit);
-            if self.shown.get(unit) != Some(&status) {
-                self.shown.insert(unit.clone(), status.clone());
-                self.pending.push_back(status);
+        let Self { units, seen, places, .. } = self;
+        let mut changed: HashSet<UnitName> = HashSet::new();
+        for (before, now) in [(&seen.units, &cluster.units), (&seen.globals, &cluster.globals)] {
+            for item in before.diff(now) {
+                let (DiffItem::Add(unit, _) | DiffItem::Update { new: (unit, _), .. } | DiffItem::Remove(unit, _)) =
+                    item;
+                changed.extend(units.get(unit).cloned());
             }
         }
+        let mut take = |(machine, unit): &(MachineId, UnitName)| {
+            if units.contains(unit) {
+                places.entry(unit.clone()).or_default().insert(machine.clone());
+                changed.insert(unit.clone());
+            }
+        };
+        for item in seen.scheduled.diff(&cluster.scheduled) {
+            let (DiffItem::Add(key, _) | DiffItem::Update { new: (key, _), .. } | DiffItem::Remove(key, _)) = item;
+            take(key);
+        }
+        for item in seen.states.diff(&cluster.states) {
+            let (DiffItem::Add(key, _) | DiffItem::Update { new: (key, _), .. } | DiffItem::Remove(key, _)) = item;
+            take(key);
+        }
+        // The first look tells of all, and of two machines one counts unless it is being drained.
+        if self.shown.is_empty() || !seen.metadata.ptr_eq(&cluster.metadata) {
+            changed.clone_from(units);
+        }
+        let index = Index::at(&cluster, &changed, places);
+        for unit in changed {
+            let status = index.status(&unit);
+            if self.shown.get(&unit) != Some(&status) {
+                self.pending.push_back(status.clone());
+                self.shown.insert(unit, status);
+            }
+        }
+        self.seen = cluster;
     }
 }

@@ -20,11 +20,21 @@ pub struct Versioned<T> {
     pub record: Arc<T>,
     /// The revision that wrote it.
     pub revision: Revision,
+    /// When that revision came here.
+    pub seen: Instant,
+}
+
+impl<T> Versioned<T> {
+    /// A record that has just come here.
+    #[must_use]
+    pub fn new(record: T, revision: Revision) -> Self {
+        Self { record: Arc::new(record), revision, seen: Instant::now() }
+    }
 }
 
 impl<T> Clone for Versioned<T> {
     fn clone(&self) -> Self {
-        Self { record: Arc::clone(&self.record), revision: self.revision }
+        Self { record: Arc::clone(&self.record), ..*self }
     }
 }
 
@@ -91,14 +101,12 @@ impl Cluster {
     pub fn put(&mut self, key: &Key, stored: &Stored) -> Result<(), DecodeError> {
         let revision = stored.mod_revision;
         let outcome = match key.clone() {
-            Key::Unit(name) => decode(stored).map(|value| drop(self.units.insert(name, value))),
-            Key::Global(name) => decode(stored).map(|value| drop(self.globals.insert(name, value))),
-            Key::Sched(machine, name) => {
-                decode(stored).map(|value| drop(self.scheduled.insert((machine, name), value)))
-            }
-            Key::Machine(id) => decode(stored).map(|value| drop(self.machines.insert(id, value))),
-            Key::Metadata(id) => decode(stored).map(|value| drop(self.metadata.insert(id, value))),
-            Key::State(machine, name) => decode(stored).map(|value| drop(self.states.insert((machine, name), value))),
+            Key::Unit(name) => insert(&mut self.units, name, stored),
+            Key::Global(name) => insert(&mut self.globals, name, stored),
+            Key::Sched(machine, name) => insert(&mut self.scheduled, (machine, name), stored),
+            Key::Machine(id) => insert(&mut self.machines, id, stored),
+            Key::Metadata(id) => insert(&mut self.metadata, id, stored),
+            Key::State(machine, name) => insert(&mut self.states, (machine, name), stored),
             Key::Leader => {
                 self.leader = Some(revision);
                 Ok(())
@@ -172,6 +180,16 @@ impl Cluster {
     }
 }
 
-fn decode<T: Record>(stored: &Stored) -> Result<Versioned<T>, DecodeError> {
-    Ok(Versioned { record: Arc::new(T::decode(&stored.value)?), revision: stored.mod_revision })
+fn insert<K: Ord + Clone, T: Record>(
+    map: &mut OrdMap<K, Versioned<T>>,
+    key: K,
+    stored: &Stored,
+) -> Result<(), DecodeError> {
+    let mut value = Versioned::new(T::decode(&stored.value)?, stored.mod_revision);
+    // A list, and a watch that is opened again, tell what is known already.
+    if let Some(known) = map.get(&key).filter(|known| known.revision == value.revision) {
+        value.seen = known.seen;
+    }
+    map.insert(key, value);
+    Ok(())
 }

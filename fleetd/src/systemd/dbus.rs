@@ -4,26 +4,37 @@
 //! for calls, too, once its queue is full; so one task drains the second whatever happens, and only marks units in
 //! [`Dirty`]. Either connection is opened again when the bus restarts, and when PID 1 is re-executed everything is
 //! looked at anew.
+//!
+//! One thing goes past the bus: the links that make unit files known, see [`links`].
 
-use std::{collections::BTreeMap, num::NonZeroUsize, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    num::NonZeroUsize,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use fleet_core::{
     agent::{Active, Job, Runtime},
     unit::UnitName,
 };
 use futures_util::StreamExt;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OnceCell};
 use tracing::{info, warn};
 use zbus::{
     Connection, MatchRule, MessageStream, connection, fdo::DBusProxy, message::Type, proxy::CacheProperties,
     wire::OwnedObjectPath,
 };
 
-use super::{Dirty, SYSTEM_UNITS, Systemd, SystemdError, Verb};
+use super::{Dirty, SYSTEM_UNITS, Systemd, SystemdError, Verb, links};
 use crate::backoff::Backoff;
 
 const SERVICE: &str = "org.freedesktop.systemd1";
 const UNITS: &str = "/org/freedesktop/systemd1/unit";
+
+/// Units that are looked for by name among the loaded ones. Beyond, it is cheaper to have them all listed.
+const FEW: usize = 16;
 
 /// How long PID 1 may take to answer. A reload with thousands of units keeps it busy for ten seconds.
 const CALL_TIMEOUT: Duration = Duration::from_secs(60);
@@ -43,7 +54,9 @@ type Change = (String, String, String);
 )]
 trait Manager {
     fn subscribe(&self) -> zbus::Result<()>;
+    fn list_units(&self) -> zbus::Result<Vec<Row>>;
     fn list_units_by_names(&self, names: &[&str]) -> zbus::Result<Vec<Row>>;
+    fn list_units_by_patterns(&self, states: &[&str], patterns: &[&str]) -> zbus::Result<Vec<Row>>;
     fn start_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
     fn stop_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
     fn restart_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
@@ -99,12 +112,14 @@ pub struct Dbus {
     bus: Bus,
     calls: Arc<Mutex<Option<Connection>>>,
     dirty: Arc<Dirty>,
+    /// The search path, which PID 1 settles when it starts.
+    path: Arc<OnceCell<Vec<PathBuf>>>,
 }
 
 impl Dbus {
     /// A handle and the task that drains signals; the task runs until dropped.
     pub fn new(bus: Bus) -> (Self, impl Future<Output = ()> + Send + 'static) {
-        let dbus = Self { bus, calls: Arc::default(), dirty: Arc::default() };
+        let dbus = Self { bus, calls: Arc::default(), dirty: Arc::default(), path: Arc::default() };
         let drain = drain(dbus.bus.clone(), Arc::clone(&dbus.dirty));
         (dbus, drain)
     }
@@ -175,6 +190,13 @@ fn classify(what: impl Into<String>, source: zbus::Error) -> SystemdError {
     if answered { SystemdError::Refused { what: what.into(), source } } else { SystemdError::Unavailable(source) }
 }
 
+/// A unit's state as a row of a list tells it.
+fn runtime((name, _, load, active, sub, _, _, job, job_type, _): Row) -> Option<(UnitName, Runtime)> {
+    let name = UnitName::new(&name).ok()?;
+    let job = (job != 0).then(|| Job::from_word(&job_type));
+    Some((name, Runtime { load, active: Active::from_word(&active), sub, job }))
+}
+
 fn as_text(files: &[PathBuf]) -> Vec<&str> {
     files.iter().filter_map(|file| file.to_str()).collect()
 }
@@ -187,14 +209,25 @@ impl Systemd for Dbus {
         let names: Vec<&str> = units.iter().map(UnitName::as_str).collect();
         let rows = self.manager().await?.list_units_by_names(&names).await;
         let rows = rows.map_err(|source| classify("list units", source))?;
-        Ok(rows
-            .into_iter()
-            .filter_map(|(name, _, load, active, sub, _, _, job, job_type, _)| {
-                let name = UnitName::new(&name).ok()?;
-                let job = (job != 0).then(|| Job::from_word(&job_type));
-                Some((name, Runtime { load, active: Active::from_word(&active), sub, job }))
-            })
-            .collect())
+        Ok(rows.into_iter().filter_map(runtime).collect())
+    }
+
+    async fn loaded(&self, units: &[UnitName]) -> Result<BTreeMap<UnitName, Runtime>, SystemdError> {
+        if units.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let manager = self.manager().await?;
+        let rows = if units.len() > FEW {
+            manager.list_units().await
+        } else {
+            // No character of a unit name means something in a pattern but this one.
+            let patterns: Vec<String> = units.iter().map(|unit| unit.as_str().replace('\\', r"\\")).collect();
+            let patterns: Vec<&str> = patterns.iter().map(String::as_str).collect();
+            manager.list_units_by_patterns(&[], &patterns).await
+        };
+        let rows = rows.map_err(|source| classify("list loaded units", source))?;
+        let asked: BTreeSet<&str> = units.iter().map(UnitName::as_str).collect();
+        Ok(rows.into_iter().filter(|row| asked.contains(&*row.0)).filter_map(runtime).collect())
     }
 
     async fn queue(&self, verb: Verb, unit: &str) -> Result<(), SystemdError> {
@@ -213,7 +246,11 @@ impl Systemd for Dbus {
     }
 
     async fn link(&self, files: &[PathBuf]) -> Result<(), SystemdError> {
-        let linked = self.manager().await?.link_unit_files(&as_text(files), true, true).await;
+        let left = links::make(&self.runtime_units(), files);
+        if left.is_empty() {
+            return Ok(());
+        }
+        let linked = self.manager().await?.link_unit_files(&as_text(&left), true, true).await;
         linked.map(drop).map_err(|source| classify("link unit files", source))
     }
 
@@ -223,9 +260,17 @@ impl Systemd for Dbus {
     }
 
     async fn disable(&self, units: &[UnitName]) -> Result<(), SystemdError> {
-        let names: Vec<&str> = units.iter().map(UnitName::as_str).collect();
+        let left = links::take_away(&self.runtime_units(), units);
+        if left.is_empty() {
+            return Ok(());
+        }
+        let names: Vec<&str> = left.iter().map(|unit| unit.as_str()).collect();
         let disabled = self.manager().await?.disable_unit_files(&names, true).await;
-        disabled.map(drop).map_err(|source| classify("disable unit files", source))
+        match disabled.map_err(|source| classify("disable unit files", source)) {
+            // To PID 1, too, what could be done hides what could not.
+            Err(error) if error.is_no_such_unit() && left.len() < units.len() => Ok(()),
+            disabled => disabled.map(drop),
+        }
     }
 
     async fn needs_reload(&self, unit: &UnitName) -> Result<bool, SystemdError> {
@@ -244,9 +289,12 @@ impl Systemd for Dbus {
     }
 
     async fn unit_path(&self) -> Result<Vec<PathBuf>, SystemdError> {
-        let path = self.manager().await?.unit_path().await;
-        let path = path.map_err(|source| classify("tell its search path", source))?;
-        Ok(path.into_iter().map(PathBuf::from).collect())
+        let ask = || async {
+            let path = self.manager().await?.unit_path().await;
+            let path = path.map_err(|source| classify("tell its search path", source))?;
+            Ok(path.into_iter().map(PathBuf::from).collect())
+        };
+        self.path.get_or_try_init(ask).await.cloned()
     }
 
     fn runtime_units(&self) -> PathBuf {

@@ -328,6 +328,16 @@ impl Systemd for MemorySystemd {
         self.call(|| "list units".into(), list).await
     }
 
+    async fn loaded(&self, units: &[UnitName]) -> Result<BTreeMap<UnitName, Runtime>, SystemdError> {
+        if units.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let look = |state: &mut State, _| {
+            Ok(units.iter().filter_map(|unit| Some((unit.clone(), state.pid1.loaded(unit.as_str())?))).collect())
+        };
+        self.call(|| "list loaded units".into(), look).await
+    }
+
     async fn queue(&self, verb: Verb, unit: &str) -> Result<(), SystemdError> {
         let queue = |state: &mut State, now| {
             state.pid1.note(now, unit, What::Asked(verb.as_str()));

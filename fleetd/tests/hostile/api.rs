@@ -42,7 +42,7 @@ pub struct Ask {
     pub body: Vec<u8>,
 }
 
-const ROUTES: [&str; 23] = [
+const ROUTES: [&str; 26] = [
     "/fleet/v1/units/a.service",
     "/fleet/v1/units/",
     "/fleet/v1/units/bad.service",
@@ -64,6 +64,9 @@ const ROUTES: [&str; 23] = [
     "/fleet/v1/machines/0123456789abcdef0123456789abcdef/drain",
     "/fleet/v1/machines/0123456789abcdef0123456789abcdef/evict",
     "/fleet/v1/held",
+    "/fleet/v1/changes",
+    "/fleet/v1/units/a.service/trace",
+    "/fleet/v1/units?unit=a.service&unit=",
     "/metrics",
     "",
 ];

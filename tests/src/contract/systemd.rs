@@ -73,6 +73,7 @@ pub async fn observe<D: Systemd, F: Filesystem>(systemd: &D, files: &F) -> Vec<S
     script.slow_ones().await;
     script.restarts().await;
     script.targets().await;
+    script.batches_of_jobs().await;
     script.install_sections().await;
     script.batches_of_files().await;
     script.other_types().await;
@@ -396,6 +397,33 @@ impl<D: Systemd, F: Filesystem> Script<'_, D, F> {
         self.run(Verb::Start, "one.service").await;
         self.run(Verb::Stop, "one.service").await;
         self.run(Verb::Stop, "two.service").await;
+    }
+
+    /// Units that are taken together: the target goes as soon as its job is queued, those of its units go on.
+    async fn batches_of_jobs(&mut self) {
+        let target = Path::new(RUNTIME).join("batch.target");
+        self.put("third.service", FOREVER).await;
+        self.put("fourth.service", &format!("{FOREVER}ExecStop=/bin/sleep 1\n")).await;
+        for relation in ["Wants", "Conflicts", "Conflicts", "Wants", "Conflicts"] {
+            let names = ["third", "fourth", "unknown"].map(|name| format!("{relation}={name}.service\n")).concat();
+            let text = format!("[Unit]\nDefaultDependencies=no\n{names}");
+            self.files.replace(&target, text.as_bytes()).expect("the host takes files");
+            self.queue(Verb::Start, "batch.target").await;
+            self.files.remove(&target).expect("the host lets go of files");
+            self.queue(Verb::Stop, "batch.target").await;
+            self.settle(relation, "third.service").await;
+            self.settle(relation, "fourth.service").await;
+            self.loaded(&["third.service", "fourth.service", "batch.target", "unknown.service"]).await;
+        }
+        self.write("third.service", LASTING);
+        self.needs_reload("third.service").await;
+        self.disable(&["third.service", "fourth.service"]).await;
+    }
+
+    async fn loaded(&mut self, names: &[&str]) {
+        let loaded = self.systemd.loaded(&units(names)).await.expect("systemd answers");
+        let loaded: Vec<String> = loaded.iter().map(|(unit, runtime)| format!("{unit} {}", state(runtime))).collect();
+        self.saw("loaded", format!("{loaded:?}"));
     }
 
     async fn install_sections(&mut self) {

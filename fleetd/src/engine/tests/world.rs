@@ -55,6 +55,7 @@ pub fn state(hash: UnitHash, active: &str, released: Option<Revision>) -> StateR
         since: 0,
         problem: None,
         released,
+        start: None,
     }
 }
 

@@ -20,6 +20,7 @@ pub(super) struct Definition {
     pub load: &'static str,
     pub kind: Kind,
     pub wants: Vec<String>,
+    pub conflicts: Vec<String>,
     pub wanted_by: Vec<String>,
     pub pre: Vec<Command>,
     pub main: Vec<Command>,
@@ -81,6 +82,7 @@ impl Definition {
             file.values("Service", key).iter().map(|line| Command::read(line, unknown)).collect()
         };
         read.wants = words("Unit", "Wants");
+        read.conflicts = words("Unit", "Conflicts");
         read.wanted_by = words("Install", "WantedBy");
         if matches!(read.kind, Kind::Other(_)) {
             return read;
@@ -126,6 +128,7 @@ impl Definition {
             load,
             kind,
             wants: Vec::new(),
+            conflicts: Vec::new(),
             wanted_by: Vec::new(),
             pre: Vec::new(),
             main: Vec::new(),

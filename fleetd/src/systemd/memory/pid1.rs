@@ -138,14 +138,14 @@ impl Pid1 {
 
     pub fn list(&mut self, name: &str) -> Runtime {
         self.load(name);
-        let unit = &self.units[name];
+        self.loaded(name).unwrap_or_default()
+    }
+
+    pub fn loaded(&self, name: &str) -> Option<Runtime> {
+        let unit = self.units.get(name)?;
         let (active, sub) = unit.words();
-        Runtime {
-            load: unit.definition.load.into(),
-            active,
-            sub: sub.into(),
-            job: unit.job.as_ref().map(|job| job.kind),
-        }
+        let job = unit.job.as_ref().map(|job| job.kind);
+        Some(Runtime { load: unit.definition.load.into(), active, sub: sub.into(), job })
     }
 
     pub fn queue(&mut self, kind: Job, name: &str, now: Instant) -> Result<(), Refusal> {
@@ -164,8 +164,19 @@ impl Pid1 {
                 return Err(Refusal("org.freedesktop.systemd1.BadUnitSetting", text));
             }
         }
-        let wants = if kind == Job::Stop { Vec::new() } else { unit.definition.wants.clone() };
+        let (wants, conflicts) = match kind {
+            Job::Stop => (Vec::new(), Vec::new()),
+            _ => (unit.definition.wants.clone(), unit.definition.conflicts.clone()),
+        };
         self.enqueue(kind, name, now);
+        for other in conflicts {
+            let Some(unit) = self.units.get(&other) else { continue };
+            let redundant = matches!(unit.phase, Phase::Dead | Phase::Failed) && unit.job.is_none();
+            let left_out = self.leaves_out > 0.0 && self.rng.f64() < self.leaves_out;
+            if !redundant && !left_out {
+                self.enqueue(Job::Stop, &other, now);
+            }
+        }
         for wanted in wants {
             self.load(&wanted);
             let unit = &self.units[&wanted];
@@ -281,7 +292,9 @@ impl Pid1 {
     /// Unloads what nobody needs: it is down, did not fail, and nothing loaded refers to it.
     pub fn collect(&mut self) {
         loop {
-            let referred: BTreeSet<&String> = self.units.values().flat_map(|unit| &unit.definition.wants).collect();
+            let definitions = self.units.values().map(|unit| &unit.definition);
+            let referred: BTreeSet<&String> =
+                definitions.flat_map(|definition| definition.wants.iter().chain(&definition.conflicts)).collect();
             let idle = self.units.iter().filter(|(name, unit)| {
                 unit.phase == Phase::Dead
                     && unit.job.is_none()

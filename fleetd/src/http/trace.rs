@@ -1,0 +1,85 @@
+//! `GET /units/NAME/trace`: when a unit's last start went through the cluster.
+//!
+//! Every time is one at which this fleetd saw something in etcd, by this fleetd's own clock; what happened on the
+//! unit's machine is told by that machine as time that passed there. So nothing depends on whether the clocks of hosts
+//! agree. A `PUT` says in its answer when it came and when it was written, by the same clock.
+
+use std::sync::LazyLock;
+
+use axum::{
+    extract::{Path, State},
+    http::{HeaderName, HeaderValue, Method},
+    response::Response,
+};
+use fleet_core::{model::api::Trace, unit::UnitName};
+use tokio::time::Instant;
+
+use super::{ApiError, Shared, aged, only, status::Index, units::missing};
+use crate::registry::Store;
+
+/// When the clock of traces began; only differences between its times mean something.
+static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
+/// When a request came, and when what it wants had been compared with what was there.
+static RECEIVED: HeaderName = HeaderName::from_static("fleet-received");
+static CHECKED: HeaderName = HeaderName::from_static("fleet-checked");
+
+/// A moment by the clock of traces, in microseconds.
+fn micros(at: Instant) -> i64 {
+    let signed = |duration: std::time::Duration| i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
+    match at.checked_duration_since(*BEGAN) {
+        Some(after) => signed(after),
+        None => -signed(BEGAN.saturating_duration_since(at)),
+    }
+}
+
+/// The headers of an answer to something that was written.
+pub(super) fn times(received: Instant, checked: Instant) -> [(HeaderName, HeaderValue); 2] {
+    let value = |at| HeaderValue::from(micros(at));
+    [(RECEIVED.clone(), value(received)), (CHECKED.clone(), value(checked))]
+}
+
+/// `GET /units/{name}/trace`
+pub(super) async fn trace<S: Store>(
+    State(api): Shared<S>,
+    method: Method,
+    Path(name): Path<String>,
+) -> Result<Response, ApiError> {
+    only(&method, &[Method::GET], "GET")?;
+    let name = UnitName::new(&name).map_err(|_| missing())?;
+    let reading = api.view.read().await?;
+    let cluster = &reading.cluster;
+    let wanted = cluster.units.get(&name).ok_or_else(|| match cluster.globals.contains_key(&name) {
+        true => ApiError::conflict("a global unit has a start on each machine"),
+        false => missing(),
+    })?;
+    let not_yet = || ApiError::conflict("no start of what is wanted now has been reported");
+    let asked = [name.clone()].into();
+    let machine = Index::new(cluster, Some(&asked)).machine(&name).ok_or_else(not_yet)?;
+    let place = (machine.clone(), name.clone());
+    let scheduled = cluster.scheduled.get(&place).ok_or_else(not_yet)?;
+    let reported = cluster.states.get(&place).ok_or_else(not_yet)?;
+    let start = reported.record.start.filter(|start| start.revision == scheduled.revision).ok_or_else(not_yet)?;
+    let trace = Trace {
+        name: name.to_string(),
+        machine_id: machine.to_string(),
+        wanted: micros(wanted.seen),
+        scheduled: micros(scheduled.seen),
+        reported: micros(reported.seen),
+        start,
+    };
+    Ok(aged(trace, reading.age))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn times_before_the_clock_began_are_negative() {
+        let began = *BEGAN;
+        assert_eq!(micros(began + Duration::from_millis(2)), 2000);
+        assert_eq!(began.checked_sub(Duration::from_millis(2)).map(micros), Some(-2000));
+    }
+}
