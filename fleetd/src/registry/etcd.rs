@@ -209,29 +209,29 @@ impl Store for Etcd {
         // One whose first try did land fails its guards when it is repeated: ambiguity ends as a refusal. The first
         // try may still land after that refusal.
         let transaction = txn(transaction);
-        let answer = self.0.ask("write", |to| {
+        let answer = self.0.ask("write", |mut to| {
             let transaction = transaction.clone();
-            async move { to.requests.kv_client().txn(transaction).await }
+            async move { to.requests.txn(transaction).await }
         });
         Ok(outcome(&answer.await?))
     }
 
     async fn commit_once(&self, transaction: Transaction) -> Result<Option<Revision>, StoreError> {
         let transaction = txn(transaction);
-        let answer = self.0.ask_once("write", |to| async move { to.requests.kv_client().txn(transaction).await });
+        let answer = self.0.ask_once("write", |mut to| async move { to.requests.txn(transaction).await });
         Ok(outcome(&answer.await?))
     }
 
     async fn grant(&self, ttl: Duration) -> Result<LeaseId, StoreError> {
         let ttl = ttl.as_secs() as i64;
         let answer =
-            self.0.ask("grant a lease", |to| async move { to.leases.lease_client().grant(ttl, None).await }).await?;
+            self.0.ask("grant a lease", |mut to| async move { to.leases.lease_grant(ttl, None).await }).await?;
         Ok(LeaseId(answer.id()))
     }
 
     async fn keep_alive(&self, lease: LeaseId) -> Result<EtcdKeepAlive, StoreError> {
-        let open = |clients: Clients| async move {
-            let (keeper, stream) = clients.leases.lease_client().keep_alive(lease.0).await?;
+        let open = |mut clients: Clients| async move {
+            let (keeper, stream) = clients.leases.lease_keep_alive(lease.0).await?;
             Ok(EtcdKeepAlive { keeper, stream, _client: clients.leases })
         };
         // Of all members: a lease may not have the time to wait for one that is frozen, only to be sent to it again.
@@ -239,7 +239,7 @@ impl Store for Etcd {
     }
 
     async fn revoke(&self, lease: LeaseId) -> Result<(), StoreError> {
-        match self.0.ask("revoke a lease", |to| async move { to.leases.lease_client().revoke(lease.0).await }).await {
+        match self.0.ask("revoke a lease", |mut to| async move { to.leases.lease_revoke(lease.0).await }).await {
             Ok(_) | Err(StoreError::LeaseGone) => Ok(()),
             Err(error) => Err(error),
         }
@@ -263,7 +263,7 @@ impl Store for Etcd {
     }
 
     async fn campaign(&self, election: &str, name: &str, lease: LeaseId) -> Result<Leadership, StoreError> {
-        let campaign = |to: Clients| async move { to.leases.election_client().campaign(election, name, lease.0).await };
+        let campaign = |mut to: Clients| async move { to.leases.campaign(election, name, lease.0).await };
         let answer = self.0.wait("campaign", campaign).await?;
         let leader = answer.leader().ok_or_else(closed)?;
         Ok(Leadership { key: String::from_utf8_lossy(leader.key()).into_owned(), revision: leader.rev() })
@@ -319,7 +319,7 @@ pub struct EtcdKeepAlive {
     keeper: LeaseKeeper,
     stream: LeaseKeepAliveStream,
     /// Ends the connection when it goes, if nothing else uses it.
-    _client: Arc<Client>,
+    _client: Client,
 }
 
 impl KeepAlive for EtcdKeepAlive {

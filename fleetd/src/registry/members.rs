@@ -4,10 +4,7 @@
 //! members is not enough: it goes on picking a member that is down, and a frozen one too, which does not even refuse.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
-    },
+    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
     time::Duration,
 };
 
@@ -44,12 +41,11 @@ pub struct Endpoints {
     pub request_timeout: Duration,
 }
 
-/// Two connections with one member: a large list on one cannot hold up a keepalive on the other. A client has a part
-/// for each service of etcd, of which a request needs one: it clones that part, and not the client.
+/// Two connections with one member: a large list on one cannot hold up a keepalive on the other.
 #[derive(Clone)]
 pub(super) struct Clients {
-    pub(super) requests: Arc<Client>,
-    pub(super) leases: Arc<Client>,
+    pub(super) requests: Client,
+    pub(super) leases: Client,
     /// The how-manieth connections with this member they are.
     generation: u64,
 }
@@ -225,7 +221,7 @@ impl Members {
         // No timeout for requests here: `campaign` is one that waits.
         let leases = connect(options).await?;
         let generation = self.connections.fetch_add(1, Ordering::Relaxed);
-        Ok(Clients { requests: Arc::new(requests), leases: Arc::new(leases), generation })
+        Ok(Clients { requests, leases, generation })
     }
 }
 
@@ -265,10 +261,9 @@ mod tests {
     #[tokio::test]
     async fn requests_in_many_layers_do_not_fill_the_stack() {
         let members = Members::new(Endpoints::default());
-        let ask = members.ask("read", |to: Clients| async move { to.requests.kv_client().get("key", None).await });
+        let ask = members.ask("read", |mut to: Clients| async move { to.requests.get("key", None).await });
         assert!(size_of_val(&ask) < 1024, "{} bytes", size_of_val(&ask));
-        let once =
-            members.ask_once("read", |to: Clients| async move { to.requests.kv_client().get("key", None).await });
+        let once = members.ask_once("read", |mut to: Clients| async move { to.requests.get("key", None).await });
         assert!(size_of_val(&once) < 1024, "{} bytes", size_of_val(&once));
     }
 
