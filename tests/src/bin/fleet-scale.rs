@@ -20,7 +20,11 @@ use tracing_subscriber::EnvFilter;
 /// the HTTP API; then some are changed, the engine's leader is restarted, and some machines lose their power. After
 /// each step every unit must be reported active by exactly one machine. Needs etcd and etcdctl, but not root.
 #[derive(Parser)]
-#[command(name = "fleet-lab sim", after_help = "Example: fleet-lab sim --machines 1000 --units 20000")]
+#[command(
+    name = "fleet-lab sim",
+    bin_name = "fleet-lab sim",
+    after_help = "Example: fleet-lab sim --machines 1000 --units 20000"
+)]
 struct Args {
     /// Number of machines.
     #[arg(long, value_name = "N", default_value_t = 100)]

@@ -22,7 +22,7 @@ use super::{counted::Tally, figures::Figures, floor::Batches, machine::Machine, 
 use crate::EtcdProcess;
 
 /// Between two looks at whether the cluster is as it should be.
-const LOOK: Duration = Duration::from_millis(20);
+const LOOK: Duration = Duration::from_millis(50);
 /// So long nobody must have written or read for the cluster to be at rest.
 const REST: Duration = Duration::from_millis(1500);
 /// Connections of a machine: requests, and leases.

@@ -18,8 +18,8 @@ const MARKS: [&str; 2] = ["<!-- scale:begin -->", "<!-- scale:end -->"];
 pub fn section(outcome: &Outcome) -> String {
     let options = &outcome.options;
     let mut text = format!(
-        "`fleet-lab sim --machines {} --units {}`: machines whose fleetd is the real one and whose systemd and disk are \
-         in memory, all in one process; one etcd on the same processors; `agent_ttl` {} s.\n\n",
+        "`fleet-lab sim --machines {} --units {} --ttl {}`: machines whose fleetd is the real one and whose systemd and \
+         disk are in memory, all in one process, with one etcd on the same processors.\n\n",
         options.machines,
         options.units,
         options.ttl.as_secs()
@@ -77,7 +77,9 @@ fn table(phases: &[Phase]) -> String {
     row("CPU of etcd", &|phase| seconds(phase.figures.etcd_cpu));
     row("CPU of all machines, API and client", &|phase| seconds(phase.figures.own_cpu));
     row("placements due", &|phase| phase.placements.to_string());
-    row("entries of the schedule put or deleted", &|phase| phase.tally.written(Topic::Scheduled).1.to_string());
+    row("entries of the schedule put or deleted, refused ones too", &|phase| {
+        phase.tally.written(Topic::Scheduled).1.to_string()
+    });
     row("states written", &|phase| phase.tally.written(Topic::Reported).1.to_string());
     row("agents woken", &|phase| phase.woken.to_string());
     row("wake-ups of agents by etcd", &|phase| phase.tally.agent().0.to_string());
