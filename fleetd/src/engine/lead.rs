@@ -59,9 +59,11 @@ pub(super) struct Term<'t> {
 
 /// Leads until the leadership is lost.
 pub(super) async fn lead<S: Store>(engine: &Engine<S>, mut term: Term<'_>) -> Result<(), StoreError> {
+    // As it was when this one was elected: an answer that comes while it signs is the end of a trouble before.
+    let sent = *term.acknowledged.borrow();
     let began = sign(engine, term.leadership, term.lease).await?;
     let (_running, mut changes) = engine.view.open();
-    let mut leader = Leader::new(engine, &term, began);
+    let mut leader = Leader::new(engine, &term, sent, began);
     let mut pacer = Pacer::new(PASSES.0, PASSES.1);
     loop {
         pacer.round().await;
@@ -132,9 +134,9 @@ struct Leader<'e, S> {
 }
 
 impl<'e, S: Store> Leader<'e, S> {
-    fn new(engine: &'e Engine<S>, term: &Term<'e>, began: Revision) -> Self {
+    fn new(engine: &'e Engine<S>, term: &Term<'e>, sent: Instant, began: Revision) -> Self {
         let epoch = term.since;
-        let sent = term.acknowledged.borrow().saturating_duration_since(epoch);
+        let sent = sent.saturating_duration_since(epoch);
         Self {
             engine,
             leadership: term.leadership,
