@@ -230,7 +230,7 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
         info!(units = self.installed.len(), "leaving: stopping all units");
         self.open.extend(self.installed.keys().cloned());
         self.news.extend(self.installed.keys().cloned());
-        self.wishes = None;
+        self.news.extend(self.wishes.take().into_iter().flat_map(|wishes| wishes.recalled.into_keys()));
         self.wanted = Some(BTreeMap::new());
         self.strict.clear();
         self.stale = false;

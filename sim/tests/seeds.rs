@@ -53,6 +53,11 @@ fn unit_whose_removal_was_cut_short_is_put_in_place_again() {
 }
 
 #[test]
+fn host_that_leaves_takes_back_what_it_told_of_units_that_were_recalled() {
+    holds(697);
+}
+
+#[test]
 fn a_hundred_seeds_hold() {
     (1..=100).for_each(holds);
 }
