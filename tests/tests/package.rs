@@ -195,7 +195,7 @@ fn fleetd_that_runs_as_a_user_does_all_that_root_does() {
     cluster.ok(&[&["destroy"], &names[2..]].concat());
     cluster.active(&[("many@1.service", "h1"), ("one.service", "h1")]);
     let log = h1.sh("journalctl --unit=fleet --no-pager").unwrap();
-    assert!(log.contains("batch started") && !log.contains("cannot write"), "{log}");
+    assert!(log.contains("batch queued") && !log.contains("cannot write"), "{log}");
     h1.sh("systemctl reload fleet && systemctl restart fleet").unwrap();
     cluster.joined(1);
     assert_eq!(cluster.invocations("one.service"), one, "it ran through all of this");
