@@ -90,18 +90,7 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
         // What may run once at most is stopped now; it has no time to wait for others.
         let (mut alone, together): (Vec<_>, Vec<_>) =
             units.iter().cloned().partition(|unit| self.strict.contains(unit) || self.alone.contains(unit));
-        if let [_, _, ..] = together[..] {
-            match self.together(Relation::Conflicts, &together).await {
-                Ok(true) => together.iter().for_each(|unit| self.succeeded(unit)),
-                Ok(false) => {
-                    self.alone.extend(together.iter().cloned());
-                    alone.extend(together);
-                }
-                Err(error) => together.iter().for_each(|unit| self.failed(unit, crate::chain(&error))),
-            }
-        } else {
-            alone.extend(together);
-        }
+        self.try_together(Relation::Conflicts, together, &mut alone).await;
         let (urgent, others): (Vec<_>, Vec<_>) = alone.into_iter().partition(|unit| self.strict.contains(unit));
         let others = others.into_iter().take(room.saturating_sub(urgent.len()));
         let mut taken = 0;
@@ -116,28 +105,40 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
     /// Starts units.
     async fn start(&mut self, units: &[UnitName], room: usize) {
         let (mut alone, together): (Vec<_>, Vec<_>) = units.iter().cloned().partition(|unit| self.alone.contains(unit));
-        if let [_, _, ..] = together[..] {
-            match self.together(Relation::Wants, &together).await {
-                Ok(true) => {
-                    for unit in &together {
-                        self.succeeded(unit);
-                        self.launched(unit);
-                        self.unconfirmed.insert(unit.clone(), Instant::now() + CONFIRM);
-                    }
-                }
-                Ok(false) => {
-                    self.alone.extend(together.iter().cloned());
-                    alone.extend(together);
-                }
-                Err(error) => together.iter().for_each(|unit| self.failed(unit, crate::chain(&error))),
-            }
-        } else {
-            alone.extend(together);
+        for unit in self.try_together(Relation::Wants, together, &mut alone).await {
+            self.launched(&unit);
+            self.unconfirmed.insert(unit, Instant::now() + CONFIRM);
         }
         for unit in alone.iter().take(room) {
             self.alone.remove(unit);
             self.queue(Verb::Start, unit).await;
         }
+    }
+
+    /// Starts or stops units together, if they are several. Returns those whose job is queued; those that are to be taken
+    /// one by one go to `alone`.
+    async fn try_together(
+        &mut self,
+        relation: Relation,
+        units: Vec<UnitName>,
+        alone: &mut Vec<UnitName>,
+    ) -> Vec<UnitName> {
+        if units.len() < 2 {
+            alone.extend(units);
+            return Vec::new();
+        }
+        match self.together(relation, &units).await {
+            Ok(true) => {
+                units.iter().for_each(|unit| self.succeeded(unit));
+                return units;
+            }
+            Ok(false) => {
+                self.alone.extend(units.iter().cloned());
+                alone.extend(units);
+            }
+            Err(error) => units.iter().for_each(|unit| self.failed(unit, crate::chain(&error))),
+        }
+        Vec::new()
     }
 
     /// Starts or stops units by one job of a target of their own. Returns whether that was possible.
