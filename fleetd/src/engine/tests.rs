@@ -322,9 +322,7 @@ async fn machine_without_units_counts_among_those_that_vanish_with_the_leader() 
     (3..=5).for_each(|number| world.set_machine(number, ""));
     world.submit(&file);
     world.place(1, file.hash());
-    let rival = world.store.client("rival");
-    let lease = rival.grant(Duration::from_secs(34)).await.unwrap();
-    rival.campaign(&world.keys.election(), "rival", lease).await.unwrap();
+    world.be_led_for(Duration::from_secs(34)).await;
     world.lead().await;
     // Nothing was scheduled to two of the three.
     (1..=3).for_each(|number| world.lose_machine(number));
@@ -339,9 +337,7 @@ async fn candidate_that_is_elected_by_a_freeze_waits_for_the_machines_that_it_st
     let (mut world, file) = (two(), file(5, ""));
     world.submit(&file);
     world.place(1, file.hash());
-    let rival = world.store.client("rival");
-    let lease = rival.grant(Duration::from_secs(34)).await.unwrap();
-    rival.campaign(&world.keys.election(), "rival", lease).await.unwrap();
+    world.be_led_for(Duration::from_secs(34)).await;
     // For 30 seconds it only waits: its own lease is older than the TTL then.
     world.lead().await;
     world.store.set_condition(Condition::Frozen);

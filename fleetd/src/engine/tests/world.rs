@@ -16,7 +16,7 @@ use super::super::Engine;
 use crate::{
     metrics::Metrics,
     registry::{
-        Revision, Stored, Transaction, Write,
+        Revision, Store, Stored, Transaction, Write,
         files::Files,
         memory::{MemoryClient, MemoryStore},
         view::View,
@@ -95,6 +95,13 @@ impl World {
         let stop = shutdown.clone();
         self.engine = Some((shutdown, tokio::spawn(async move { engine.run(&stop).await })));
         self.pass(30).await;
+    }
+
+    /// Has somebody else lead who does nothing and is gone after a time.
+    pub async fn be_led_for(&self, time: Duration) {
+        let rival = self.store.client("rival");
+        let lease = rival.grant(time).await.unwrap();
+        rival.campaign(&self.keys.election(), "rival", lease).await.unwrap();
     }
 
     /// Another engine leads.
