@@ -8,16 +8,13 @@ use std::{
 
 use fleet_core::{
     model::api,
-    unit::{ParseError, Requirements, UnitFile, UnitName, UnitOption},
+    unit::{ParseError, Requirements, UnitFile, UnitName, UnitOption, verify::MAX_FILE},
 };
 
 use crate::{
     error::{Failure, os_message},
     golog, output,
 };
-
-/// Largest unit file that fleetd takes, in bytes.
-const MAX_FILE: u64 = 64 << 10;
 
 /// Suffixes that an argument may have. To any other, `.service` is appended.
 const SUFFIXES: [&str; 7] = ["service", "socket", "timer", "path", "device", "mount", "automount"];
@@ -133,8 +130,8 @@ pub fn read_unit(path: &Path) -> io::Result<Vec<u8>> {
         return Err(io::Error::other("not a regular file"));
     }
     let mut bytes = Vec::new();
-    fs::File::open(path)?.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > MAX_FILE {
+    fs::File::open(path)?.take(MAX_FILE as u64 + 1).read_to_end(&mut bytes)?;
+    if bytes.len() > MAX_FILE {
         return Err(io::Error::other(format!(
             "larger than {MAX_FILE} bytes, which is the most that the cluster takes"
         )));

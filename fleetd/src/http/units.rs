@@ -13,7 +13,7 @@ use fleet_core::{
         Desired, Key, Keys, Record, UnitRecord,
         api::{self, Unit, UnitPage, options_of},
     },
-    unit::{Requirements, UnitFile, UnitHash, UnitName},
+    unit::{Requirements, UnitFile, UnitHash, UnitName, verify::MAX_FILE},
 };
 
 use tokio::time::Instant;
@@ -23,9 +23,6 @@ use super::{
     watch::asked,
 };
 use crate::registry::{Cluster, Guard, Revision, Store, Transaction, Write};
-
-/// Largest unit file taken, in bytes.
-const MAX_FILE: usize = 64 << 10;
 
 /// `GET /units`
 pub(super) async fn collection<S: Store>(
