@@ -5,7 +5,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     sync::atomic::{AtomicU32, Ordering},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::{Context, Result, bail, ensure};
@@ -24,8 +24,8 @@ pub const PATIENCE: Duration = Duration::from_secs(180);
 /// Where files are put that are started by hand.
 const BY_HAND: &str = "run/systemd/system";
 
-/// By then, files that nothing has used for a minute are gone.
-const SWEPT: Duration = Duration::from_secs(65);
+/// By then, the files of units that are no more are gone: a minute after the units, some thousands in a few seconds.
+const SWEPT: Duration = Duration::from_secs(120);
 
 /// The cluster.
 pub struct Stage {
@@ -37,8 +37,6 @@ pub struct Stage {
     quiet: Duration,
     /// How many units of [`UNITS`] fleet has been told to run.
     running: usize,
-    /// When units were destroyed last by [`populate`](Self::populate), or begun to be.
-    destroyed: Option<Instant>,
 }
 
 /// Units that are all alike, and each another: no two have the same contents.
@@ -104,7 +102,7 @@ impl Stage {
         if let Some(bin) = bin {
             lab = lab.fleetd(bin.join("fleetd")).fleetctl(bin.join("fleetctl"));
         }
-        let stage = Self { cluster: Cluster { lab: lab.up()? }, ttl, quiet, running: 0, destroyed: None };
+        let stage = Self { cluster: Cluster { lab: lab.up()? }, ttl, quiet, running: 0 };
         stage.joined()?;
         for host in stage.hosts() {
             host.sh(&format!("mkdir -p {DIR}"))?;
@@ -221,13 +219,10 @@ impl Stage {
         if count == self.running {
             return Ok(());
         }
-        // Whatever subject was here before has destroyed what it had.
-        self.destroyed = Some(Instant::now());
         if self.running > 0 {
             let old = Set { name: UNITS, count: self.running };
             self.fleetctl(&["destroy"], &old.names())?;
             self.gone(old)?;
-            self.destroyed = Some(Instant::now());
         }
         self.running = count;
         if count > 0 {
@@ -355,11 +350,14 @@ impl Stage {
     /// Waits until fleet has deleted the files of units that were destroyed, which it does after a minute.
     ///
     /// # Errors
-    /// When the cluster finds no rest after that.
+    /// When they stay.
     pub fn swept(&self) -> Result<()> {
-        if let Some(destroyed) = self.destroyed {
-            wait(SWEPT.saturating_sub(destroyed.elapsed()));
-        }
+        let count = ["get", "/fleet/file/", "--prefix", "--count-only", "--write-out=fields"];
+        // No two of the units here have the same contents.
+        let used = format!("\"Count\" : {}", self.running);
+        eventually(SWEPT, &format!("etcd has {} unit files", self.running), || {
+            Ok(self.cluster.lab.etcdctl(&count)?.lines().any(|line| line == used))
+        })?;
         self.rest()
     }
 
