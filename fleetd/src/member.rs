@@ -56,8 +56,6 @@ pub struct Host<S, D, F> {
     pub keys: Keys,
     /// The view of the cluster.
     pub view: View<S>,
-    /// Unit files.
-    pub files: Files<S>,
     /// Its systemd.
     pub systemd: D,
     /// Its files.
@@ -108,7 +106,7 @@ impl<S: Store, D: Systemd, F: Filesystem> Member<S, D, F> {
     /// # Errors
     /// When the directory of unit files cannot be used.
     pub fn start(host: Host<S, D, F>) -> anyhow::Result<Self> {
-        let Host { id, store, keys, view, files, filesystem, clock, ttl, metrics, .. } = host;
+        let Host { id, store, keys, view, filesystem, clock, ttl, metrics, .. } = host;
         let proof_file = proof_file(&host.units);
         let (registration, registered) = watch::channel(None);
         let (refusal, refused) = watch::channel(None);
@@ -129,6 +127,8 @@ impl<S: Store, D: Systemd, F: Filesystem> Member<S, D, F> {
             registration,
             refusal,
         });
+        // The engine's are others, and those of the API: each keeps what it needs, and no longer than that.
+        let files = Files::new(store.clone(), keys.clone());
         let mut agent = Agent::new(
             id.clone(),
             host.metadata,
@@ -151,7 +151,8 @@ impl<S: Store, D: Systemd, F: Filesystem> Member<S, D, F> {
         let joining = async move { stays.run_until_cancelled_owned(joining.run()).await.unwrap_or_default() };
         let engine = host.candidate.then(|| {
             let machine = id.clone();
-            let (store, keys, view, files) = (store.clone(), keys.clone(), view.clone(), files.clone());
+            let (store, keys, view) = (store.clone(), keys.clone(), view.clone());
+            let files = Files::new(store.clone(), keys.clone());
             let engine = Engine { store, keys, view, files, machine, ttl, metrics };
             let stop = resigning.clone();
             AbortOnDropHandle::new(tokio::spawn(async move { engine.run(&stop).await }))

@@ -217,9 +217,16 @@ pub trait Store: Clone + Send + Sync + 'static {
         limit: usize,
     ) -> impl Future<Output = Result<Page, StoreError>> + Send;
 
+    /// The keys of a range in order, at most `limit` of them, with empty values.
+    fn keys(&self, range: &Range, limit: usize) -> impl Future<Output = Result<Page, StoreError>> + Send;
+
     /// Reads single keys; those that do not exist are left out. With more than [`MAX_OPERATIONS`] keys they may be
     /// of different revisions; the first of these is returned.
     fn get(&self, keys: &[String]) -> impl Future<Output = Result<Page, StoreError>> + Send;
+
+    /// Reads single keys whose values never change, from whichever member answers: what it has is right however far it
+    /// is behind, and it need ask no other. A key that is left out may exist all the same; `get` tells.
+    fn get_immutable(&self, keys: &[String]) -> impl Future<Output = Result<Page, StoreError>> + Send;
 
     /// Watches a range from revision `from` on.
     fn watch(&self, range: &Range, from: Revision) -> impl Future<Output = Result<Self::Watch, StoreError>> + Send;

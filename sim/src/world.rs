@@ -275,6 +275,7 @@ impl World {
                     refuse: self.rng.f64() * 0.2,
                     lose_answer: self.rng.f64() * 0.2,
                     break_watch: self.rng.f64() * 0.2,
+                    behind: 0.3,
                 };
                 self.store.set_faults(faults);
                 true

@@ -1,11 +1,11 @@
 //! What is to be carried out now: what is wanted, as far as the fence allows it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use fleet_core::{
     agent::{Runtime, Wanted},
     model::Target,
-    unit::UnitName,
+    unit::{UnitHash, UnitName},
 };
 use tracing::{debug, info, warn};
 
@@ -165,6 +165,9 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
         self.alone.retain(|unit| watched.contains(unit));
         self.unseen = watched.iter().filter(|unit| !self.runtime.contains_key(*unit)).cloned().collect();
         self.systemd.dirty().watch(watched);
+        let wanted = self.wanted.iter().flat_map(BTreeMap::values).map(|want| want.hash);
+        let used: HashSet<UnitHash> = wanted.chain(self.installed.values().map(|entry| entry.hash)).collect();
+        self.files.retain(|hash| used.contains(hash));
     }
 }
 

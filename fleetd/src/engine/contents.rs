@@ -8,11 +8,14 @@ use std::{
 
 use fleet_core::{
     model::UnitRecord,
-    unit::{OnPartition, Requirements, UnitHash, UnitName},
+    unit::{OnPartition, Requirements, UnitFile, UnitHash, UnitName},
 };
 use tracing::warn;
 
 use crate::registry::{Store, StoreError, files::Files};
+
+/// Files that are read at a time: a new leader has to read those of all units, and memory is to hold few of them.
+const AT_ONCE: usize = 1024;
 
 /// Whether a copy of a unit must be down before another one starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +48,7 @@ impl Copies {
 #[derive(Default)]
 pub struct Contents {
     requirements: BTreeMap<UnitName, (UnitHash, Arc<Requirements>)>,
-    /// By what is scheduled, which need not be what is wanted now.
+    /// Of all that is wanted, and of what is scheduled, which need not be what is wanted now.
     copies: BTreeMap<UnitHash, Copies>,
     /// Files that are not in the store.
     missing: BTreeSet<UnitHash>,
@@ -55,7 +58,7 @@ impl Contents {
     /// Reads what these units, and these placements, ask for.
     ///
     /// # Errors
-    /// The store does not answer. Nothing has changed then.
+    /// The store does not answer. What is asked for again then is what has not been read.
     pub async fn read<'r, S: Store>(
         &mut self,
         files: &Files<S>,
@@ -71,36 +74,48 @@ impl Contents {
             .filter(|(hash, _)| !self.copies.contains_key(hash))
             .collect();
         let asked: BTreeSet<UnitHash> = units.iter().map(|(_, hash)| *hash).chain(placements.keys().copied()).collect();
-        let files = files.get(asked.iter().copied()).await?;
+        let mut users: BTreeMap<UnitHash, Vec<&UnitName>> = BTreeMap::new();
         for (unit, hash) in units {
-            self.requirements.remove(unit);
-            let Some(file) = files.get(&hash) else {
-                if !self.missing.contains(&hash) {
-                    warn!(%unit, %hash, "the unit's file is missing in the store, submit it again");
-                }
-                continue;
-            };
-            match Requirements::read(file, unit) {
-                Ok((requirements, _)) => {
-                    self.requirements.insert(unit.clone(), (hash, Arc::new(requirements)));
-                }
-                Err(error) => warn!(%unit, %error, "what the unit asks for cannot be read, it stays as it is"),
-            }
+            users.entry(hash).or_default().push(unit);
         }
-        for (hash, unit) in placements {
-            let Some(file) = files.get(&hash) else { continue };
-            let read = Requirements::read(file, unit);
-            let copies = read.map_or(Copies::One(None), |(requirements, _)| Copies::of(&requirements));
-            self.copies.insert(hash, copies);
-        }
-        for hash in asked {
-            if files.contains_key(&hash) {
-                self.missing.remove(&hash);
-            } else {
-                self.missing.insert(hash);
+        let asked: Vec<UnitHash> = asked.into_iter().collect();
+        for asked in asked.chunks(AT_ONCE) {
+            let read = files.get(asked.iter().copied()).await?;
+            for hash in asked {
+                let users = users.get(hash).map(Vec::as_slice).unwrap_or_default();
+                let Some(file) = read.get(hash) else {
+                    for unit in users {
+                        self.requirements.remove(*unit);
+                        if !self.missing.contains(hash) {
+                            warn!(%unit, %hash, "the unit's file is missing in the store, submit it again");
+                        }
+                    }
+                    self.missing.insert(*hash);
+                    continue;
+                };
+                self.missing.remove(hash);
+                // What is wanted will be scheduled.
+                if let Some(unit) = placements.get(hash).or(users.first()) {
+                    self.copies.insert(*hash, scheduled_copies(file, unit));
+                }
+                users.iter().for_each(|unit| self.read_wanted(unit, *hash, file));
             }
+            // What was read in them is kept.
+            files.retain(|hash| self.missing.contains(hash));
         }
         Ok(())
+    }
+
+    fn read_wanted(&mut self, unit: &UnitName, hash: UnitHash, file: &UnitFile) {
+        match Requirements::read(file, unit) {
+            Ok((requirements, _)) => {
+                self.requirements.insert(unit.clone(), (hash, Arc::new(requirements)));
+            }
+            Err(error) => {
+                warn!(%unit, %error, "what the unit asks for cannot be read, it stays as it is");
+                self.requirements.remove(unit);
+            }
+        }
     }
 
     /// Files that were not in the store when they were asked for.
@@ -133,4 +148,9 @@ impl Contents {
         self.copies.retain(|hash, _| used.contains(hash));
         self.missing.retain(|hash| used.contains(hash));
     }
+}
+
+/// How many copies there may be of a unit as it is scheduled; one, if its file does not tell.
+fn scheduled_copies(file: &UnitFile, unit: &UnitName) -> Copies {
+    Requirements::read(file, unit).map_or(Copies::One(None), |(requirements, _)| Copies::of(&requirements))
 }

@@ -156,7 +156,7 @@ impl<'e, S: Store> Leader<'e, S> {
             unwritten: BTreeSet::new(),
             evicted: BTreeSet::new(),
             formerly_strict: BTreeSet::new(),
-            unused: Unused::default(),
+            unused: Unused::new(),
         }
     }
 

@@ -300,6 +300,28 @@ async fn file_of_contents_that_were_scheduled_is_deleted_when_nothing_has_them_a
 }
 
 #[tokio::test(start_paused = true)]
+async fn file_that_went_out_of_use_before_this_leader_came_is_deleted() {
+    let (mut world, used, left) = (two(), file(5, ""), file(6, ""));
+    world.submit(&left);
+    world.submit(&used);
+    world.lead().await;
+    world.pass(180).await;
+    let files = world.store.entries(&world.keys.under("file/"));
+    let kept: Vec<String> = files.into_iter().map(|stored| stored.key).collect();
+    assert_eq!(kept, [world.keys.format(&Key::File(used.hash()))]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn files_stay_while_there_is_a_unit_of_which_nobody_knows_what_it_uses() {
+    let (mut world, file) = (two(), file(5, ""));
+    world.submit(&file);
+    world.write(&Key::Unit(unit()), Some(br#"{"v":2}"#.to_vec()));
+    world.lead().await;
+    world.pass(180).await;
+    assert_eq!(world.store.entries(&world.keys.under("file/")).len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn old_copy_does_not_wait_anew_when_its_end_could_not_be_written() {
     let (mut world, file) = (two(), file(5, ""));
     world.submit(&file);

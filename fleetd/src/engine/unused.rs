@@ -1,4 +1,6 @@
 //! Files that nothing uses any more: deleted after a while, so that a unit that comes back soon finds its own.
+//!
+//! A leader sees files go out of use; those that did so before it led it looks for once.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -17,8 +19,12 @@ use crate::registry::{Cluster, Guard, Leadership, Revision, Store, StoreError, T
 const UNUSED: Duration = Duration::from_secs(60);
 /// Between two collections.
 const INTERVAL: Duration = Duration::from_secs(10);
+/// The same while one has left files to the next.
+const AGAIN: Duration = Duration::from_secs(1);
 /// Most files that one of them deletes: meanwhile no unit is placed.
 const MOST: usize = 1000;
+/// Keys that are listed at a time.
+const PAGE: usize = 10_000;
 /// Files that one transaction deletes.
 const BATCH: usize = 100;
 /// Transactions under way at a time.
@@ -30,9 +36,16 @@ pub struct Unused {
     uses: HashMap<UnitHash, usize>,
     unused: BTreeMap<UnitHash, Instant>,
     due: Option<Instant>,
+    /// Those that were out of use before this leader came are known.
+    surveyed: bool,
 }
 
 impl Unused {
+    /// For a leader that begins.
+    pub fn new() -> Self {
+        Self { due: Some(Instant::now() + UNUSED), ..Self::default() }
+    }
+
     /// Keeps count of what is used.
     pub fn follow(&mut self, changes: &Changes) {
         for hash in &changes.taken {
@@ -69,6 +82,17 @@ impl Unused {
     ) -> Option<HashSet<UnitHash>> {
         let now = Instant::now();
         self.due.filter(|due| *due <= now)?;
+        // What cannot be read may use any file.
+        let mut again = None;
+        if !self.surveyed && current.unreadable.is_empty() {
+            match self.survey(engine).await {
+                Ok(()) => self.surveyed = true,
+                Err(error) => {
+                    debug!(error = %crate::chain(&error), "unused files not looked for, trying again");
+                    again = Some(now);
+                }
+            }
+        }
         let Self { uses, unused, .. } = self;
         unused.retain(|hash, _| !uses.contains_key(hash));
         let over = unused.iter().filter(|(_, at)| **at <= now).map(|(hash, _)| *hash);
@@ -80,10 +104,30 @@ impl Unused {
             debug!(error = %crate::chain(&error), "unused files not deleted, trying again");
             over.iter().for_each(|hash| self.add(*hash));
         }
-        self.due = self.unused.values().min().map(|at| (*at).max(now + INTERVAL));
-        let used: HashSet<UnitHash> = self.uses.keys().copied().collect();
-        engine.files.retain(&used);
-        Some(used)
+        let pause = if over.len() == MOST { AGAIN } else { INTERVAL };
+        self.due = self.unused.values().copied().chain(again).min().map(|at| at.max(now + pause));
+        Some(self.uses.keys().copied().collect())
+    }
+
+    /// Finds the files that nothing uses. One that has come with its unit since the picture of the cluster is counted as
+    /// used before its time is over.
+    async fn survey<S: Store>(&mut self, engine: &Engine<S>) -> Result<(), StoreError> {
+        let mut range = engine.keys.under("file/");
+        loop {
+            let page = engine.store.keys(&range, PAGE).await?;
+            for stored in &page.entries {
+                if let Some(Key::File(hash)) = engine.keys.parse(&stored.key)
+                    && !self.uses.contains_key(&hash)
+                    && !self.unused.contains_key(&hash)
+                {
+                    self.add(hash);
+                }
+            }
+            match page.entries.last().filter(|_| page.more) {
+                Some(last) => range.0 = format!("{}\0", last.key),
+                None => return Ok(()),
+            }
+        }
     }
 }
 

@@ -48,9 +48,10 @@ pub(super) async fn collection<S: Store>(
     names.dedup();
     let (names, next_page_token) = page(names, paging.next_page_token.as_deref(), api.token_limit)?;
     let units = units(&api, cluster, &names).await?;
-    if next_page_token.is_none() && paging.next_page_token.is_none() {
+    if next_page_token.is_none() {
         let records = cluster.units.values().chain(cluster.globals.values());
-        api.files.retain(&records.map(|record| record.record.hash).collect());
+        let used: HashSet<UnitHash> = records.map(|record| record.record.hash).collect();
+        api.files.retain(|hash| used.contains(hash));
     }
     Ok(aged(UnitPage { units, next_page_token }, reading.age))
 }

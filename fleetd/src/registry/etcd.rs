@@ -36,9 +36,8 @@ impl Etcd {
         Self(Arc::new(Members::new(endpoints)))
     }
 
-    /// Asks for a part of a range, at a revision or (0) now.
-    async fn range(&self, from: &[u8], to: &str, at: Revision, limit: usize) -> Result<GetResponse, StoreError> {
-        let options = GetOptions::new().with_range(to).with_limit(limit as i64).with_revision(at);
+    /// Asks for a part of a range.
+    async fn range(&self, from: &[u8], options: GetOptions) -> Result<GetResponse, StoreError> {
         let request = |clients: Clients| {
             let options = options.clone();
             async move {
@@ -47,6 +46,41 @@ impl Etcd {
             }
         };
         self.0.ask("list keys", request).await
+    }
+
+    /// Asks for single keys.
+    async fn read(&self, keys: &[String], options: &GetOptions) -> Result<Page, StoreError> {
+        let mut entries = Vec::with_capacity(keys.len());
+        let mut revision = None;
+        let mut chunks: Vec<&[String]> = keys.rchunks(MAX_OPERATIONS).collect();
+        while let Some(keys) = chunks.pop() {
+            let gets: Vec<TxnOp> = keys.iter().map(|key| TxnOp::get(key.as_str(), Some(options.clone()))).collect();
+            let answer = self
+                .0
+                .ask("read keys", |clients| {
+                    let gets = gets.clone();
+                    async move {
+                        let mut kv = clients.requests.kv_client().max_decoding_message_size(MAX_MESSAGE);
+                        kv.txn(Txn::new().and_then(gets)).await
+                    }
+                })
+                .await;
+            let answer = match answer {
+                Err(StoreError::TooLarge) if keys.len() > 1 => {
+                    let (first, second) = keys.split_at(keys.len() / 2);
+                    chunks.extend([second, first]);
+                    continue;
+                }
+                answer => answer?,
+            };
+            revision = revision.or_else(|| answer.header().map(|header| header.revision()));
+            for response in answer.op_responses() {
+                if let TxnOpResponse::Get(response) = response {
+                    entries.extend(response.kvs().iter().map(stored));
+                }
+            }
+        }
+        Ok(Page { entries, revision: revision.unwrap_or_default(), more: false })
     }
 }
 
@@ -117,7 +151,8 @@ impl Store for Etcd {
         let (mut from, mut limit) = (from.clone().into_bytes(), limit);
         let mut page = Page { entries: Vec::new(), revision: at.unwrap_or_default(), more: true };
         loop {
-            let answer = match self.range(&from, to, page.revision, limit).await {
+            let options = GetOptions::new().with_range(to.as_str()).with_limit(limit as i64);
+            let answer = match self.range(&from, options.with_revision(page.revision)).await {
                 // Values may have 1.5 MB each, whoever wrote them.
                 Err(StoreError::TooLarge) if limit > 1 => {
                     limit = limit.div_ceil(8);
@@ -138,38 +173,19 @@ impl Store for Etcd {
         }
     }
 
+    async fn keys(&self, (from, to): &Range, limit: usize) -> Result<Page, StoreError> {
+        let options = GetOptions::new().with_range(to.as_str()).with_limit(limit as i64).with_keys_only();
+        let answer = self.range(from.as_bytes(), options).await?;
+        let revision = answer.header().map_or(0, |header| header.revision());
+        Ok(Page { entries: answer.kvs().iter().map(stored).collect(), revision, more: answer.more() })
+    }
+
     async fn get(&self, keys: &[String]) -> Result<Page, StoreError> {
-        let mut entries = Vec::with_capacity(keys.len());
-        let mut revision = None;
-        let mut chunks: Vec<&[String]> = keys.rchunks(MAX_OPERATIONS).collect();
-        while let Some(keys) = chunks.pop() {
-            let gets: Vec<TxnOp> = keys.iter().map(|key| TxnOp::get(key.as_str(), None)).collect();
-            let answer = self
-                .0
-                .ask("read keys", |clients| {
-                    let gets = gets.clone();
-                    async move {
-                        let mut kv = clients.requests.kv_client().max_decoding_message_size(MAX_MESSAGE);
-                        kv.txn(Txn::new().and_then(gets)).await
-                    }
-                })
-                .await;
-            let answer = match answer {
-                Err(StoreError::TooLarge) if keys.len() > 1 => {
-                    let (first, second) = keys.split_at(keys.len() / 2);
-                    chunks.extend([second, first]);
-                    continue;
-                }
-                answer => answer?,
-            };
-            revision = revision.or_else(|| answer.header().map(|header| header.revision()));
-            for response in answer.op_responses() {
-                if let TxnOpResponse::Get(response) = response {
-                    entries.extend(response.kvs().iter().map(stored));
-                }
-            }
-        }
-        Ok(Page { entries, revision: revision.unwrap_or_default(), more: false })
+        self.read(keys, &GetOptions::new()).await
+    }
+
+    async fn get_immutable(&self, keys: &[String]) -> Result<Page, StoreError> {
+        self.read(keys, &GetOptions::new().with_serializable()).await
     }
 
     async fn watch(&self, (from, to): &Range, revision: Revision) -> Result<EtcdWatch, StoreError> {

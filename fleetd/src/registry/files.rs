@@ -1,7 +1,7 @@
 //! Unit files by their hash.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -11,9 +11,9 @@ use fleet_core::{
 };
 use tracing::warn;
 
-use super::{Store, StoreError};
+use super::{Page, Store, StoreError};
 
-/// Fetches unit files and keeps them: contents under a hash never change.
+/// Fetches unit files and keeps them, as contents under a hash never change; until its owner says which it still needs.
 #[derive(Clone)]
 pub struct Files<S> {
     store: S,
@@ -52,10 +52,32 @@ impl<S: Store> Files<S> {
         if missing.is_empty() {
             return Ok(found);
         }
-        let wanted: Vec<String> = missing.iter().map(|hash| self.keys.format(&Key::File(*hash))).collect();
         let mut faults: BTreeMap<UnitHash, String> =
-            missing.iter().map(|hash| (*hash, "it is not there".to_owned())).collect();
-        for stored in self.store.get(&wanted).await?.entries {
+            missing.into_iter().map(|hash| (hash, "it is not there".to_owned())).collect();
+        let keys = |hashes: &BTreeMap<UnitHash, String>| -> Vec<String> {
+            hashes.keys().map(|hash| self.keys.format(&Key::File(*hash))).collect()
+        };
+        self.take(self.store.get_immutable(&keys(&faults)).await?, &mut found, &mut faults);
+        if !faults.is_empty() {
+            // A member that is behind has not heard of what was submitted a moment ago.
+            self.take(self.store.get(&keys(&faults)).await?, &mut found, &mut faults);
+        }
+        self.tell(&found, faults);
+        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        cache.extend(found.iter().map(|(hash, file)| (*hash, Arc::clone(file))));
+        Ok(found)
+    }
+
+    /// Whether these are all at hand.
+    #[must_use]
+    pub fn has<'h>(&self, mut hashes: impl Iterator<Item = &'h UnitHash>) -> bool {
+        let cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        hashes.all(|hash| cache.contains_key(hash))
+    }
+
+    /// Takes the files that an answer holds, and what is wrong with others.
+    fn take(&self, page: Page, found: &mut BTreeMap<UnitHash, Arc<UnitFile>>, faults: &mut BTreeMap<UnitHash, String>) {
+        for stored in page.entries {
             let Some(Key::File(hash)) = self.keys.parse(&stored.key) else { continue };
             match UnitFile::parse_bytes(&stored.value) {
                 Ok(file) if file.hash() == hash => {
@@ -66,10 +88,6 @@ impl<S: Store> Files<S> {
                 Err(error) => drop(faults.insert(hash, format!("line {}: {error}", error.line))),
             }
         }
-        self.tell(&found, faults);
-        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
-        cache.extend(found.iter().map(|(hash, file)| (*hash, Arc::clone(file))));
-        Ok(found)
     }
 
     /// Says what is wrong with files, unless that was the last thing said of them.
@@ -97,9 +115,55 @@ impl<S: Store> Files<S> {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner).insert(file.hash(), Arc::new(file));
     }
 
-    /// Forgets the files that nothing uses, so that memory follows what the cluster holds now.
-    pub fn retain(&self, used: &HashSet<UnitHash>) {
-        self.cache.lock().unwrap_or_else(PoisonError::into_inner).retain(|hash, _| used.contains(hash));
-        self.told.lock().unwrap_or_else(PoisonError::into_inner).retain(|hash, _| used.contains(hash));
+    /// Forgets the files that are not of use any more.
+    pub fn retain(&self, is_used: impl Fn(&UnitHash) -> bool) {
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner).retain(|hash, _| is_used(hash));
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).retain(|hash, _| is_used(hash));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::registry::{
+        Transaction, Write,
+        memory::{Faults, MemoryStore},
+    };
+
+    fn submit(etcd: &MemoryStore, keys: &Keys, text: &str) -> UnitHash {
+        let file = UnitFile::parse(text).unwrap();
+        let key = keys.format(&Key::File(file.hash()));
+        let writes = vec![Write::put(key, file.canonical().into_bytes())];
+        etcd.write("test", &Transaction { guards: Vec::new(), writes }).unwrap();
+        file.hash()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn file_that_a_member_has_not_heard_of_is_asked_for_of_all() {
+        let (etcd, lessor) = MemoryStore::new(fastrand::Rng::with_seed(1));
+        let lessor = tokio::spawn(lessor);
+        let keys = Keys::new("fleet");
+        let hash = submit(&etcd, &keys, "[Service]\nExecStart=/bin/true\n");
+        let files = Files::new(etcd.client("one"), keys);
+        etcd.set_faults(Faults { behind: 1.0, ..Faults::default() });
+        let file = tokio::time::timeout(Duration::from_secs(10), files.one(hash)).await.unwrap().unwrap();
+        assert_eq!(file.map(|file| file.hash()), Some(hash));
+        lessor.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_what_is_of_use_is_kept() {
+        let (etcd, lessor) = MemoryStore::new(fastrand::Rng::with_seed(1));
+        let lessor = tokio::spawn(lessor);
+        let keys = Keys::new("fleet");
+        let [stays, goes] =
+            ["true", "false"].map(|program| submit(&etcd, &keys, &format!("[Service]\nExecStart=/bin/{program}\n")));
+        let files = Files::new(etcd.client("one"), keys);
+        files.get([stays, goes]).await.unwrap();
+        files.retain(|hash| *hash == stays);
+        assert!(files.has([stays].iter()) && !files.has([goes].iter()));
+        lessor.abort();
     }
 }

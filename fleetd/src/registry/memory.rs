@@ -252,6 +252,12 @@ impl Store for MemoryClient {
         self.request(Kind::Read, true, move |keyspace| keyspace.list(&range, at, limit)).await
     }
 
+    async fn keys(&self, range: &Range, limit: usize) -> Result<Page, StoreError> {
+        let mut page = self.list(range, None, limit).await?;
+        page.entries.iter_mut().for_each(|stored| stored.value.clear());
+        Ok(page)
+    }
+
     async fn get(&self, keys: &[String]) -> Result<Page, StoreError> {
         self.count(|calls| calls.reads += 1);
         let mut page = Page { entries: Vec::new(), revision: 0, more: false };
@@ -266,6 +272,15 @@ impl Store for MemoryClient {
             page.revision = if page.revision == 0 { revision } else { page.revision };
         }
         Ok(page)
+    }
+
+    async fn get_immutable(&self, keys: &[String]) -> Result<Page, StoreError> {
+        let behind = {
+            let mut state = self.network.look();
+            let faults = state.faults(&self.name);
+            state.chance(faults.behind)
+        };
+        self.get(if behind { &[] } else { keys }).await
     }
 
     async fn watch(&self, range: &Range, from: Revision) -> Result<MemoryWatch, StoreError> {

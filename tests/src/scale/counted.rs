@@ -31,6 +31,7 @@ pub enum Topic {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Listener {
     Agent,
+    Publisher,
     Membership,
     View,
     Candidate,
@@ -41,15 +42,18 @@ enum Listener {
 pub struct Counts {
     /// Transactions and the operations in them, by [`Topic`].
     written: [[AtomicU64; 2]; 4],
+    /// Requests for single keys and the keys in them: for unit files, for others.
+    read: [[AtomicU64; 2]; 2],
     /// Messages and the changes in them, by [`Listener`].
-    heard: [[AtomicU64; 2]; 4],
+    heard: [[AtomicU64; 2]; 5],
 }
 
 /// What was counted up to some moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     written: [[u64; 2]; 4],
-    heard: [[u64; 2]; 4],
+    read: [[u64; 2]; 2],
+    heard: [[u64; 2]; 5],
 }
 
 impl Counts {
@@ -60,20 +64,42 @@ impl Counts {
 
     /// What was counted until now.
     pub fn tally(&self) -> Tally {
-        let read = |cells: &[[AtomicU64; 2]; 4]| {
-            std::array::from_fn(|row| std::array::from_fn(|column| cells[row][column].load(Ordering::Relaxed)))
-        };
-        Tally { written: read(&self.written), heard: read(&self.heard) }
+        fn load<const N: usize>(cells: &[[AtomicU64; 2]; N]) -> [[u64; 2]; N] {
+            cells.each_ref().map(|row| row.each_ref().map(|cell| cell.load(Ordering::Relaxed)))
+        }
+        Tally { written: load(&self.written), read: load(&self.read), heard: load(&self.heard) }
     }
 }
 
 impl Tally {
     /// What was counted since another moment.
     pub fn since(&self, before: &Self) -> Self {
-        let less = |now: &[[u64; 2]; 4], before: &[[u64; 2]; 4]| {
-            std::array::from_fn(|row| std::array::from_fn(|column| now[row][column] - before[row][column]))
-        };
-        Self { written: less(&self.written, &before.written), heard: less(&self.heard, &before.heard) }
+        self.with(before, |now, before| now - before)
+    }
+
+    fn with(&self, other: &Self, combine: impl Fn(u64, u64) -> u64 + Copy) -> Self {
+        fn each<const N: usize>(
+            one: &[[u64; 2]; N],
+            other: &[[u64; 2]; N],
+            combine: impl Fn(u64, u64) -> u64,
+        ) -> [[u64; 2]; N] {
+            std::array::from_fn(|row| std::array::from_fn(|column| combine(one[row][column], other[row][column])))
+        }
+        Self {
+            written: each(&self.written, &other.written, combine),
+            read: each(&self.read, &other.read, combine),
+            heard: each(&self.heard, &other.heard, combine),
+        }
+    }
+
+    /// Requests for unit files, and the files in them.
+    pub fn files(&self) -> (u64, u64) {
+        (self.read[0][0], self.read[0][1])
+    }
+
+    /// Requests for single keys that are no unit files.
+    pub fn keys(&self) -> u64 {
+        self.read[1][0]
     }
 
     /// Transactions about a topic, and the operations in them.
@@ -94,12 +120,7 @@ impl Tally {
 
 impl std::iter::Sum for Tally {
     fn sum<I: Iterator<Item = Self>>(tallies: I) -> Self {
-        tallies.fold(Self::default(), |sum, tally| {
-            let add = |one: &[[u64; 2]; 4], other: &[[u64; 2]; 4]| {
-                std::array::from_fn(|row| std::array::from_fn(|column| one[row][column] + other[row][column]))
-            };
-            Self { written: add(&sum.written, &tally.written), heard: add(&sum.heard, &tally.heard) }
-        })
+        tallies.fold(Self::default(), |sum, tally| sum.with(&tally, |one, other| one + other))
     }
 }
 
@@ -133,6 +154,11 @@ impl Counted {
         };
         Counts::count(&self.counts.written[topic as usize], transaction.writes.len());
     }
+
+    fn count_read(&self, keys: &[String]) {
+        let others = keys.first().is_none_or(|key| kind(key) != "file");
+        Counts::count(&self.counts.read[usize::from(others)], keys.len());
+    }
 }
 
 /// The first part of a key under the prefix.
@@ -148,14 +174,25 @@ impl Store for Counted {
         self.etcd.list(range, at, limit).await
     }
 
+    async fn keys(&self, range: &Range, limit: usize) -> Result<Page, StoreError> {
+        self.etcd.keys(range, limit).await
+    }
+
     async fn get(&self, keys: &[String]) -> Result<Page, StoreError> {
+        self.count_read(keys);
         self.etcd.get(keys).await
+    }
+
+    async fn get_immutable(&self, keys: &[String]) -> Result<Page, StoreError> {
+        self.count_read(keys);
+        self.etcd.get_immutable(keys).await
     }
 
     async fn watch(&self, range: &Range, from: Revision) -> Result<CountedWatch, StoreError> {
         let listener = match (kind(&range.0), kind(&range.1)) {
             ("election", _) => Listener::Candidate,
             ("machine", _) => Listener::Membership,
+            ("state", _) => Listener::Publisher,
             ("global", "unit0") => Listener::View,
             _ => Listener::Agent,
         };

@@ -97,7 +97,6 @@ impl Machine {
             store: self.store.clone(),
             keys: self.keys.clone(),
             view: self.view.clone(),
-            files: self.files.clone(),
             systemd: self.pid1.connect(),
             filesystem: self.disk.clone(),
             clock: Clock::Boottime,

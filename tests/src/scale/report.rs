@@ -81,6 +81,11 @@ fn table(phases: &[Phase]) -> String {
         phase.tally.written(Topic::Scheduled).1.to_string()
     });
     row("states written", &|phase| phase.tally.written(Topic::Reported).1.to_string());
+    row("unit files read, and requests for that", &|phase| {
+        let (requests, files) = phase.tally.files();
+        format!("{files} in {requests}")
+    });
+    row("requests for other single keys", &|phase| phase.tally.keys().to_string());
     row("agents woken", &|phase| phase.woken.to_string());
     row("wake-ups of agents by etcd", &|phase| phase.tally.agent().0.to_string());
     row("changes that agents were told of", &|phase| phase.tally.agent().1.to_string());

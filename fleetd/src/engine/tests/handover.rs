@@ -226,7 +226,7 @@ fn run(seed: u64) -> usize {
         // Half of the runs are so hectic that decisions overtake each other, in the others things come to their end.
         let (events, pause) = if seed.is_multiple_of(2) { (60, 12_000) } else { (200, 1_000) };
         let often = if seed.is_multiple_of(2) { 0.05 } else { 0.25 };
-        let faults = Faults { latency: 0..=600, refuse: 0.03, lose_answer: often, break_watch: often };
+        let faults = Faults { latency: 0..=600, refuse: 0.03, lose_answer: often, break_watch: often, behind: often };
         let shutdown = CancellationToken::new();
         let script = async {
             turmoil.pass(Duration::from_secs(30), false).await;

@@ -54,11 +54,13 @@ pub struct Faults {
     pub lose_answer: f64,
     /// A watch breaks before a message.
     pub break_watch: f64,
+    /// The member that answers a read of what never changes has not heard of it yet.
+    pub behind: f64,
 }
 
 impl Default for Faults {
     fn default() -> Self {
-        Self { latency: 0..=2, refuse: 0.0, lose_answer: 0.0, break_watch: 0.0 }
+        Self { latency: 0..=2, refuse: 0.0, lose_answer: 0.0, break_watch: 0.0, behind: 0.0 }
     }
 }
 
