@@ -35,7 +35,9 @@ use self::witness::Witness;
 use crate::{
     backoff::Backoff,
     metrics::Metrics,
-    registry::{Leadership, LeaseId, Store, StoreError, Stored, Watch, WatchEvent, files::Files, lease, view::View},
+    registry::{
+        Leadership, LeaseId, Store, StoreError, Stored, Watch, WatchEvent, election, files::Files, lease, view::View,
+    },
 };
 
 /// Most daemons that campaign at a time: enough to survive what etcd survives.
@@ -120,16 +122,12 @@ impl<S: Store> Engine<S> {
         acknowledged: watch::Receiver<Instant>,
     ) -> Result<(), StoreError> {
         let election = self.keys.election();
-        let campaign = self.store.campaign(&election, self.machine.as_str(), lease);
+        let campaign = election::campaign(&self.store, &election, self.machine.as_str(), lease);
         let mut witness = Witness::default();
         let (leadership, since) = tokio::select! {
             biased;
             elected = self.wait_calmly(campaign, since, acknowledged.clone()) => elected?,
             never = witness.watch(&self.store, &self.keys) => match never {},
-            () = self.is_overlooked(lease) => {
-                warn!("this candidate is the next to lead, and etcd does not say so: standing anew");
-                return Ok(());
-            }
         };
         info!(revision = leadership.revision, "elected: this host's engine leads");
         self.metrics.leader.set(1);
@@ -198,36 +196,6 @@ impl<S: Store> Engine<S> {
             }
         }
         pending::<()>().await;
-    }
-
-    /// Returns when nobody has stood before this candidate for half a TTL: etcd should have said by then that it leads.
-    /// In a cluster of 1,000 machines the wait that etcd's election does for a candidate was seen to go on for ever, and
-    /// nobody led.
-    async fn is_overlooked(&self, lease: LeaseId) {
-        let range = self.keys.under("election/engine/");
-        let mut since = None;
-        loop {
-            let patience = self.ttl / 2;
-            let Ok(page) = self.store.list(&range, None, 1000).await else {
-                sleep(patience).await;
-                continue;
-            };
-            let first = page.entries.iter().min_by_key(|stored| stored.create_revision);
-            if first.is_some_and(|first| first.lease == Some(lease)) {
-                let since = *since.get_or_insert_with(Instant::now);
-                if since.elapsed() >= patience {
-                    return;
-                }
-                sleep_until(since + patience).await;
-            } else {
-                since = None;
-                // Any change, and the end of the watch as well, is a reason to look.
-                match self.store.watch(&range, page.revision + 1).await {
-                    Ok(mut watch) => drop(watch.next().await),
-                    Err(_) => sleep(patience).await,
-                }
-            }
-        }
     }
 
     /// Waits until fewer than [`CANDIDATES`] campaign, and for this one's turn. A free place is seen by all hosts of

@@ -1,13 +1,14 @@
 //! The registry: the cluster's desired and observed state, in etcd.
 //!
-//! [`Store`] is all that fleetd asks of etcd: paged lists, watches from a revision, guarded transactions, leases
-//! and an election. [`etcd`] implements it; nothing else in fleetd knows the client library. `memory` is its twin for
+//! [`Store`] is all that fleetd asks of etcd: paged lists, watches from a revision, guarded transactions and
+//! leases. [`etcd`] implements it; nothing else in fleetd knows the client library. `memory` is its twin for
 //! the simulation.
 //! [`mirror`] keeps a decoded copy of a part of the store up to date, [`view`] runs the one
 //! mirror of the whole cluster while somebody needs it, [`files`] fetches unit files by hash, [`lease`] keeps a lease
-//! alive.
+//! alive, [`election`] is how one of several comes to lead.
 
 pub mod cluster;
+pub mod election;
 pub mod etcd;
 pub mod files;
 pub mod lease;
@@ -255,14 +256,6 @@ pub trait Store: Clone + Send + Sync + 'static {
         &self,
         leases: &[LeaseId],
     ) -> impl Future<Output = Result<BTreeMap<LeaseId, Remaining>, StoreError>> + Send;
-
-    /// Waits until this candidate leads.
-    fn campaign(
-        &self,
-        election: &str,
-        name: &str,
-        lease: LeaseId,
-    ) -> impl Future<Output = Result<Leadership, StoreError>> + Send;
 }
 
 /// An open watch.

@@ -8,7 +8,7 @@ use fleet_core::{
 };
 use fleet_tests::EtcdProcess;
 use fleetd::registry::{
-    Cluster, Etcd, Guard, KeepAlive, LeaseId, Store, StoreError, Transaction, Watch, WatchEvent, Write,
+    Cluster, Etcd, Guard, KeepAlive, LeaseId, Store, StoreError, Transaction, Watch, WatchEvent, Write, election,
     etcd::Endpoints, files::Files, lease, mirror, view::View,
 };
 use tokio::{sync::watch, task::AbortHandle, time::timeout};
@@ -138,10 +138,10 @@ async fn guards_refuse_what_rests_on_an_old_revision_or_on_a_lost_leadership() {
     assert!(newer.is_some());
 
     let lease = store.grant(PATIENCE).await.unwrap();
-    let first = store.campaign(&keys().election(), "one", lease).await.unwrap();
+    let first = election::campaign(&store, &keys().election(), "one", lease).await.unwrap();
     let rival = store.grant(PATIENCE).await.unwrap();
     let election = keys().election();
-    let waiting = store.campaign(&election, "two", rival);
+    let waiting = election::campaign(&store, &election, "two", rival);
     tokio::pin!(waiting);
     assert!(timeout(Duration::from_millis(300), &mut waiting).await.is_err(), "one leads at a time");
     assert!(store.commit(guarded(first.guard())).await.unwrap().is_some());

@@ -16,12 +16,11 @@ use fleet_core::{
     unit::{UnitFile, UnitHash, UnitName},
 };
 
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use self::world::{TTL, World, file, machine, name, number, state};
+use self::world::{World, file, machine, name, number, state};
 use crate::registry::{
-    LeaseId, Revision, Store, Transaction, Write,
+    Revision,
     memory::{Condition, Faults},
 };
 
@@ -419,25 +418,4 @@ async fn files_of_many_units_go_together_but_for_those_that_another_unit_has() {
     world.pass(40).await;
     let left: Vec<String> = files().into_iter().map(|stored| stored.key).collect();
     assert_eq!(left, [world.keys.format(&Key::File(shared.hash()))]);
-}
-
-#[tokio::test(start_paused = true)]
-async fn candidate_that_is_first_and_is_not_told_stands_anew() {
-    let world = two();
-    let engine = world.engine("engine", 9);
-    let (older, own) = (world.store.client("rival"), world.store.client("engine"));
-    let (rival, lease) =
-        (older.grant(Duration::from_secs(60)).await.unwrap(), own.grant(Duration::from_secs(600)).await.unwrap());
-    let stand = |lease: LeaseId| {
-        let key = format!("{}/{:x}", world.keys.election(), lease.0);
-        let writes = vec![Write::Put { key, value: b"m".to_vec(), lease: Some(lease) }];
-        world.store.write("world", &Transaction { guards: Vec::new(), writes }).unwrap();
-    };
-    stand(rival);
-    stand(lease);
-    let began = Instant::now();
-    engine.is_overlooked(lease).await;
-    let waited = began.elapsed();
-    assert!(waited >= Duration::from_secs(60) + TTL / 2, "another one was first for a minute: {waited:?}");
-    assert!(waited < Duration::from_secs(60) + TTL, "{waited:?}");
 }

@@ -13,8 +13,8 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 
 pub use super::members::Endpoints;
 use super::{
-    Guard, KeepAlive, Leadership, LeaseId, MAX_OPERATIONS, Origin, Page, Range, Remaining, Revision, Store, StoreError,
-    Stored, Transaction, Watch, WatchEvent, Write,
+    Guard, KeepAlive, LeaseId, MAX_OPERATIONS, Origin, Page, Range, Remaining, Revision, Store, StoreError, Stored,
+    Transaction, Watch, WatchEvent, Write,
     members::{Clients, Members},
 };
 
@@ -276,13 +276,6 @@ impl Store for Etcd {
             granted: seconds(answer.granted_ttl()),
         };
         Ok(alive.map(|(lease, answer)| (lease, remaining(answer))).collect())
-    }
-
-    async fn campaign(&self, election: &str, name: &str, lease: LeaseId) -> Result<Leadership, StoreError> {
-        let campaign = |mut to: Clients| async move { to.leases.campaign(election, name, lease.0).await };
-        let answer = self.0.wait("campaign", campaign).await?;
-        let leader = answer.leader().ok_or_else(closed)?;
-        Ok(Leadership { key: String::from_utf8_lossy(leader.key()).into_owned(), revision: leader.rev() })
     }
 }
 

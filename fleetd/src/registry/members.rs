@@ -122,10 +122,14 @@ impl Members {
     where
         O: Future<Output = Result<T, Error>>,
     {
-        let asked = self.current();
-        let outcome = within(self.endpoints.request_timeout, Box::pin(self.wait(what, request))).await;
+        let index = self.current();
+        let attempt = async {
+            let clients = self.clients(index).await?;
+            request(clients).await.map_err(|error| classify(what, error))
+        };
+        let outcome = within(self.endpoints.request_timeout, Box::pin(attempt)).await;
         if let Err(StoreError::Unavailable(_)) = outcome {
-            self.pass_over(asked);
+            self.pass_over(index);
         }
         outcome
     }
@@ -164,26 +168,6 @@ impl Members {
             }
         }
         Err(failure)
-    }
-
-    /// Makes a request that waits, for months if need be.
-    pub(super) async fn wait<T, O>(
-        &self,
-        what: &'static str,
-        request: impl FnOnce(Clients) -> O,
-    ) -> Result<T, StoreError>
-    where
-        O: Future<Output = Result<T, Error>>,
-    {
-        let index = self.current();
-        let outcome = match self.clients(index).await {
-            Ok(clients) => request(clients).await.map_err(|error| classify(what, error)),
-            Err(error) => Err(error),
-        };
-        if let Err(StoreError::Unavailable(_)) = outcome {
-            self.pass_over(index);
-        }
-        outcome
     }
 
     /// Asks the next member from now on, unless another request has found one that answers.
@@ -229,7 +213,7 @@ impl Members {
             connected.map_err(|error| classify("connect", error))
         };
         let requests = connect(Some(self.endpoints.request_timeout)).await?;
-        // No timeout for requests here: `campaign` is one that waits.
+        // No timeout here: a stream of keepalives has no end.
         let leases = connect(None).await?;
         let generation = self.connections.fetch_add(1, Ordering::Relaxed);
         Ok(Clients { requests, leases, generation })

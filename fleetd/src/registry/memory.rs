@@ -32,8 +32,8 @@ pub use self::{
     network::{Calls, Condition, Faults, Link},
 };
 use super::{
-    KeepAlive, Leadership, LeaseId, MAX_OPERATIONS, Origin, Page, Range, Remaining, Revision, Store, StoreError,
-    Stored, Transaction, Watch, WatchEvent,
+    KeepAlive, LeaseId, MAX_OPERATIONS, Origin, Page, Range, Remaining, Revision, Store, StoreError, Stored,
+    Transaction, Watch, WatchEvent,
 };
 
 /// How long a request may take, as in the default configuration.
@@ -357,63 +357,6 @@ impl Store for MemoryClient {
             Ok(leases.iter().filter_map(of).collect())
         };
         self.request(Kind::Read, false, look).await
-    }
-
-    async fn campaign(&self, election: &str, name: &str, lease: LeaseId) -> Result<Leadership, StoreError> {
-        self.count(|calls| calls.writes += 1);
-        let (network, client) = (&self.network, &*self.name);
-        let connection = self.connection();
-        network.travel(client).await;
-        network.pass(client, Way::There, connection, None).await?;
-        let stand = |keyspace: &mut Keyspace| keyspace.stand(client, Instant::now(), election, name, lease);
-        // Etcd has no code of its own for a lease that is gone here.
-        let stood = network.change(|state| stand(&mut state.keyspace));
-        let (key, revision) = stood.map_err(|_| unavailable("etcdserver: requested lease not found"))?;
-        let mut standing =
-            Standing { client: self.clone(), connection, leadership: Leadership { key, revision }, elected: false };
-        let mut changes = network.changes();
-        loop {
-            changes.borrow_and_update();
-            network.pass(client, Way::Back, connection, None).await?;
-            if network.look().keyspace.is_first(election, revision) {
-                network.travel(client).await;
-                network.pass(client, Way::Back, connection, None).await?;
-                standing.elected = true;
-                return Ok(standing.leadership.clone());
-            }
-            if changes.changed().await.is_err() {
-                return Err(unavailable("the store is gone"));
-            }
-        }
-    }
-}
-
-/// A candidate that waits. Etcd takes the key of one away that does not wait any more.
-struct Standing {
-    client: MemoryClient,
-    connection: Connection,
-    leadership: Leadership,
-    elected: bool,
-}
-
-impl Drop for Standing {
-    fn drop(&mut self) {
-        let (network, name) = (&self.client.network, Arc::clone(&self.client.name));
-        if self.elected || !network.is_open(&name, self.connection) {
-            return;
-        }
-        let Leadership { key, revision } = self.leadership.clone();
-        let author = Arc::clone(&name);
-        let resign = move |keyspace: &mut Keyspace| keyspace.resign(&author, Instant::now(), &key, revision);
-        let (link, condition) = {
-            let mut state = network.look();
-            (state.peer(&name).link, state.condition)
-        };
-        if link == Link::Cut || condition != Condition::Up {
-            network.leave_behind(&name, Box::new(resign));
-        } else {
-            network.change(|state| resign(&mut state.keyspace));
-        }
     }
 }
 

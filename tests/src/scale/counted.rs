@@ -10,8 +10,7 @@ use std::{
 };
 
 use fleetd::registry::{
-    Etcd, Leadership, LeaseId, Origin, Page, Range, Remaining, Revision, Store, StoreError, Transaction, Watch,
-    WatchEvent, Write,
+    Etcd, LeaseId, Origin, Page, Range, Remaining, Revision, Store, StoreError, Transaction, Watch, WatchEvent, Write,
 };
 
 /// What a transaction is about, by its first key.
@@ -224,10 +223,6 @@ impl Store for Counted {
 
     async fn remaining(&self, leases: &[LeaseId]) -> Result<BTreeMap<LeaseId, Remaining>, StoreError> {
         self.etcd.remaining(leases).await
-    }
-
-    async fn campaign(&self, election: &str, name: &str, lease: LeaseId) -> Result<Leadership, StoreError> {
-        self.etcd.campaign(election, name, lease).await
     }
 }
 

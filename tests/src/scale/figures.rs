@@ -8,13 +8,12 @@ use rustix::param::clock_ticks_per_second;
 use super::operator::get;
 
 /// The kinds of requests that are told apart, and etcd's names of them.
-pub const REQUESTS: [(&str, &str); 6] = [
+pub const REQUESTS: [(&str, &str); 5] = [
     ("transactions", "Txn"),
     ("ranges", "Range"),
     ("leases granted", "LeaseGrant"),
     ("leases revoked", "LeaseRevoke"),
     ("leases asked for", "LeaseTimeToLive"),
-    ("campaigns", "Campaign"),
 ];
 
 /// Sums since the beginning.

@@ -16,7 +16,7 @@ use super::super::Engine;
 use crate::{
     metrics::Metrics,
     registry::{
-        Revision, Store, Stored, Transaction, Write,
+        Revision, Store, Stored, Transaction, Write, election,
         files::Files,
         memory::{MemoryClient, MemoryStore},
         view::View,
@@ -101,7 +101,7 @@ impl World {
     pub async fn be_led_for(&self, time: Duration) {
         let rival = self.store.client("rival");
         let lease = rival.grant(time).await.unwrap();
-        rival.campaign(&self.keys.election(), "rival", lease).await.unwrap();
+        election::campaign(&rival, &self.keys.election(), "rival", lease).await.unwrap();
     }
 
     /// Another engine leads.

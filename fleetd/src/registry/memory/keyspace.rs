@@ -258,48 +258,6 @@ impl Keyspace {
     pub fn compact(&mut self, revision: Revision) {
         self.compacted = self.compacted.max(revision.min(self.revision));
     }
-
-    /// Stands for an election; returns the candidate's key and the revision that it stands since.
-    pub fn stand(
-        &mut self,
-        author: &str,
-        now: Instant,
-        election: &str,
-        name: &str,
-        lease: LeaseId,
-    ) -> Result<(String, Revision), StoreError> {
-        let key = format!("{election}/{:x}", lease.0);
-        let put = Write::Put { key: key.clone(), value: name.into(), lease: Some(lease) };
-        let revision = match self.keys.get(&key) {
-            Some(stored) => {
-                let (revision, same) = (stored.create_revision, stored.value == name.as_bytes());
-                if !same {
-                    self.commit(author, now, &Transaction { guards: Vec::new(), writes: vec![put] })?;
-                }
-                revision
-            }
-            None => {
-                self.commit(author, now, &Transaction { guards: Vec::new(), writes: vec![put] })?;
-                self.revision
-            }
-        };
-        Ok((key, revision))
-    }
-
-    /// Whether nobody stood before the candidate of `revision`.
-    pub fn is_first(&self, election: &str, revision: Revision) -> bool {
-        let prefix = format!("{election}/");
-        let rivals = self.keys.range(prefix.clone()..).take_while(|(key, _)| key.starts_with(&prefix));
-        !rivals.into_iter().any(|(_, rival)| rival.create_revision < revision)
-    }
-
-    /// Takes a candidate's key away, unless it is another by now.
-    pub fn resign(&mut self, author: &str, now: Instant, key: &str, revision: Revision) {
-        if self.keys.get(key).is_some_and(|stored| stored.create_revision == revision) {
-            let changes = self.delete(key).into_iter().collect();
-            self.record(author, now, Vec::new(), changes);
-        }
-    }
 }
 
 fn put(write: &Write) -> Option<(&String, Option<LeaseId>)> {
