@@ -62,6 +62,7 @@ mod explain;
 mod fit;
 mod global;
 mod groups;
+mod ids;
 mod losses;
 mod machines;
 mod names;
