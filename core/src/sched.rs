@@ -62,6 +62,7 @@ mod explain;
 mod fit;
 mod global;
 mod groups;
+mod guise;
 mod ids;
 mod losses;
 mod machines;

@@ -6,7 +6,9 @@ use std::{
 };
 
 use super::{
-    Cause, ids,
+    Cause,
+    guise::Guise,
+    ids,
     ranking::{Ranking, Seat, merge},
     units::UnitKey,
 };
@@ -41,24 +43,36 @@ pub(super) struct Machine {
     pub status: Status,
     pub metadata: BTreeMap<String, String>,
     /// What is scheduled to it. The order has no meaning.
-    pub units: Vec<UnitKey>,
-    /// Those of them that declare something against others. A unit that declares nothing itself has to be compared
-    /// with no more than these.
-    pub assertive: Vec<UnitKey>,
+    residents: Vec<Resident>,
     /// How many of the machines have a lower ID, as long as [`Machines::is_ranked`].
     position: u32,
     /// The rankings that it is in while it is up.
     rankings: Vec<RankingKey>,
 }
 
+#[derive(Debug)]
+struct Resident {
+    unit: UnitKey,
+    guise: Guise,
+}
+
 impl Machine {
-    pub fn load(&self) -> usize {
-        self.units.len()
+    /// What is scheduled to it. The order has no meaning.
+    pub fn units(&self) -> impl Iterator<Item = UnitKey> {
+        self.residents.iter().map(|resident| resident.unit)
     }
 
-    /// Those of its units that need be compared with one that comes, or is there.
-    pub fn facing(&self, assertive: bool) -> &[UnitKey] {
-        if assertive { &self.units } else { &self.assertive }
+    pub fn load(&self) -> usize {
+        self.residents.len()
+    }
+
+    /// Those of its units that need be compared with some that come, or are there.
+    pub fn facing<'m>(
+        &'m self,
+        guises: impl Iterator<Item = Guise> + Clone + 'm,
+    ) -> impl Iterator<Item = UnitKey> + 'm {
+        let faces = move |resident: &&Resident| guises.clone().any(|guise| guise.may_mind(resident.guise));
+        self.residents.iter().filter(faces).map(|resident| resident.unit)
     }
 }
 
@@ -124,8 +138,7 @@ impl Machines {
             id,
             status: Status::Gone,
             metadata: BTreeMap::new(),
-            units: Vec::new(),
-            assertive: Vec::new(),
+            residents: Vec::new(),
             position: 0,
             rankings: Vec::new(),
         });
@@ -168,23 +181,19 @@ impl Machines {
         self.change(key, |machine| machine.status = status);
     }
 
-    pub fn enter(&mut self, key: MachineKey, unit: UnitKey, assertive: bool) {
-        self.change(key, |machine| machine.units.push(unit));
-        self.set_assertive(key, unit, assertive);
+    pub fn enter(&mut self, key: MachineKey, unit: UnitKey, guise: Guise) {
+        self.change(key, |machine| machine.residents.push(Resident { unit, guise }));
     }
 
     pub fn leave(&mut self, key: MachineKey, unit: UnitKey) {
-        self.change(key, |machine| remove(&mut machine.units, unit));
-        self.set_assertive(key, unit, false);
+        let at = self[key].units().position(|other| other == unit);
+        self.change(key, |machine| at.into_iter().for_each(|at| drop(machine.residents.swap_remove(at))));
     }
 
-    /// Notes whether a unit that is scheduled to the machine declares something against others.
-    pub fn set_assertive(&mut self, key: MachineKey, unit: UnitKey, assertive: bool) {
-        let machine = self.get_mut(key);
-        remove(&mut machine.assertive, unit);
-        if assertive {
-            machine.assertive.push(unit);
-        }
+    /// A unit that is scheduled to the machine has changed.
+    pub fn set_guise(&mut self, key: MachineKey, unit: UnitKey, guise: Guise) {
+        let residents = self.get_mut(key).residents.iter_mut();
+        residents.filter(|resident| resident.unit == unit).for_each(|resident| resident.guise = guise);
     }
 
     /// The machine that has a seat.
@@ -296,13 +305,6 @@ impl Machines {
         self.rankings.push(Ranking::default());
         self.by_metadata.entry(key.into()).or_default().insert(value.into(), ranking);
         ranking
-    }
-}
-
-/// Removes a unit, should it be there.
-fn remove(units: &mut Vec<UnitKey>, unit: UnitKey) {
-    if let Some(at) = units.iter().position(|&other| other == unit) {
-        units.swap_remove(at);
     }
 }
 

@@ -10,6 +10,7 @@ use std::{
 use super::{
     Unplaceable,
     global::Globals,
+    guise::Guise,
     machines::{MachineKey, Machines, Status},
     pending::Pending,
     plan::Course,
@@ -156,7 +157,7 @@ impl Planner {
 
     /// The machine is there: what it was held for is over.
     fn release_all(&mut self, machine: MachineKey) {
-        for &unit in &self.machines[machine].units {
+        for unit in self.machines[machine].units() {
             self.units.get_mut(unit).held.remove(&machine);
         }
     }
@@ -263,7 +264,7 @@ impl Planner {
         }
         self.units.set_role(key, role);
         for on in self.units[key].at.clone() {
-            self.machines.set_assertive(on, key, self.units[key].is_assertive());
+            self.machines.set_guise(on, key, Guise::of(&self.units[key]));
             self.assert_place(key, on);
         }
         self.mark(key);
@@ -311,7 +312,7 @@ impl Planner {
         debug_assert!(!unit.at.contains(&on), "{} is on a machine already", unit.name);
         unit.leaving.remove(&on);
         unit.at.push(on);
-        self.machines.enter(on, key, unit.is_assertive());
+        self.machines.enter(on, key, Guise::of(unit));
         self.mark_all(self.units[key].followers.iter().copied().collect());
     }
 
@@ -344,7 +345,7 @@ impl Planner {
     }
 
     fn mark_all_on(&mut self, machine: MachineKey) {
-        self.mark_all(self.machines[machine].units.clone());
+        self.mark_all(self.machines[machine].units().collect());
     }
 
     fn mark_all(&mut self, units: Vec<UnitKey>) {

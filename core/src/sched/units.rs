@@ -84,11 +84,6 @@ impl Unit {
         self.single().is_some_and(|requirements| requirements.on_partition == OnPartition::Stop)
     }
 
-    /// Whether it declares something against others: conflicts with them, or replaces them.
-    pub fn is_assertive(&self) -> bool {
-        self.single().is_some_and(|wanted| !wanted.conflicts.is_empty() || !wanted.replaces.is_empty())
-    }
-
     /// Name and requirements, when it is a unit for one machine.
     pub fn party(&self) -> Option<Party<'_>> {
         self.single().map(|requirements| (&self.name, &**requirements))
