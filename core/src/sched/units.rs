@@ -35,6 +35,22 @@ pub(super) enum Role {
     Global { wanted: bool, requirements: Arc<Requirements> },
 }
 
+impl Role {
+    /// Takes over whether a unit for one machine is wanted, when it asks for the same as before. Whether it does: then
+    /// all that rests on its requirements stands, and none of it need be touched.
+    pub fn take_wanted(&mut self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Single { wanted, requirements }, Self::Single { wanted: is_wanted, requirements: wants })
+                if requirements == wants =>
+            {
+                *wanted = *is_wanted;
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Unit {
     pub name: UnitName,
