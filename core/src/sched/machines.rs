@@ -5,6 +5,8 @@ use std::{
     ops::Index,
 };
 
+use smallvec::SmallVec;
+
 use super::{
     Cause,
     guise::Guise,
@@ -43,11 +45,11 @@ pub(super) struct Machine {
     pub status: Status,
     pub metadata: BTreeMap<String, String>,
     /// What is scheduled to it. The order has no meaning.
-    residents: Vec<Resident>,
+    residents: SmallVec<[Resident; 16]>,
     /// How many of the machines have a lower ID, as long as [`Machines::is_ranked`].
     position: u32,
     /// The rankings that it is in while it is up.
-    rankings: Vec<RankingKey>,
+    rankings: SmallVec<[RankingKey; 4]>,
 }
 
 #[derive(Debug)]
@@ -138,9 +140,9 @@ impl Machines {
             id,
             status: Status::Gone,
             metadata: BTreeMap::new(),
-            residents: Vec::new(),
+            residents: SmallVec::new(),
             position: 0,
-            rankings: Vec::new(),
+            rankings: SmallVec::new(),
         });
         key
     }
