@@ -97,8 +97,9 @@ pub(super) struct Machines {
     rankings: Vec<Ranking>,
     /// The machines by their position, as long as `is_ranked`.
     order: Vec<MachineKey>,
-    /// Whether positions and rankings are right. They are not from when a machine is heard of first until the next plan:
-    /// it may be in the middle of the order, and with a new cluster, all are.
+    /// Whether positions and rankings are right. They are not from when a machine is heard of first, which may be in the
+    /// middle of the order, until a unit is to be placed. To put all in order again takes as long as to place some
+    /// hundred units; machines come many at a time when a leader is new, and else seldom.
     is_ranked: bool,
     /// The rankings by metadata key and value.
     by_metadata: BTreeMap<String, BTreeMap<String, RankingKey>>,
@@ -189,7 +190,11 @@ impl Machines {
 
     pub fn leave(&mut self, key: MachineKey, unit: UnitKey) {
         let at = self[key].units().position(|other| other == unit);
-        self.change(key, |machine| at.into_iter().for_each(|at| drop(machine.residents.swap_remove(at))));
+        if let Some(at) = at {
+            self.change(key, |machine| {
+                machine.residents.swap_remove(at);
+            });
+        }
     }
 
     /// A unit that is scheduled to the machine has changed.

@@ -65,10 +65,10 @@ impl Planner {
     /// Plans what has changed since the last plan, and no more.
     /// The decisions are assumed to take effect: the next plan builds on them, until the store says otherwise.
     pub fn plan(&mut self) -> Vec<Decision> {
-        self.machines.rank();
         loop {
             self.judge_dirty();
             let Some(first) = self.homeless.values().next().map(|homeless| homeless.unit) else { break };
+            self.machines.rank();
             self.place_with_targets(first);
         }
         let decisions = self.conclude();
