@@ -62,6 +62,8 @@ mod explain;
 mod fit;
 mod global;
 mod groups;
+mod guise;
+mod ids;
 mod losses;
 mod machines;
 mod names;

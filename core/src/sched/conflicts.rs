@@ -41,13 +41,7 @@ fn hit<'p>(patterns: &'p BTreeSet<Glob>, name: &UnitName) -> Option<&'p Glob> {
 
 /// `Glob::matches`, with a quick no for names that begin otherwise: nearly all that are asked.
 fn matches(pattern: &Glob, name: &str) -> bool {
-    name.starts_with(literal_prefix(pattern)) && pattern.matches(name)
-}
-
-/// What a pattern spells out before its first metacharacter: `web@` of `web@*.service`.
-fn literal_prefix(pattern: &Glob) -> &str {
-    let text = pattern.as_str();
-    text.find(['*', '?', '[', '\\']).map_or(text, |end| &text[..end])
+    name.starts_with(pattern.literal_prefix()) && pattern.matches(name)
 }
 
 /// Those of `names` that match, found by the pattern's literal prefix.
@@ -55,7 +49,7 @@ pub(super) fn matching<'n, V>(
     names: &'n BTreeMap<UnitName, V>,
     pattern: &Glob,
 ) -> impl Iterator<Item = (&'n UnitName, &'n V)> {
-    let prefix = literal_prefix(pattern);
+    let prefix = pattern.literal_prefix();
     names
         .range::<str, _>((Bound::Included(prefix), Bound::Unbounded))
         .take_while(move |(name, _)| name.as_str().starts_with(prefix))
@@ -78,7 +72,7 @@ impl<T: Ord> Patterns<T> {
             self.exact.entry(pattern.as_str().into()).or_default().insert(who);
             return;
         }
-        let prefix = literal_prefix(pattern);
+        let prefix = pattern.literal_prefix();
         let group = self.globs.entry(prefix.into()).or_insert_with(|| {
             *self.lengths.entry(prefix.len()).or_default() += 1;
             BTreeMap::new()
@@ -91,7 +85,7 @@ impl<T: Ord> Patterns<T> {
             remove_from(&mut self.exact, pattern.as_str(), who);
             return;
         }
-        let prefix = literal_prefix(pattern);
+        let prefix = pattern.literal_prefix();
         let Some(group) = self.globs.get_mut(prefix) else { return };
         remove_from(group, pattern, who);
         if group.is_empty() {

@@ -93,8 +93,7 @@ impl Planner {
             .filter_map(|(_, machine)| {
                 // One that is not wanted is judged as if it were.
                 let globals = self.globals.parties().chain([(name, requirements)]);
-                let mut scheduled: Vec<_> =
-                    machine.units.iter().filter_map(|&other| self.units[other].party()).collect();
+                let mut scheduled: Vec<_> = machine.units().filter_map(|other| self.units[other].party()).collect();
                 scheduled.sort_by_key(|(name, _)| *name);
                 globals_for(&machine.id, &machine.metadata, globals, scheduled).remove(name)
             })

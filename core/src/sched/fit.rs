@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::{
     Cause, Planner,
     conflicts::{Party, clash, replaces},
+    guise::Guise,
     machines::{MachineKey, Status, is_named},
     units::{Unit, UnitKey},
 };
@@ -39,6 +40,7 @@ pub(super) struct Newcomer<'p> {
     pub key: UnitKey,
     pub unit: &'p Unit,
     pub party: Party<'p>,
+    guise: Guise,
     /// The global units in conflict with it.
     globals: Vec<Party<'p>>,
 }
@@ -74,7 +76,7 @@ impl Planner {
             let unit = &self.units[key];
             let party = unit.party()?;
             let globals = self.globals.against(party);
-            Some(Newcomer { key, unit, party, globals })
+            Some(Newcomer { key, unit, party, guise: Guise::of(unit), globals })
         };
         Newcomers(group.iter().filter_map(newcomer).collect())
     }
@@ -94,7 +96,7 @@ impl Planner {
         suits(party.1, &machine.id, &machine.metadata)?;
         // One that is still to be judged will meet this one here, and leave.
         let settled = |other: &Unit| !self.dirty.contains_key(&other.name);
-        let objection = self.first_by_name(machine.facing(unit.is_assertive()), |other| {
+        let objection = self.first_by_name(machine.facing(std::iter::once(Guise::of(unit))), |other| {
             let theirs = other.party()?;
             if let Some(pattern) = replaces(theirs, party) {
                 return Some(Cause::ReplacedBy { by: other.name.clone(), pattern: pattern.clone() });
@@ -123,15 +125,15 @@ impl Planner {
             self.targets_are_there(newcomer.party, on, |target| newcomers.contain(target))?;
             suits(newcomer.party.1, &machine.id, &machine.metadata)?;
         }
-        let facing = machine.facing(newcomers.0.iter().any(|one| one.unit.is_assertive()));
+        let facing = machine.facing(newcomers.0.iter().map(|one| one.guise));
         let gives_way = |key: &UnitKey| {
             let replaced = |party| newcomers.0.iter().any(|newcomer| replaces(newcomer.party, party).is_some());
             displacing && self.units[*key].party().is_some_and(replaced) && self.gives_way(*key, newcomers)
         };
-        let others = facing.iter().copied().filter(|&key| !newcomers.contain(key));
+        let others = facing.filter(|&key| !newcomers.contain(key));
         let (mut leaving, staying): (Vec<_>, Vec<_>) = others.partition(gives_way);
         leaving.sort_by_key(|&key| &self.units[key].name);
-        let objection = self.first_by_name(&staying, |resident| {
+        let objection = self.first_by_name(staying, |resident| {
             let resident = resident.party()?;
             newcomers.0.iter().find_map(|newcomer| aversion(newcomer.party, resident))
         });
@@ -139,8 +141,8 @@ impl Planner {
             return Err(cause);
         }
         let staying = || {
-            let all = machine.units.iter().filter(|key| !newcomers.contain(**key) && !leaving.contains(key));
-            all.filter_map(|&key| self.units[key].party())
+            let all = machine.units().filter(|key| !newcomers.contain(*key) && !leaving.contains(key));
+            all.filter_map(|key| self.units[key].party())
         };
         for (newcomer, &global) in
             newcomers.0.iter().flat_map(|one| one.globals.iter().map(move |global| (one, global)))
@@ -157,8 +159,12 @@ impl Planner {
     }
 
     /// What the first of these units that has something to say, by name, says.
-    fn first_by_name(&self, units: &[UnitKey], say: impl Fn(&Unit) -> Option<Cause>) -> Option<Cause> {
-        let say = units.iter().map(|&key| &self.units[key]).filter_map(|unit| Some((&unit.name, say(unit)?)));
+    fn first_by_name(
+        &self,
+        units: impl IntoIterator<Item = UnitKey>,
+        say: impl Fn(&Unit) -> Option<Cause>,
+    ) -> Option<Cause> {
+        let say = units.into_iter().map(|key| &self.units[key]).filter_map(|unit| Some((&unit.name, say(unit)?)));
         say.min_by_key(|(name, _)| *name).map(|(_, cause)| cause)
     }
 

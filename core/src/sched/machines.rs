@@ -5,9 +5,13 @@ use std::{
     ops::Index,
 };
 
+use smallvec::SmallVec;
+
 use super::{
     Cause,
-    ranking::{Rank, Ranking, Seat, merge},
+    guise::Guise,
+    ids,
+    ranking::{Ranking, Seat, merge},
     units::UnitKey,
 };
 use crate::{model::MachineId, unit::Requirements};
@@ -41,23 +45,36 @@ pub(super) struct Machine {
     pub status: Status,
     pub metadata: BTreeMap<String, String>,
     /// What is scheduled to it. The order has no meaning.
-    pub units: Vec<UnitKey>,
-    /// Those of them that declare something against others. A unit that declares nothing itself has to be compared
-    /// with no more than these.
-    pub assertive: Vec<UnitKey>,
-    rank: Rank,
+    residents: SmallVec<[Resident; 16]>,
+    /// How many of the machines have a lower ID, as long as [`Machines::is_ranked`].
+    position: u32,
     /// The rankings that it is in while it is up.
-    rankings: Vec<RankingKey>,
+    rankings: SmallVec<[RankingKey; 4]>,
+}
+
+#[derive(Debug)]
+struct Resident {
+    unit: UnitKey,
+    guise: Guise,
 }
 
 impl Machine {
-    pub fn load(&self) -> usize {
-        self.units.len()
+    /// What is scheduled to it. The order has no meaning.
+    pub fn units(&self) -> impl Iterator<Item = UnitKey> {
+        self.residents.iter().map(|resident| resident.unit)
     }
 
-    /// Those of its units that need be compared with one that comes, or is there.
-    pub fn facing(&self, assertive: bool) -> &[UnitKey] {
-        if assertive { &self.units } else { &self.assertive }
+    pub fn load(&self) -> usize {
+        self.residents.len()
+    }
+
+    /// Those of its units that need be compared with some that come, or are there.
+    pub fn facing<'m>(
+        &'m self,
+        guises: impl Iterator<Item = Guise> + Clone + 'm,
+    ) -> impl Iterator<Item = UnitKey> + 'm {
+        let faces = move |resident: &&Resident| guises.clone().any(|guise| guise.may_mind(resident.guise));
+        self.residents.iter().filter(faces).map(|resident| resident.unit)
     }
 }
 
@@ -73,9 +90,17 @@ const ALL: RankingKey = RankingKey(0);
 #[derive(Debug)]
 pub(super) struct Machines {
     slots: Vec<Machine>,
-    keys: BTreeMap<Rank, MachineKey>,
+    keys: BTreeMap<u128, MachineKey>,
+    /// How many are up.
+    up: usize,
     /// Those that are up: all, and those with some metadata.
     rankings: Vec<Ranking>,
+    /// The machines by their position, as long as `is_ranked`.
+    order: Vec<MachineKey>,
+    /// Whether positions and rankings are right. They are not from when a machine is heard of first, which may be in the
+    /// middle of the order, until a unit is to be placed. To put all in order again takes as long as to place some
+    /// hundred units; machines come many at a time when a leader is new, and else seldom.
+    is_ranked: bool,
     /// The rankings by metadata key and value.
     by_metadata: BTreeMap<String, BTreeMap<String, RankingKey>>,
 }
@@ -85,7 +110,10 @@ impl Default for Machines {
         Self {
             slots: Vec::new(),
             keys: BTreeMap::new(),
+            up: 0,
             rankings: vec![Ranking::in_use()],
+            order: Vec::new(),
+            is_ranked: true,
             by_metadata: BTreeMap::new(),
         }
     }
@@ -102,31 +130,31 @@ pub(super) struct Candidates<'m> {
 impl Machines {
     /// The key of a machine, which is `Gone` when it was not known.
     pub fn intern(&mut self, id: MachineId) -> MachineKey {
-        let rank = Rank::of(&id);
-        if let Some(&key) = self.keys.get(&rank) {
+        let number = ids::number(&id);
+        if let Some(&key) = self.keys.get(&number) {
             return key;
         }
         let key = MachineKey::from_index(self.slots.len());
-        self.keys.insert(rank, key);
+        self.keys.insert(number, key);
+        self.is_ranked = false;
         self.slots.push(Machine {
             id,
             status: Status::Gone,
             metadata: BTreeMap::new(),
-            units: Vec::new(),
-            assertive: Vec::new(),
-            rank,
-            rankings: Vec::new(),
+            residents: SmallVec::new(),
+            position: 0,
+            rankings: SmallVec::new(),
         });
         key
     }
 
     pub fn key(&self, id: &MachineId) -> Option<MachineKey> {
-        self.keys.get(&Rank::of(id)).copied()
+        self.keys.get(&ids::number(id)).copied()
     }
 
     /// How many are up.
     pub fn count(&self) -> usize {
-        self.rankings[ALL.0].len()
+        self.up
     }
 
     /// All that are not gone, by ID.
@@ -142,7 +170,7 @@ impl Machines {
         let machine = self.get_mut(key);
         machine.metadata = metadata;
         machine.rankings = rankings;
-        self.reseat(key, |machine| machine.status = Status::Up);
+        self.change(key, |machine| machine.status = Status::Up);
     }
 
     /// Takes the machine out of the candidates, and has its units look for others.
@@ -153,26 +181,31 @@ impl Machines {
 
     /// Takes the machine out of the candidates.
     pub fn set_down(&mut self, key: MachineKey, status: Status) {
-        self.reseat(key, |machine| machine.status = status);
+        self.change(key, |machine| machine.status = status);
     }
 
-    pub fn enter(&mut self, key: MachineKey, unit: UnitKey, assertive: bool) {
-        self.reseat(key, |machine| machine.units.push(unit));
-        self.set_assertive(key, unit, assertive);
+    pub fn enter(&mut self, key: MachineKey, unit: UnitKey, guise: Guise) {
+        self.change(key, |machine| machine.residents.push(Resident { unit, guise }));
     }
 
     pub fn leave(&mut self, key: MachineKey, unit: UnitKey) {
-        self.reseat(key, |machine| remove(&mut machine.units, unit));
-        self.set_assertive(key, unit, false);
+        let at = self[key].units().position(|other| other == unit);
+        if let Some(at) = at {
+            self.change(key, |machine| {
+                machine.residents.swap_remove(at);
+            });
+        }
     }
 
-    /// Notes whether a unit that is scheduled to the machine declares something against others.
-    pub fn set_assertive(&mut self, key: MachineKey, unit: UnitKey, assertive: bool) {
-        let machine = self.get_mut(key);
-        remove(&mut machine.assertive, unit);
-        if assertive {
-            machine.assertive.push(unit);
-        }
+    /// A unit that is scheduled to the machine has changed.
+    pub fn set_guise(&mut self, key: MachineKey, unit: UnitKey, guise: Guise) {
+        let residents = self.get_mut(key).residents.iter_mut();
+        residents.filter(|resident| resident.unit == unit).for_each(|resident| resident.guise = guise);
+    }
+
+    /// The machine that has a seat.
+    pub fn on(&self, seat: Seat) -> MachineKey {
+        self.order[seat.position as usize]
     }
 
     /// The machine as a candidate.
@@ -180,7 +213,7 @@ impl Machines {
         let machine = &self[key];
         // Of more than fit in the number, all are full.
         let load = u32::try_from(machine.load()).unwrap_or(u32::MAX);
-        Seat { load, rank: machine.rank, machine: key }
+        Seat { load, position: machine.position }
     }
 
     /// The machines that could take units with these requirements, all together:
@@ -217,8 +250,8 @@ impl Machines {
 
     /// The machines that are up and that `id` means: a whole ID, or one in short.
     fn named(&self, id: &str) -> impl Iterator<Item = MachineKey> {
-        let range = Rank::beginning_with(id).map(|(first, last)| self.keys.range(first..=last));
-        let known = range.into_iter().flatten().map(|(_, &key)| key);
+        let known = ids::beginning_with(id).map(|numbers| self.keys.range(numbers));
+        let known = known.into_iter().flatten().map(|(_, &key)| key);
         known.filter(move |&key| is_named(&self[key].id, id) && self[key].status == Status::Up)
     }
 
@@ -226,21 +259,45 @@ impl Machines {
     pub fn rank_by(&mut self, wanted: &BTreeMap<String, BTreeSet<String>>) {
         for (key, value) in wanted.iter().flat_map(|(key, values)| values.iter().map(move |value| (key, value))) {
             let RankingKey(ranking) = self.intern_ranking(key, value);
-            let mut ranked = std::mem::take(&mut self.rankings[ranking]);
-            ranked.begin(|machine| self.seat_of(machine));
-            self.rankings[ranking] = ranked;
+            self.is_ranked &= self.rankings[ranking].in_use;
+            self.rankings[ranking].in_use = true;
+        }
+    }
+
+    /// Puts the machines in order, if there are new ones, or some are asked for in another way.
+    pub fn rank(&mut self) {
+        if self.is_ranked {
+            return;
+        }
+        self.is_ranked = true;
+        self.rankings.iter_mut().for_each(Ranking::clear);
+        self.order = self.keys.values().copied().collect();
+        for (position, key) in (0..).zip(self.order.clone()) {
+            self.get_mut(key).position = position;
+            let seat = self.seat_if_up(key);
+            self.reseat(key, None, seat);
         }
     }
 
     /// Changes what decides about the machine's seat: its load, or whether it is up.
-    fn reseat(&mut self, key: MachineKey, change: impl FnOnce(&mut Machine)) {
-        let seat = |machines: &Self| (machines[key].status == Status::Up).then(|| machines.seat_of(key));
-        let was = seat(self);
+    fn change(&mut self, key: MachineKey, change: impl FnOnce(&mut Machine)) {
+        let was = self.seat_if_up(key);
         change(self.get_mut(key));
-        let is = seat(self);
+        let is = self.seat_if_up(key);
+        self.up = self.up + usize::from(is.is_some()) - usize::from(was.is_some());
+        if self.is_ranked {
+            self.reseat(key, was, is);
+        }
+    }
+
+    fn reseat(&mut self, key: MachineKey, was: Option<Seat>, is: Option<Seat>) {
         for &RankingKey(ranking) in &self.slots[key.0 as usize].rankings {
             self.rankings[ranking].replace(was, is);
         }
+    }
+
+    fn seat_if_up(&self, key: MachineKey) -> Option<Seat> {
+        (self[key].status == Status::Up).then(|| self.seat_of(key))
     }
 
     fn get_mut(&mut self, key: MachineKey) -> &mut Machine {
@@ -255,13 +312,6 @@ impl Machines {
         self.rankings.push(Ranking::default());
         self.by_metadata.entry(key.into()).or_default().insert(value.into(), ranking);
         ranking
-    }
-}
-
-/// Removes a unit, should it be there.
-fn remove(units: &mut Vec<UnitKey>, unit: UnitKey) {
-    if let Some(at) = units.iter().position(|&other| other == unit) {
-        units.swap_remove(at);
     }
 }
 

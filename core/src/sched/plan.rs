@@ -68,6 +68,7 @@ impl Planner {
         loop {
             self.judge_dirty();
             let Some(first) = self.homeless.values().next().map(|homeless| homeless.unit) else { break };
+            self.machines.rank();
             self.place_with_targets(first);
         }
         let decisions = self.conclude();

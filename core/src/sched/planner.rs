@@ -10,6 +10,7 @@ use std::{
 use super::{
     Unplaceable,
     global::Globals,
+    guise::Guise,
     machines::{MachineKey, Machines, Status},
     pending::Pending,
     plan::Course,
@@ -156,7 +157,7 @@ impl Planner {
 
     /// The machine is there: what it was held for is over.
     fn release_all(&mut self, machine: MachineKey) {
-        for &unit in &self.machines[machine].units {
+        for unit in self.machines[machine].units() {
             self.units.get_mut(unit).held.remove(&machine);
         }
     }
@@ -236,14 +237,14 @@ impl Planner {
         if self.units[key].role == role {
             return;
         }
-        let name = self.units[key].name.clone();
         // What the old role has kept off may come now.
         match &self.units[key].role {
             Role::Absent => {}
             Role::Single { .. } => self.units[key].at.clone().into_iter().for_each(|on| self.wake_related(key, on)),
             Role::Global { .. } => {
-                if let Some(requirements) = self.globals.remove(&name) {
-                    self.mark_all(self.pending.related_to(&name, &requirements));
+                let name = &self.units[key].name;
+                if let Some(requirements) = self.globals.remove(name) {
+                    self.mark_all(self.pending.related_to(name, &requirements));
                 }
             }
         }
@@ -252,20 +253,22 @@ impl Planner {
         let followers = self.units.followers(key).into_iter();
         let hopeful = followers.filter(|&follower| self.pending.contains(&self.units[follower].name));
         self.mark_all(hopeful.collect());
-        self.pending.remove(&name);
-        self.homeless.remove(&name);
+        let name = &self.units[key].name;
+        self.pending.remove(name);
+        self.homeless.remove(name);
 
         if let Role::Global { requirements, wanted: true } = &role {
-            self.globals.insert(&name, requirements);
+            self.globals.insert(name, requirements);
         }
-        if let Role::Single { requirements, .. } = &role {
-            self.machines.rank_by(&requirements.metadata);
+        if !self.units.get_mut(key).role.take_wanted(&role) {
+            if let Role::Single { requirements, .. } = &role {
+                self.machines.rank_by(&requirements.metadata);
+            }
+            self.units.set_role(key, role);
+            let unit = &self.units[key];
+            unit.at.iter().for_each(|&on| self.machines.set_guise(on, key, Guise::of(unit)));
         }
-        self.units.set_role(key, role);
-        for on in self.units[key].at.clone() {
-            self.machines.set_assertive(on, key, self.units[key].is_assertive());
-            self.assert_place(key, on);
-        }
+        self.units[key].at.clone().into_iter().for_each(|on| self.assert_place(key, on));
         self.mark(key);
     }
 
@@ -311,7 +314,7 @@ impl Planner {
         debug_assert!(!unit.at.contains(&on), "{} is on a machine already", unit.name);
         unit.leaving.remove(&on);
         unit.at.push(on);
-        self.machines.enter(on, key, unit.is_assertive());
+        self.machines.enter(on, key, Guise::of(unit));
         self.mark_all(self.units[key].followers.iter().copied().collect());
     }
 
@@ -344,7 +347,7 @@ impl Planner {
     }
 
     fn mark_all_on(&mut self, machine: MachineKey) {
-        self.mark_all(self.machines[machine].units.clone());
+        self.mark_all(self.machines[machine].units().collect());
     }
 
     fn mark_all(&mut self, units: Vec<UnitKey>) {

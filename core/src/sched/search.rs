@@ -225,14 +225,15 @@ impl<'p> Search<'p> {
     /// The first of the machines that fits.
     fn first(&mut self, seats: impl IntoIterator<Item = Seat>, displacing: bool, otherwise: Choice) -> Option<Found> {
         for seat in seats {
-            match self.planner.enters(self.newcomers, seat.machine, displacing) {
-                Ok(leaving) => return Some(self.found(seat, leaving, otherwise)),
+            let machine = self.planner.machines.on(seat);
+            match self.planner.enters(self.newcomers, machine, displacing) {
+                Ok(leaving) => return Some(self.found(machine, leaving, otherwise)),
                 Err(cause) => {
                     self.global |= matches!(cause, Cause::Conflict { global: true, .. });
                     if cause.is_by_requirements() {
                         self.by_requirements.add(1, cause.clone());
                     } else {
-                        self.open.insert(seat.machine);
+                        self.open.insert(machine);
                     }
                     self.tally.add(1, cause);
                 }
@@ -242,17 +243,19 @@ impl<'p> Search<'p> {
     }
 
     /// The place, with what most says why it was chosen.
-    fn found(&self, seat: Seat, leaving: Vec<UnitKey>, otherwise: Choice) -> Found {
+    fn found(&self, machine: MachineKey, leaving: Vec<UnitKey>, otherwise: Choice) -> Found {
         let named = self.newcomers.0.iter().find_map(|one| one.party.1.machine_id.as_ref());
         let choice = match (leaving.first(), self.target(), named, otherwise) {
             (.., Choice::Back) => Choice::Back,
             (Some(&unit), ..) => Choice::Replaces { unit: self.planner.units[unit].name.clone() },
             (None, Some((target, _)), ..) => Choice::Follows { target: target.name.clone() },
             (None, None, Some(wanted), _) => Choice::MachineId { wanted: wanted.clone() },
-            (None, None, None, Choice::LeastLoaded { of, .. }) => Choice::LeastLoaded { of, units: seat.load as usize },
+            (None, None, None, Choice::LeastLoaded { of, .. }) => {
+                Choice::LeastLoaded { of, units: self.planner.machines[machine].load() }
+            }
             (None, None, None, otherwise) => otherwise,
         };
-        Found { machine: seat.machine, leaving, choice }
+        Found { machine, leaving, choice }
     }
 
     fn in_vain(self) -> NotFound {

@@ -35,6 +35,22 @@ pub(super) enum Role {
     Global { wanted: bool, requirements: Arc<Requirements> },
 }
 
+impl Role {
+    /// Takes over whether a unit for one machine is wanted, when it asks for the same as before. Whether it does: then
+    /// all that rests on its requirements stands, and none of it need be touched.
+    pub fn take_wanted(&mut self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Single { wanted, requirements }, Self::Single { wanted: is_wanted, requirements: wants })
+                if requirements == wants =>
+            {
+                *wanted = *is_wanted;
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Unit {
     pub name: UnitName,
@@ -82,11 +98,6 @@ impl Unit {
     /// Whether it may start on a machine only when it is down on all others.
     pub fn is_strict(&self) -> bool {
         self.single().is_some_and(|requirements| requirements.on_partition == OnPartition::Stop)
-    }
-
-    /// Whether it declares something against others: conflicts with them, or replaces them.
-    pub fn is_assertive(&self) -> bool {
-        self.single().is_some_and(|wanted| !wanted.conflicts.is_empty() || !wanted.replaces.is_empty())
     }
 
     /// Name and requirements, when it is a unit for one machine.

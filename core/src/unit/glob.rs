@@ -44,6 +44,12 @@ impl Glob {
         !self.0.contains(['*', '?', '[', '\\'])
     }
 
+    /// What it spells out before its first metacharacter, and every name that matches begins with: `web@` of
+    /// `web@*.service`.
+    pub(crate) fn literal_prefix(&self) -> &str {
+        self.0.find(['*', '?', '[', '\\']).map_or(&*self.0, |end| &self.0[..end])
+    }
+
     /// Says whether the pattern is well formed.
     ///
     /// # Errors
