@@ -253,6 +253,7 @@ impl Planner {
         let followers = self.units.followers(key).into_iter();
         let hopeful = followers.filter(|&follower| self.pending.contains(&self.units[follower].name));
         self.mark_all(hopeful.collect());
+        self.mark_held_back(key);
         let name = &self.units[key].name;
         self.pending.remove(name);
         self.homeless.remove(name);
@@ -270,6 +271,13 @@ impl Planner {
         }
         self.units[key].at.clone().into_iter().for_each(|on| self.assert_place(key, on));
         self.mark(key);
+    }
+
+    /// Marks the units that cannot leave a machine that is being emptied because this one, which goes with them, cannot.
+    fn mark_held_back(&mut self, key: UnitKey) {
+        let drained = self.units[key].at.iter().copied().filter(|&on| self.machines[on].status == Status::Draining);
+        let company = drained.flat_map(|on| self.units.company(key, |unit| unit.at.contains(&on)));
+        self.mark_all(company.collect());
     }
 
     /// The store shows a placement, or its removal.

@@ -62,6 +62,9 @@ impl Ranking {
     fn remove(&mut self, seat: Seat) {
         let (row, bit) = seat.in_row();
         let Entry::Occupied(mut taken) = self.rows.entry(row) else { return };
+        if taken.get() & bit == 0 {
+            return;
+        }
         *taken.get_mut() &= !bit;
         if *taken.get() == 0 {
             taken.remove();
@@ -128,6 +131,7 @@ mod tests {
         ranking.replace(Some(seat((1, 3))), None);
         assert_eq!((order(ranking.seats()), ranking.len()), (vec![(2, 2), (3, 1)], 2));
         ranking.replace(Some(seat((9, 9))), None);
+        ranking.replace(Some(seat((3, 9))), None);
         ranking.replace(Some(seat((3, 1))), Some(seat((3, 1))));
         assert_eq!((order(ranking.seats()), ranking.len()), (vec![(2, 2), (3, 1)], 2));
     }

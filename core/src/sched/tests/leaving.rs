@@ -253,3 +253,19 @@ fn unit_that_was_held_is_held_no_more_when_its_machine_has_been_back() {
     cluster.planner.remove_machine(&id(1));
     assert_eq!(cluster.plan(), ["s.service: m1 -> m2"]);
 }
+
+#[test]
+fn unit_that_a_follower_held_back_leaves_once_that_goes_its_own_way() {
+    let mut cluster = Cluster::default();
+    cluster.machine(1, "disk=ssd");
+    cluster.unit("b.service", "");
+    cluster.unit("a.service", "MachineOf=b.service\nMachineMetadata=disk=ssd");
+    cluster.plan();
+    cluster.machine(2, "");
+    cluster.drain(1, "disk=ssd");
+    cluster.plan();
+    assert_eq!(cluster.at("b.service"), 1, "what follows it fits nowhere else");
+    cluster.unit("a.service", "MachineMetadata=disk=ssd");
+    cluster.plan();
+    assert_eq!(cluster.at("b.service"), 2);
+}
