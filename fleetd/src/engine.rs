@@ -211,7 +211,8 @@ impl<S: Store> Engine<S> {
                 warn!(key = stray.key, "this key is no candidate's and blocks the election: delete it");
             }
             let mut candidates: BTreeSet<String> = page.entries.into_iter().map(|stored| stored.key).collect();
-            let mut watch = self.store.watch(&range, page.revision + 1).await?;
+            // What the list shows comes again, because of what a mirror says of compaction.
+            let mut watch = self.store.watch(&range, page.revision).await?;
             let (mut room, mut turn) = (None, Instant::now());
             loop {
                 let now = self.longest_wait(candidates.len(), first);

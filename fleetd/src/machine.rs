@@ -146,7 +146,8 @@ impl<S: Store, F: Filesystem> Membership<S, F> {
         if !page.entries.iter().any(is_ours) {
             return Ok(());
         }
-        let mut watch = self.store.watch(&range, page.revision + 1).await?;
+        // What the list shows comes again, because of what a mirror says of compaction.
+        let mut watch = self.store.watch(&range, page.revision).await?;
         loop {
             match watch.next().await? {
                 WatchEvent::Compacted => return Err(StoreError::Compacted),
