@@ -206,11 +206,10 @@ impl<S: Store> Engine<S> {
             let asked = Instant::now();
             let page = self.store.list(&range, None, 1000).await?;
             let first = (asked.elapsed() * FIRST.0).max(FIRST.1);
-            // Etcd's election waits for every key there that is older, and one without a lease never goes by itself.
-            if let Some(stray) = page.entries.iter().find(|stored| stored.lease.is_none()) {
-                warn!(key = stray.key, "this key is no candidate's and blocks the election: delete it");
-            }
-            let mut candidates: BTreeSet<String> = page.entries.into_iter().map(|stored| stored.key).collect();
+            // Others are nobody's.
+            let stands = |stored: &Stored| stored.lease.is_some();
+            let mut candidates: BTreeSet<String> =
+                page.entries.into_iter().filter(stands).map(|stored| stored.key).collect();
             // What the list shows comes again, because of what a mirror says of compaction.
             let mut watch = self.store.watch(&range, page.revision).await?;
             let (mut room, mut turn) = (None, Instant::now());
@@ -229,7 +228,7 @@ impl<S: Store> Engine<S> {
                 let WatchEvent::Changed { changes, .. } = event else { break };
                 for change in changes {
                     match change {
-                        Ok(stored) => candidates.insert(stored.key),
+                        Ok(stored) => stands(&stored) && candidates.insert(stored.key),
                         Err(gone) => candidates.remove(&gone),
                     };
                 }

@@ -251,7 +251,7 @@ fn body_with_a_section_for_each_option_is_answered_soon() {
 }
 
 #[test]
-fn stray_key_in_the_election_blocks_it_no_longer_than_it_is_there() {
+fn key_in_the_election_that_is_no_candidates_does_no_harm() {
     engine::stray_candidate();
 }
 

@@ -1,7 +1,7 @@
 //! Standing for election.
 //!
 //! As etcd's own election API does it, and with the same keys, so that both may stand in one election: a candidate is a
-//! key `<election>/<lease>`, and the oldest key leads. Only that here the candidate itself waits for those before it to
+//! key `<election>/<lease>` that lives with a lease, and the oldest leads. Only that here the candidate itself waits for those before it to
 //! go. Etcd (3.4) was seen to leave candidates of a cluster of 1,000 machines waiting for ever, all of them, until it
 //! was restarted.
 
@@ -10,7 +10,7 @@ use std::{collections::BTreeSet, time::Duration};
 use tokio::time::sleep;
 use tracing::debug;
 
-use super::{Guard, Leadership, LeaseId, Range, Store, StoreError, Transaction, Watch, WatchEvent, Write};
+use super::{Guard, Leadership, LeaseId, Range, Store, StoreError, Stored, Transaction, Watch, WatchEvent, Write};
 use crate::backoff::Backoff;
 
 /// Stands for election, and waits until nobody stands who has stood before. A store that is away meanwhile is waited
@@ -47,7 +47,9 @@ async fn wait_for_lead<S: Store>(store: &S, range: &Range, key: &str) -> Result<
     let page = store.list(range, None, 0).await?;
     let own = page.entries.iter().find(|stored| stored.key == key).ok_or(StoreError::LeaseGone)?;
     let leadership = Leadership { key: key.to_owned(), revision: own.create_revision };
-    let older = page.entries.iter().filter(|stored| stored.create_revision < own.create_revision);
+    // A key without a lease is nobody's, and would never go.
+    let stands = |stored: &&Stored| stored.lease.is_some() && stored.create_revision < own.create_revision;
+    let older = page.entries.iter().filter(stands);
     let mut older: BTreeSet<String> = older.map(|stored| stored.key.clone()).collect();
     if older.is_empty() {
         return Ok(leadership);
