@@ -232,6 +232,13 @@ pub trait Store: Clone + Send + Sync + 'static {
     /// Watches a range from revision `from` on.
     fn watch(&self, range: &Range, from: Revision) -> impl Future<Output = Result<Self::Watch, StoreError>> + Send;
 
+    /// Watches a range from revision `from` on for keys that are deleted; of others it does not tell.
+    fn watch_deletions(
+        &self,
+        range: &Range,
+        from: Revision,
+    ) -> impl Future<Output = Result<Self::Watch, StoreError>> + Send;
+
     /// Carries out a transaction. Returns its revision, or `None` when a guard did not hold. It may be sent more than
     /// once, and what was sent in vain may be carried out later, when its guards hold then: also after an answer.
     fn commit(&self, transaction: Transaction) -> impl Future<Output = Result<Option<Revision>, StoreError>> + Send;

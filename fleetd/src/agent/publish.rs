@@ -4,7 +4,8 @@
 //! `state/<machine>/<unit>` in the store, equal to them. States are written when they change: a few times at once, then
 //! every 200 ms, up to 100 in a transaction; a unit that flaps is written every 2 s at most, its last state always.
 //! A new lease begins with a look at what the store already has, so taking up an old lease again writes nothing. What
-//! others write or delete there is mended when the store tells of it.
+//! others delete there is written again when the store tells of it; what they overwrite, with the next look, which comes
+//! once an hour: nobody but this host writes there.
 
 mod published;
 
@@ -28,7 +29,7 @@ use tracing::debug;
 
 use self::published::Published;
 use crate::{
-    backoff::Backoff,
+    backoff::{Backoff, jitter},
     machine::Registration,
     pace::Pacer,
     registry::{Guard, Store, StoreError, Transaction, Write},
@@ -44,6 +45,9 @@ const BATCH: usize = 100;
 /// Writes of one unit: so many at once, then one each interval. One that needs more is flapping.
 const FLAPPING: (Duration, u32) = (Duration::from_secs(2), 10);
 
+/// How often what the store has is looked at though nobody but this host should write it.
+const RESYNC: Duration = Duration::from_secs(3600);
+
 /// Keeps the store equal to `states`. Runs until dropped.
 pub async fn run<S: Store>(
     store: S,
@@ -57,8 +61,13 @@ pub async fn run<S: Store>(
     let mut published: Option<Published<S>> = None;
     let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
     let mut pacer = Pacer::new(ROUNDS.0, ROUNDS.1);
+    let mut resync = Instant::now() + jitter(RESYNC);
     loop {
         pacer.round().await;
+        if resync <= Instant::now() {
+            resync = Instant::now() + jitter(RESYNC);
+            published = None;
+        }
         let current = registration.borrow_and_update().clone();
         let now = states.borrow_and_update().clone();
         let outcome = match (&current, &now) {
@@ -91,7 +100,7 @@ pub async fn run<S: Store>(
                 }
                 Ok(())
             }
-            () = async { match due { Some(at) => sleep_until(at).await, None => pending().await } } => Ok(()),
+            () = sleep_until(due.map_or(resync, |due| due.min(resync))) => Ok(()),
         };
         if waited.is_err() {
             return;

@@ -7,7 +7,8 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use etcd_client::{
     Client, Compare, CompareOp, Error, EventType, GetOptions, GetResponse, KeyValue, LeaseKeepAliveStream, LeaseKeeper,
-    LeaseTimeToLiveResponse, PutOptions, Txn, TxnOp, TxnOpResponse, TxnResponse, WatchOptions, WatchStream,
+    LeaseTimeToLiveResponse, PutOptions, Txn, TxnOp, TxnOpResponse, TxnResponse, WatchFilterType, WatchOptions,
+    WatchStream,
 };
 use futures_util::{StreamExt, TryStreamExt, stream};
 
@@ -81,6 +82,45 @@ impl Etcd {
             }
         }
         Ok(Page { entries, revision: revision.unwrap_or_default(), more: false })
+    }
+
+    /// Opens a watch.
+    async fn open(
+        &self,
+        (from, to): &Range,
+        revision: Revision,
+        options: WatchOptions,
+    ) -> Result<EtcdWatch, StoreError> {
+        let options = options.with_range(to.as_str()).with_start_revision(revision).with_progress_notify();
+        let (stream, created) = self
+            .0
+            .ask("watch", |clients| {
+                let options = options.clone();
+                let mut watch = clients.requests.watch_client().max_decoding_message_size(MAX_MESSAGE);
+                async move {
+                    let mut stream = watch.watch(from.as_str(), Some(options)).await?;
+                    // Before all else etcd says that the watch is there.
+                    let created = stream.message().await?;
+                    match created {
+                        // "permission denied" is also what etcd says of a token that it has forgotten.
+                        Some(created) if created.canceled() && created.compact_revision() == 0 => {
+                            Err(Error::WatchError(created.cancel_reason().to_owned()))
+                        }
+                        created => Ok((stream, created)),
+                    }
+                }
+            })
+            .await?;
+        let created = created.ok_or_else(closed)?;
+        let header = created.header();
+        let origin = Origin {
+            cluster: header.map_or(0, |header| header.cluster_id()),
+            term: header.map_or(0, |header| header.raft_term()),
+        };
+        // One that was restored from a backup counts again from there, and would be silent until it has come as far as
+        // it was.
+        let behind = header.is_some_and(|header| header.revision() + 1 < revision);
+        Ok(EtcdWatch { stream, origin, forgotten: behind || created.compact_revision() > 0 })
     }
 }
 
@@ -188,37 +228,12 @@ impl Store for Etcd {
         self.read(keys, &GetOptions::new().with_serializable()).await
     }
 
-    async fn watch(&self, (from, to): &Range, revision: Revision) -> Result<EtcdWatch, StoreError> {
-        let options = WatchOptions::new().with_range(to.as_str()).with_start_revision(revision).with_progress_notify();
-        let (stream, created) = self
-            .0
-            .ask("watch", |clients| {
-                let options = options.clone();
-                let mut watch = clients.requests.watch_client().max_decoding_message_size(MAX_MESSAGE);
-                async move {
-                    let mut stream = watch.watch(from.as_str(), Some(options)).await?;
-                    // Before all else etcd says that the watch is there.
-                    let created = stream.message().await?;
-                    match created {
-                        // "permission denied" is also what etcd says of a token that it has forgotten.
-                        Some(created) if created.canceled() && created.compact_revision() == 0 => {
-                            Err(Error::WatchError(created.cancel_reason().to_owned()))
-                        }
-                        created => Ok((stream, created)),
-                    }
-                }
-            })
-            .await?;
-        let created = created.ok_or_else(closed)?;
-        let header = created.header();
-        let origin = Origin {
-            cluster: header.map_or(0, |header| header.cluster_id()),
-            term: header.map_or(0, |header| header.raft_term()),
-        };
-        // One that was restored from a backup counts again from there, and would be silent until it has come as far as
-        // it was.
-        let behind = header.is_some_and(|header| header.revision() + 1 < revision);
-        Ok(EtcdWatch { stream, origin, forgotten: behind || created.compact_revision() > 0 })
+    async fn watch(&self, range: &Range, from: Revision) -> Result<EtcdWatch, StoreError> {
+        self.open(range, from, WatchOptions::new()).await
+    }
+
+    async fn watch_deletions(&self, range: &Range, from: Revision) -> Result<EtcdWatch, StoreError> {
+        self.open(range, from, WatchOptions::new().with_filters([WatchFilterType::NoPut])).await
     }
 
     async fn commit(&self, transaction: Transaction) -> Result<Option<Revision>, StoreError> {

@@ -237,6 +237,30 @@ impl MemoryClient {
         }
     }
 
+    async fn open(&self, range: &Range, from: Revision, only_deletions: bool) -> Result<MemoryWatch, StoreError> {
+        self.count(|calls| calls.watches += 1);
+        let connection = self.connection();
+        // A store that is behind the watch counts again from a backup: that is as if it had forgotten.
+        let forgotten = self.request(Kind::Read, true, move |keyspace| {
+            let revision = keyspace.revision();
+            Ok((keyspace.has_forgotten(from) || revision + 1 < from, revision))
+        });
+        let (forgotten, opened) = forgotten.await?;
+        let changes = self.network.changes();
+        let client = self.clone();
+        Ok(MemoryWatch {
+            client,
+            connection,
+            range: range.clone(),
+            only_deletions,
+            next: from,
+            opened,
+            forgotten,
+            broken: false,
+            changes,
+        })
+    }
+
     fn count(&self, count: impl FnOnce(&mut Calls)) {
         count(&mut self.network.look().peer(&self.name).calls);
     }
@@ -284,26 +308,11 @@ impl Store for MemoryClient {
     }
 
     async fn watch(&self, range: &Range, from: Revision) -> Result<MemoryWatch, StoreError> {
-        self.count(|calls| calls.watches += 1);
-        let connection = self.connection();
-        // A store that is behind the watch counts again from a backup: that is as if it had forgotten.
-        let forgotten = self.request(Kind::Read, true, move |keyspace| {
-            let revision = keyspace.revision();
-            Ok((keyspace.has_forgotten(from) || revision + 1 < from, revision))
-        });
-        let (forgotten, opened) = forgotten.await?;
-        let changes = self.network.changes();
-        let client = self.clone();
-        Ok(MemoryWatch {
-            client,
-            connection,
-            range: range.clone(),
-            next: from,
-            opened,
-            forgotten,
-            broken: false,
-            changes,
-        })
+        self.open(range, from, false).await
+    }
+
+    async fn watch_deletions(&self, range: &Range, from: Revision) -> Result<MemoryWatch, StoreError> {
+        self.open(range, from, true).await
     }
 
     async fn commit(&self, transaction: Transaction) -> Result<Option<Revision>, StoreError> {
@@ -365,6 +374,7 @@ pub struct MemoryWatch {
     client: MemoryClient,
     connection: Connection,
     range: Range,
+    only_deletions: bool,
     /// The first revision that has not been told.
     next: Revision,
     /// The newest revision when the watch was opened: up to it, it catches up from history.
@@ -454,8 +464,9 @@ impl MemoryWatch {
     ) -> impl Iterator<Item = (Revision, Result<Stored, String>)> + 'c {
         let (from, to) = &self.range;
         let in_range = commit.changes.iter().filter(move |change| *from <= change.key && change.key < *to);
+        let asked = in_range.filter(|change| change.after.is_none() || !self.only_deletions);
         let from_history = commit.revision <= self.opened;
-        let told = in_range.filter(move |change| !from_history || keyspace.is_remembered(commit.revision, change));
+        let told = asked.filter(move |change| !from_history || keyspace.is_remembered(commit.revision, change));
         told.map(|change| (commit.revision, change.after.clone().ok_or_else(|| change.key.clone())))
     }
 }

@@ -58,6 +58,8 @@ pub fn overwritten_states() {
         store.write("test", &Transaction { guards: Vec::new(), writes }).expect("a small transaction");
         assert!(stored().is_empty());
         sleep(Duration::from_secs(10)).await;
+        assert_eq!(stored().keys().collect::<Vec<_>>(), ["b.service"], "what is deleted is noticed at once");
+        sleep(Duration::from_secs(3600)).await;
         assert_eq!(stored(), published);
     });
 }

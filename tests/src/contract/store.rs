@@ -202,6 +202,11 @@ impl<S: Store, O: Operator> Script<'_, S, O> {
         self.commit("not any more", vec![], vec![put("k/a", "y")]).await;
         self.read("a watch of what is yet to come", &mut ahead, now + 3).await;
         self.read("both", &mut live, now + 3).await;
+        let deletions = self.store.watch_deletions(&range("d/", "d0"), now + 1).await;
+        let mut deletions = deletions.expect("a watch opens on a store that is there");
+        self.commit("a key comes", vec![], vec![put("d/a", "1"), put("d/b", "1")]).await;
+        self.commit("and goes", vec![], vec![delete("d/a"), put("d/b", "2")]).await;
+        self.read("only what is deleted", &mut deletions, now + 5).await;
     }
 
     async fn revision(&mut self) -> Revision {

@@ -191,12 +191,16 @@ impl Store for Counted {
         let listener = match (kind(&range.0), kind(&range.1)) {
             ("election", _) => Listener::Candidate,
             ("machine", _) => Listener::Membership,
-            ("state", _) => Listener::Publisher,
             ("global", "unit0") => Listener::View,
             _ => Listener::Agent,
         };
         let watch = self.etcd.watch(range, from).await?;
         Ok(CountedWatch { watch, listener, counts: Arc::clone(&self.counts) })
+    }
+
+    async fn watch_deletions(&self, range: &Range, from: Revision) -> Result<CountedWatch, StoreError> {
+        let watch = self.etcd.watch_deletions(range, from).await?;
+        Ok(CountedWatch { watch, listener: Listener::Publisher, counts: Arc::clone(&self.counts) })
     }
 
     async fn commit(&self, transaction: Transaction) -> Result<Option<Revision>, StoreError> {

@@ -14,7 +14,7 @@ use crate::registry::{LeaseId, Range, Revision, Store, StoreError, Stored, Watch
 const PAGE: usize = 1000;
 
 /// The states of this host as the store has them: listed once, then kept up by what this host writes, and by a watch
-/// that tells what others do to them.
+/// that tells what others delete. Not by one that tells all: etcd would send back each state that it is sent.
 pub(super) struct Published<S: Store> {
     keys: Keys,
     machine: MachineId,
@@ -23,7 +23,7 @@ pub(super) struct Published<S: Store> {
     watch: S::Watch,
 }
 
-/// A key as it was written last; `None`: it was deleted, which the watch has not told yet, or is not of this lease.
+/// A key as it was written last; `None`: it was deleted, which the watch has not told yet.
 struct Entry {
     state: Option<Arc<StateRecord>>,
     revision: Revision,
@@ -44,13 +44,19 @@ impl<S: Store> Published<S> {
                 None => break page.revision,
             }
         };
-        let watch = store.watch(&range, revision).await?;
-        let (keys, machine) = (keys.clone(), machine.clone());
-        let mut published = Self { keys, machine, lease, entries: BTreeMap::new(), watch };
-        for stored in &listed {
-            published.put(stored);
+        let mut entries = BTreeMap::new();
+        for stored in listed.iter().filter(|stored| stored.lease == Some(lease)) {
+            let Some(Key::State(_, unit)) = keys.parse(&stored.key) else { continue };
+            match StateRecord::decode(&stored.value) {
+                Ok(state) => {
+                    let entry = Entry { state: Some(Arc::new(state)), revision: stored.mod_revision };
+                    entries.insert(unit, entry);
+                }
+                Err(error) => warn!(key = stored.key, error = %crate::chain(&error), "state cannot be read"),
+            }
         }
-        Ok(published)
+        let watch = store.watch_deletions(&range, revision).await?;
+        Ok(Self { keys: keys.clone(), machine: machine.clone(), lease, entries, watch })
     }
 
     /// The lease that the states live with.
@@ -73,8 +79,7 @@ impl<S: Store> Published<S> {
         self.entries.insert(unit.clone(), Entry { state, revision });
     }
 
-    /// Waits until somebody else has written or deleted states here. Returns whose. Nothing is lost when the wait is
-    /// given up.
+    /// Waits until somebody else has deleted states here. Returns whose. Nothing is lost when the wait is given up.
     ///
     /// # Errors
     /// The store does not tell any more; then what it has must be read again.
@@ -84,42 +89,16 @@ impl<S: Store> Published<S> {
                 WatchEvent::Changed { revision, changes } => (revision, changes),
                 WatchEvent::Compacted => return Err(StoreError::Compacted),
             };
-            let mut units = Vec::new();
-            for change in changes {
-                units.extend(match change {
-                    Ok(stored) => self.put(&stored),
-                    Err(key) => self.deleted(&key, revision),
-                });
-            }
+            let gone = changes.into_iter().filter_map(Result::err);
+            let units: Vec<UnitName> = gone.filter_map(|key| self.deleted(&key, revision)).collect();
             if !units.is_empty() {
                 return Ok(units);
             }
         }
     }
 
-    /// A key has this value. Returns its unit if that was not known.
-    fn put(&mut self, stored: &Stored) -> Option<UnitName> {
-        let Some(Key::State(_, unit)) = self.keys.parse(&stored.key) else { return None };
-        let known = self.entries.get(&unit);
-        // An echo of what this host has written, perhaps of what it has written again since.
-        if known.is_some_and(|known| {
-            stored.mod_revision < known.revision || (stored.mod_revision == known.revision && known.state.is_some())
-        }) {
-            return None;
-        }
-        let state = (stored.lease == Some(self.lease)).then(|| StateRecord::decode(&stored.value));
-        let state = match state.transpose() {
-            Ok(state) => state,
-            Err(error) => {
-                warn!(key = stored.key, error = %crate::chain(&error), "state cannot be read");
-                None
-            }
-        };
-        self.entries.insert(unit.clone(), Entry { state: state.map(Arc::new), revision: stored.mod_revision });
-        Some(unit)
-    }
-
-    /// A key is gone since `revision` or before. Returns its unit if that was not known.
+    /// A key was deleted at `revision` or before. Returns its unit if that was not known. One that was written again
+    /// since may seem to be gone: then it is written once more.
     fn deleted(&mut self, key: &str, revision: Revision) -> Option<UnitName> {
         let Some(Key::State(_, unit)) = self.keys.parse(key) else { return None };
         if self.entries.get(&unit)?.revision > revision {
