@@ -12,6 +12,7 @@ pub mod docs;
 mod etcd;
 pub mod fresh;
 pub mod http;
+pub mod place;
 mod registry;
 pub mod scale;
 pub mod soak;

@@ -1,11 +1,6 @@
-//! The table at the end, and the document that it goes into.
-
-use anyhow::{Context, Result, ensure};
+//! The table at the end.
 
 use super::row::{Row, Verdict};
-
-/// Between these lines of a file the table is replaced.
-const MARKS: [&str; 2] = ["<!-- table -->", "<!-- end of table -->"];
 
 const HEAD: [&str; 6] = ["What", "By hand", "fleet", "Ratio", "At most", ""];
 
@@ -30,37 +25,9 @@ pub fn table(rows: &[&Row]) -> String {
     format!("{head}{rule}{rows}")
 }
 
-/// A document with its table replaced by `table`.
-///
-/// # Errors
-/// When it has no place for one.
-pub fn replaced(document: &str, table: &str) -> Result<String> {
-    let [begin, end] = MARKS;
-    let (before, rest) = document.split_once(begin).with_context(|| format!("it has no line {begin}"))?;
-    let (old, after) = rest.split_once(end).with_context(|| format!("it has no line {end} behind {begin}"))?;
-    ensure!(!old.contains(begin), "it has two lines {begin} before {end}");
-    Ok(format!("{before}{begin}\n\n{}\n\n{end}{after}", table.trim()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_what_is_between_the_marks_is_replaced() {
-        let document = "# Title\n\n<!-- table -->\nold\n<!-- end of table -->\n\nprose\n";
-        let new = replaced(document, "| new |\n").unwrap();
-        assert_eq!(new, "# Title\n\n<!-- table -->\n\n| new |\n\n<!-- end of table -->\n\nprose\n");
-        assert_eq!(replaced(&new, "| new |\n").unwrap(), new);
-    }
-
-    #[test]
-    fn document_without_a_place_for_the_table_is_refused() {
-        for document in ["", "<!-- table -->", "<!-- end of table --> <!-- table -->"] {
-            assert!(replaced(document, "new").is_err(), "{document}");
-        }
-        assert!(replaced("<!-- table --><!-- table --><!-- end of table -->", "new").is_err());
-    }
 
     #[test]
     fn what_was_not_aimed_at_is_told_apart() {

@@ -352,11 +352,11 @@ impl Stage {
     /// # Errors
     /// When they stay.
     pub fn swept(&self) -> Result<()> {
-        let count = ["get", "/fleet/file/", "--prefix", "--count-only", "--write-out=fields"];
+        let list = ["get", "/fleet/file/", "--prefix", "--keys-only"];
         // No two of the units here have the same contents.
-        let used = format!("\"Count\" : {}", self.running);
         eventually(SWEPT, &format!("etcd has {} unit files", self.running), || {
-            Ok(self.cluster.lab.etcdctl(&count)?.lines().any(|line| line == used))
+            let listed = self.cluster.lab.etcdctl(&list)?;
+            Ok(listed.lines().filter(|line| !line.is_empty()).count() == self.running)
         })?;
         self.rest()
     }

@@ -1,15 +1,18 @@
 //! The bench: boots a lab, measures fleet against systemd and etcd alone, and says what is as good as it should be.
 
 use std::{
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Command, ExitCode},
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use clap::{Parser, ValueEnum, builder::RangedU64ValueParser};
-use fleet_tests::bench::{
-    self, Options, Sizes, Subject, report,
-    row::{Row, Verdict},
+use fleet_tests::{
+    bench::{
+        self, Options, Sizes, Subject, report,
+        row::{Row, Verdict},
+    },
+    place::TABLE,
 };
 
 /// Measure fleet against a person with systemctl on every host, and against plain etcd.
@@ -56,7 +59,7 @@ fn run(args: &Args) -> Result<bool> {
     }
     if let Some(path) = &args.write {
         // Known now, not in a quarter of an hour.
-        with_table(path, "")?;
+        TABLE.look(path)?;
     }
     let sizes = if args.small { Sizes::small(args.rounds) } else { Sizes::full(args.rounds) };
     let all = || Subject::value_variants().to_vec();
@@ -67,14 +70,9 @@ fn run(args: &Args) -> Result<bool> {
     let text = report::text(&made_by(args), &rows);
     println!("{text}");
     if let Some(path) = &args.write {
-        std::fs::write(path, with_table(path, &text)?).with_context(|| format!("cannot write {}", path.display()))?;
+        TABLE.fill(path, &text)?;
     }
     Ok(rows.iter().all(|row| row.verdict() != Verdict::Missed))
-}
-
-fn with_table(path: &Path, table: &str) -> Result<String> {
-    let document = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    report::replaced(&document, table).with_context(|| format!("{} has no place for the table", path.display()))
 }
 
 /// What the figures come from.

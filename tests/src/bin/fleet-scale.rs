@@ -8,9 +8,12 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
-use fleet_tests::scale::{
-    campaign::{self, Options},
-    report,
+use fleet_tests::{
+    place::SCALE,
+    scale::{
+        campaign::{self, Options},
+        report,
+    },
 };
 use tracing_subscriber::EnvFilter;
 
@@ -91,11 +94,14 @@ fn scale(args: &Args) -> Result<()> {
         options.killed,
         options.machines
     );
+    if let Some(path) = &args.write {
+        SCALE.look(path)?;
+    }
     let start = Instant::now();
     let tell = |next: &str| eprintln!("{:7.1} s  {next}", start.elapsed().as_secs_f64());
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")?;
     let outcome = runtime.block_on(campaign::run(&options, tell))?;
     let section = report::section(&outcome);
     println!("{section}");
-    args.write.as_deref().map_or(Ok(()), |path| report::write(path, &section))
+    args.write.as_deref().map_or(Ok(()), |path| SCALE.fill(path, &section))
 }

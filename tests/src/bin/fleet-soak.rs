@@ -1,7 +1,7 @@
 //! The soak: boots a lab, draws faults by seed, and says which promises were broken.
 
 use std::{
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::ExitCode,
     sync::atomic::{AtomicBool, Ordering},
     time::Duration,
@@ -9,11 +9,14 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
-use fleet_tests::soak::{
-    campaign::{Campaign, Options},
-    fault::{KINDS, Kind},
-    judge::{Record, judge},
-    report,
+use fleet_tests::{
+    place::TABLE,
+    soak::{
+        campaign::{Campaign, Options},
+        fault::{KINDS, Kind},
+        judge::{Record, judge},
+        report,
+    },
 };
 
 /// Do faults to a cluster of real hosts and say which promises were broken.
@@ -63,9 +66,6 @@ struct Args {
     judge: Option<PathBuf>,
 }
 
-/// Between these lines of a file the table is replaced.
-const MARKS: [&str; 2] = ["<!-- table -->", "<!-- end of table -->"];
-
 fn main() -> ExitCode {
     match soak(&Args::parse()) {
         Ok(true) => ExitCode::SUCCESS,
@@ -78,6 +78,9 @@ fn main() -> ExitCode {
 }
 
 fn soak(args: &Args) -> Result<bool> {
+    if let Some(path) = &args.write {
+        TABLE.look(path)?;
+    }
     if let Some(path) = &args.judge {
         let text = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
         return finish(args, &serde_json::from_slice(&text)?);
@@ -127,17 +130,9 @@ fn finish(args: &Args, record: &Record) -> Result<bool> {
         }
     }
     if let Some(path) = &args.write {
-        write(path, &table)?;
+        TABLE.fill(path, &table)?;
     }
     Ok(breaches.is_empty())
-}
-
-fn write(path: &Path, table: &str) -> Result<()> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let (before, rest) = text.split_once(MARKS[0]).with_context(|| format!("no {} in {}", MARKS[0], path.display()))?;
-    let (_, after) = rest.split_once(MARKS[1]).with_context(|| format!("no {} in {}", MARKS[1], path.display()))?;
-    let text = format!("{before}{}\n\n{table}\n{}{after}", MARKS[0], MARKS[1]);
-    std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// Set by the first Ctrl-C: the round that is under way is done, and the table made.

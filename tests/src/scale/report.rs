@@ -1,17 +1,12 @@
 //! The table of a campaign.
 
-use std::{fmt::Write as _, fs, io, path::Path, time::Duration};
-
-use anyhow::{Context, Result};
+use std::{fmt::Write as _, time::Duration};
 
 use super::{
     campaign::{Outcome, Phase, median},
     counted::Topic,
     figures::REQUESTS,
 };
-
-/// Between these lines of a file the section is replaced.
-const MARKS: [&str; 2] = ["<!-- scale:begin -->", "<!-- scale:end -->"];
 
 /// All of it, as Markdown.
 #[must_use]
@@ -124,44 +119,4 @@ fn seconds(time: Duration) -> String {
 
 fn megabytes(bytes: u64) -> String {
     format!("{:.1}", bytes as f64 / 1e6)
-}
-
-/// Puts the section into a file: between its marks, or at the end of one that has none. A file that is not there is
-/// made.
-///
-/// # Errors
-/// The file cannot be read or written, or has only one of the marks.
-pub fn write(path: &Path, section: &str) -> Result<()> {
-    let text = match fs::read_to_string(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => "# Performance\n".to_owned(),
-        read => read.with_context(|| format!("cannot read {}", path.display()))?,
-    };
-    let text = merged(&text, section).with_context(|| format!("cannot write into {}", path.display()))?;
-    fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
-}
-
-fn merged(text: &str, section: &str) -> Result<String> {
-    let [begin, end] = MARKS;
-    let marked = format!("{begin}\n\n{}\n\n{end}", section.trim());
-    match text.split_once(begin) {
-        None => Ok(format!("{}\n\n## A thousand machines\n\n{marked}\n", text.trim_end())),
-        Some((before, rest)) => {
-            let (_, after) = rest.split_once(end).with_context(|| format!("{begin} is there, but no {end}"))?;
-            Ok(format!("{before}{marked}{after}"))
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn section_replaces_the_one_before_and_nothing_else() {
-        let first = merged("# Performance\n\nwords\n", "one").unwrap();
-        assert!(first.starts_with("# Performance\n\nwords\n\n## ") && first.contains("\none\n"), "{first}");
-        let second = merged(&(first.clone() + "more\n"), "two").unwrap();
-        assert_eq!(second, first.replace("\none\n", "\ntwo\n") + "more\n");
-        assert!(merged(MARKS[0], "x").is_err());
-    }
 }
