@@ -155,16 +155,22 @@ impl<S: Store> Engine<S> {
         tokio::pin!(campaign);
         loop {
             let sent = *acknowledged.borrow_and_update();
-            tokio::select! {
+            // The election may be answered right before a keepalive that is overdue, or with it.
+            let elected = tokio::select! {
                 biased;
-                // An answer that comes with the election tells first what was before it.
                 changed = acknowledged.changed() => {
-                    let overdue = sent.elapsed() > self.ttl / 2;
-                    if changed.is_err() || overdue {
+                    if changed.is_err() {
                         since = Instant::now();
                     }
+                    None
                 }
-                leadership = &mut campaign => return Ok((leadership?, since)),
+                leadership = &mut campaign => Some(leadership?),
+            };
+            if sent.elapsed() > self.ttl / 2 {
+                since = Instant::now();
+            }
+            if let Some(leadership) = elected {
+                return Ok((leadership, since));
             }
         }
     }
