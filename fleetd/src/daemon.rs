@@ -113,6 +113,7 @@ async fn member(
     let keys = Keys::new(&config.etcd_key_prefix);
     let metrics = Metrics::default();
     let view = View::new(store.clone(), keys.clone());
+    let files = Files::new(store.clone(), keys.clone());
     let described = config.clone();
     let member = Member::start(Host {
         id: id.clone(),
@@ -123,6 +124,7 @@ async fn member(
         store: store.clone(),
         keys: keys.clone(),
         view: view.clone(),
+        files: files.apart(),
         systemd: dbus.clone(),
         filesystem: Real,
         clock: Clock::Boottime,
@@ -134,10 +136,10 @@ async fn member(
     let telling = tell_status(registered.clone(), states.clone(), metrics.clone());
     let telling = AbortOnDropHandle::new(tokio::spawn(telling));
     let api = Api {
-        files: Files::new(store.clone(), keys.clone()),
         store,
         keys,
         view,
+        files,
         token_limit: config.token_limit,
         refusal: member.refused(),
         metrics,

@@ -56,6 +56,8 @@ pub struct Host<S, D, F> {
     pub keys: Keys,
     /// The view of the cluster.
     pub view: View<S>,
+    /// Unit files.
+    pub files: Files<S>,
     /// Its systemd.
     pub systemd: D,
     /// Its files.
@@ -128,7 +130,8 @@ impl<S: Store, D: Systemd, F: Filesystem> Member<S, D, F> {
             refusal,
         });
         // The engine's are others, and those of the API: each keeps what it needs, and no longer than that.
-        let files = Files::new(store.clone(), keys.clone());
+        let files = host.files;
+        let engine_files = files.apart();
         let mut agent = Agent::new(
             id.clone(),
             host.metadata,
@@ -152,8 +155,7 @@ impl<S: Store, D: Systemd, F: Filesystem> Member<S, D, F> {
         let engine = host.candidate.then(|| {
             let machine = id.clone();
             let (store, keys, view) = (store.clone(), keys.clone(), view.clone());
-            let files = Files::new(store.clone(), keys.clone());
-            let engine = Engine { store, keys, view, files, machine, ttl, metrics };
+            let engine = Engine { store, keys, view, files: engine_files, machine, ttl, metrics };
             let stop = resigning.clone();
             AbortOnDropHandle::new(tokio::spawn(async move { engine.run(&stop).await }))
         });

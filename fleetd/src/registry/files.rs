@@ -1,7 +1,7 @@
 //! Unit files by their hash.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -30,6 +30,12 @@ impl<S: Store> Files<S> {
         Self { store, keys, cache: Arc::default(), told: Arc::default() }
     }
 
+    /// An empty cache for another part of the daemon. What the log was told by one of them, none says again.
+    #[must_use]
+    pub fn apart(&self) -> Self {
+        Self { cache: Arc::default(), ..self.clone() }
+    }
+
     /// The files with these hashes. One that is missing in the store, or cannot be read, is left out and logged.
     ///
     /// # Errors
@@ -39,21 +45,19 @@ impl<S: Store> Files<S> {
         hashes: impl IntoIterator<Item = UnitHash>,
     ) -> Result<BTreeMap<UnitHash, Arc<UnitFile>>, StoreError> {
         let mut found = BTreeMap::new();
-        let mut missing = BTreeSet::new();
+        let mut faults = BTreeMap::new();
         {
             let cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
             for hash in hashes {
                 match cache.get(&hash) {
                     Some(file) => drop(found.insert(hash, Arc::clone(file))),
-                    None => drop(missing.insert(hash)),
+                    None => drop(faults.insert(hash, "it is not there".to_owned())),
                 }
             }
         }
-        if missing.is_empty() {
+        if faults.is_empty() {
             return Ok(found);
         }
-        let mut faults: BTreeMap<UnitHash, String> =
-            missing.into_iter().map(|hash| (hash, "it is not there".to_owned())).collect();
         let keys = |hashes: &BTreeMap<UnitHash, String>| -> Vec<String> {
             hashes.keys().map(|hash| self.keys.format(&Key::File(*hash))).collect()
         };
@@ -118,7 +122,6 @@ impl<S: Store> Files<S> {
     /// Forgets the files that are not of use any more.
     pub fn retain(&self, is_used: impl Fn(&UnitHash) -> bool) {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner).retain(|hash, _| is_used(hash));
-        self.told.lock().unwrap_or_else(PoisonError::into_inner).retain(|hash, _| is_used(hash));
     }
 }
 

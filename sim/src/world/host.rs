@@ -15,6 +15,7 @@ use fleetd::{
     member::{End, Host, Member},
     metrics::Metrics,
     registry::{
+        files::Files,
         memory::{Link, MemoryClient, MemoryStore},
         view::View,
     },
@@ -116,6 +117,7 @@ impl SimHost {
             ttl: self.ttl,
             candidate: true,
             view: View::new(client.clone(), keys.clone()),
+            files: Files::new(client.clone(), keys.clone()),
             store: client,
             keys: keys.clone(),
             systemd: self.pid1.connect(),

@@ -97,6 +97,7 @@ impl Machine {
             store: self.store.clone(),
             keys: self.keys.clone(),
             view: self.view.clone(),
+            files: self.files.apart(),
             systemd: self.pid1.connect(),
             filesystem: self.disk.clone(),
             clock: Clock::Boottime,
