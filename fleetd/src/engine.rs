@@ -35,9 +35,7 @@ use self::witness::Witness;
 use crate::{
     backoff::Backoff,
     metrics::Metrics,
-    registry::{
-        Leadership, LeaseId, Store, StoreError, Stored, Watch, WatchEvent, election, files::Files, lease, view::View,
-    },
+    registry::{Leadership, LeaseId, Store, StoreError, Watch, WatchEvent, election, files::Files, lease, view::View},
 };
 
 /// Most daemons that campaign at a time: enough to survive what etcd survives.
@@ -195,9 +193,7 @@ impl<S: Store> Engine<S> {
         let range = self.keys.under("election/engine/");
         if let Ok(page) = self.store.list(&range, None, 1000).await {
             let own = page.entries.iter().find(|stored| stored.lease == Some(lease));
-            let before =
-                |own: &Stored| page.entries.iter().filter(|other| other.create_revision < own.create_revision).count();
-            if own.is_some_and(|own| before(own) >= CANDIDATES) {
+            if own.is_some_and(|own| election::before(own, &page.entries).count() >= CANDIDATES) {
                 return;
             }
         }
@@ -212,10 +208,8 @@ impl<S: Store> Engine<S> {
             let asked = Instant::now();
             let page = self.store.list(&range, None, 1000).await?;
             let first = (asked.elapsed() * FIRST.0).max(FIRST.1);
-            // Others are nobody's.
-            let stands = |stored: &Stored| stored.lease.is_some();
             let mut candidates: BTreeSet<String> =
-                page.entries.into_iter().filter(stands).map(|stored| stored.key).collect();
+                page.entries.into_iter().filter(election::stands).map(|stored| stored.key).collect();
             // What the list shows comes again, because of what a mirror says of compaction.
             let mut watch = self.store.watch(&range, page.revision).await?;
             let (mut room, mut turn) = (None, Instant::now());
@@ -234,7 +228,7 @@ impl<S: Store> Engine<S> {
                 let WatchEvent::Changed { changes, .. } = event else { break };
                 for change in changes {
                     match change {
-                        Ok(stored) => stands(&stored) && candidates.insert(stored.key),
+                        Ok(stored) => election::stands(&stored) && candidates.insert(stored.key),
                         Err(gone) => candidates.remove(&gone),
                     };
                 }

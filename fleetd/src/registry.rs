@@ -51,6 +51,18 @@ impl Remaining {
 /// Most operations that one transaction may hold (etcd's `--max-txn-ops`).
 pub const MAX_OPERATIONS: usize = 128;
 
+/// Keys in one page of a long list: large enough to be few, small enough for etcd's 4 MiB at 4 kB each.
+const PAGE: usize = 1000;
+
+/// What is read of keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Detail {
+    /// All that there is.
+    Values,
+    /// All but the values, which are left empty.
+    Keys,
+}
+
 /// A half-open range of keys, `[from, to)`.
 pub type Range = (String, String);
 
@@ -211,15 +223,38 @@ pub trait Store: Clone + Send + Sync + 'static {
     type KeepAlive: KeepAlive;
 
     /// Reads the keys of a range in order, at most `limit` of them, at revision `at` or now.
-    fn list(
+    fn list_in(
         &self,
+        detail: Detail,
         range: &Range,
         at: Option<Revision>,
         limit: usize,
     ) -> impl Future<Output = Result<Page, StoreError>> + Send;
 
-    /// The keys of a range in order, at most `limit` of them, with empty values.
-    fn keys(&self, range: &Range, limit: usize) -> impl Future<Output = Result<Page, StoreError>> + Send;
+    /// The same with all that there is of the keys.
+    fn list(
+        &self,
+        range: &Range,
+        at: Option<Revision>,
+        limit: usize,
+    ) -> impl Future<Output = Result<Page, StoreError>> + Send {
+        self.list_in(Detail::Values, range, at, limit)
+    }
+
+    /// Reads a whole range at one revision, in pages.
+    fn list_all(&self, detail: Detail, range: &Range) -> impl Future<Output = Result<Page, StoreError>> + Send {
+        async move {
+            let mut rest = range.clone();
+            let mut whole = self.list_in(detail, &rest, None, PAGE).await?;
+            while let Some(last) = whole.entries.last().filter(|_| whole.more) {
+                rest.0 = format!("{}\0", last.key);
+                let page = self.list_in(detail, &rest, Some(whole.revision), PAGE).await?;
+                whole.more = page.more;
+                whole.entries.extend(page.entries);
+            }
+            Ok(whole)
+        }
+    }
 
     /// Reads single keys; those that do not exist are left out. With more than [`MAX_OPERATIONS`] keys they may be
     /// of different revisions; the first of these is returned.

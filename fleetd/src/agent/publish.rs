@@ -176,7 +176,7 @@ impl<S: Store> Publisher<S> {
         }
         for changes in changes.chunks(BATCH) {
             let writes = changes.iter().map(|(unit, state)| {
-                let key = published.key(unit);
+                let key = self.keys.format(&Key::State(self.machine.clone(), unit.clone()));
                 match state {
                     Some(state) => Write::Put { key, value: state.encode(), lease: Some(registered.lease) },
                     None => Write::Delete { key },

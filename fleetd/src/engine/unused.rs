@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use super::{Engine, changes::Changes};
-use crate::registry::{Cluster, Guard, Leadership, Revision, Store, StoreError, Transaction, Write};
+use crate::registry::{Cluster, Detail, Guard, Leadership, Revision, Store, StoreError, Transaction, Write};
 
 /// How long a file stays.
 const UNUSED: Duration = Duration::from_secs(60);
@@ -23,8 +23,6 @@ const INTERVAL: Duration = Duration::from_secs(10);
 const AGAIN: Duration = Duration::from_secs(1);
 /// Most files that one of them deletes: meanwhile no unit is placed.
 const MOST: usize = 1000;
-/// Keys that are listed at a time.
-const PAGE: usize = 10_000;
 /// Files that one transaction deletes.
 const BATCH: usize = 100;
 /// Transactions under way at a time.
@@ -112,22 +110,16 @@ impl Unused {
     /// Finds the files that nothing uses. One that has come with its unit since the picture of the cluster is counted as
     /// used before its time is over.
     async fn survey<S: Store>(&mut self, engine: &Engine<S>) -> Result<(), StoreError> {
-        let mut range = engine.keys.under("file/");
-        loop {
-            let page = engine.store.keys(&range, PAGE).await?;
-            for stored in &page.entries {
-                if let Some(Key::File(hash)) = engine.keys.parse(&stored.key)
-                    && !self.uses.contains_key(&hash)
-                    && !self.unused.contains_key(&hash)
-                {
-                    self.add(hash);
-                }
-            }
-            match page.entries.last().filter(|_| page.more) {
-                Some(last) => range.0 = format!("{}\0", last.key),
-                None => return Ok(()),
+        let listed = engine.store.list_all(Detail::Keys, &engine.keys.under("file/")).await?;
+        for stored in &listed.entries {
+            if let Some(Key::File(hash)) = engine.keys.parse(&stored.key)
+                && !self.uses.contains_key(&hash)
+                && !self.unused.contains_key(&hash)
+            {
+                self.add(hash);
             }
         }
+        Ok(())
     }
 }
 

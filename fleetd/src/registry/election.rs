@@ -1,9 +1,9 @@
 //! Standing for election.
 //!
 //! As etcd's own election API does it, and with the same keys, so that both may stand in one election: a candidate is a
-//! key `<election>/<lease>` that lives with a lease, and the oldest leads. Only that here the candidate itself waits for those before it to
-//! go. Etcd (3.4) was seen to leave candidates of a cluster of 1,000 machines waiting for ever, all of them, until it
-//! was restarted.
+//! key `<election>/<lease>` that lives with a lease, and the oldest leads. Only that here the candidate itself waits for
+//! those before it to go. Etcd (3.4) was seen to leave candidates of a cluster of 1,000 machines waiting for ever, all
+//! of them, until it was restarted.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -43,14 +43,22 @@ pub async fn campaign<S: Store>(
     }
 }
 
+/// Whether a key in an election is a candidate's. One without a lease is nobody's, and would never go.
+#[must_use]
+pub fn stands(key: &Stored) -> bool {
+    key.lease.is_some()
+}
+
+/// The candidates among `entries` that have stood before this one.
+pub fn before<'e>(own: &'e Stored, entries: &'e [Stored]) -> impl Iterator<Item = &'e Stored> {
+    entries.iter().filter(|other| stands(other) && other.create_revision < own.create_revision)
+}
+
 async fn wait_for_lead<S: Store>(store: &S, range: &Range, key: &str) -> Result<Leadership, StoreError> {
     let page = store.list(range, None, 0).await?;
     let own = page.entries.iter().find(|stored| stored.key == key).ok_or(StoreError::LeaseGone)?;
     let leadership = Leadership { key: key.to_owned(), revision: own.create_revision };
-    // A key without a lease is nobody's, and would never go.
-    let stands = |stored: &&Stored| stored.lease.is_some() && stored.create_revision < own.create_revision;
-    let older = page.entries.iter().filter(stands);
-    let mut older: BTreeSet<String> = older.map(|stored| stored.key.clone()).collect();
+    let mut older: BTreeSet<String> = before(own, &page.entries).map(|stored| stored.key.clone()).collect();
     if older.is_empty() {
         return Ok(leadership);
     }

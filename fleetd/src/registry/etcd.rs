@@ -14,8 +14,8 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 
 pub use super::members::Endpoints;
 use super::{
-    Guard, KeepAlive, LeaseId, MAX_OPERATIONS, Origin, Page, Range, Remaining, Revision, Store, StoreError, Stored,
-    Transaction, Watch, WatchEvent, Write,
+    Detail, Guard, KeepAlive, LeaseId, MAX_OPERATIONS, Origin, Page, Range, Remaining, Revision, Store, StoreError,
+    Stored, Transaction, Watch, WatchEvent, Write,
     members::{Clients, Members},
 };
 
@@ -187,12 +187,22 @@ impl Store for Etcd {
     type Watch = EtcdWatch;
     type KeepAlive = EtcdKeepAlive;
 
-    async fn list(&self, (from, to): &Range, at: Option<Revision>, limit: usize) -> Result<Page, StoreError> {
+    async fn list_in(
+        &self,
+        detail: Detail,
+        (from, to): &Range,
+        at: Option<Revision>,
+        limit: usize,
+    ) -> Result<Page, StoreError> {
         let (mut from, mut limit) = (from.clone().into_bytes(), limit);
         let mut page = Page { entries: Vec::new(), revision: at.unwrap_or_default(), more: true };
         loop {
-            let options = GetOptions::new().with_range(to.as_str()).with_limit(limit as i64);
-            let answer = match self.range(&from, options.with_revision(page.revision)).await {
+            let options = match detail {
+                Detail::Values => GetOptions::new(),
+                Detail::Keys => GetOptions::new().with_keys_only(),
+            };
+            let options = options.with_range(to.as_str()).with_limit(limit as i64).with_revision(page.revision);
+            let answer = match self.range(&from, options).await {
                 // Values may have 1.5 MB each, whoever wrote them.
                 Err(StoreError::TooLarge) if limit > 1 => {
                     limit = limit.div_ceil(8);
@@ -211,13 +221,6 @@ impl Store for Etcd {
                 _ => return Ok(page),
             }
         }
-    }
-
-    async fn keys(&self, (from, to): &Range, limit: usize) -> Result<Page, StoreError> {
-        let options = GetOptions::new().with_range(to.as_str()).with_limit(limit as i64).with_keys_only();
-        let answer = self.range(from.as_bytes(), options).await?;
-        let revision = answer.header().map_or(0, |header| header.revision());
-        Ok(Page { entries: answer.kvs().iter().map(stored).collect(), revision, more: answer.more() })
     }
 
     async fn get(&self, keys: &[String]) -> Result<Page, StoreError> {

@@ -32,7 +32,7 @@ pub use self::{
     network::{Calls, Condition, Faults, Link},
 };
 use super::{
-    KeepAlive, LeaseId, MAX_OPERATIONS, Origin, Page, Range, Remaining, Revision, Store, StoreError, Stored,
+    Detail, KeepAlive, LeaseId, MAX_OPERATIONS, Origin, Page, Range, Remaining, Revision, Store, StoreError, Stored,
     Transaction, Watch, WatchEvent,
 };
 
@@ -270,15 +270,19 @@ impl Store for MemoryClient {
     type Watch = MemoryWatch;
     type KeepAlive = MemoryKeepAlive;
 
-    async fn list(&self, range: &Range, at: Option<Revision>, limit: usize) -> Result<Page, StoreError> {
+    async fn list_in(
+        &self,
+        detail: Detail,
+        range: &Range,
+        at: Option<Revision>,
+        limit: usize,
+    ) -> Result<Page, StoreError> {
         self.count(|calls| calls.reads += 1);
         let range = range.clone();
-        self.request(Kind::Read, true, move |keyspace| keyspace.list(&range, at, limit)).await
-    }
-
-    async fn keys(&self, range: &Range, limit: usize) -> Result<Page, StoreError> {
-        let mut page = self.list(range, None, limit).await?;
-        page.entries.iter_mut().for_each(|stored| stored.value.clear());
+        let mut page = self.request(Kind::Read, true, move |keyspace| keyspace.list(&range, at, limit)).await?;
+        if detail == Detail::Keys {
+            page.entries.iter_mut().for_each(|stored| stored.value.clear());
+        }
         Ok(page)
     }
 

@@ -17,11 +17,8 @@ use tokio::{
 };
 use tracing::{debug, info, warn};
 
-use super::{Cluster, Origin, Range, Revision, Store, StoreError, Stored, Watch, WatchEvent};
+use super::{Cluster, Detail, Origin, Page, Range, Revision, Store, StoreError, Stored, Watch, WatchEvent};
 use crate::backoff::Backoff;
-
-/// Keys in one page of a list: large enough to be few, small enough for etcd's 4 MiB at 4 kB each.
-const PAGE: usize = 1000;
 
 /// Follows `ranges` and publishes what they hold; what was published before is brought up to date. Runs until
 /// dropped.
@@ -136,19 +133,7 @@ impl<S: Store> Follower<'_, S> {
 
     /// Reads the whole range at one revision and makes the picture equal to it.
     async fn list(&self) -> Result<Revision, StoreError> {
-        let (from, to) = self.range.clone();
-        let mut next = (from, to);
-        let mut at = None;
-        let mut entries: Vec<Stored> = Vec::new();
-        let revision = loop {
-            let page = self.store.list(&next, at, PAGE).await?;
-            at = Some(page.revision);
-            entries.extend(page.entries);
-            match entries.last().filter(|_| page.more) {
-                Some(last) => next.0 = format!("{}\0", last.key),
-                None => break page.revision,
-            }
-        };
+        let Page { entries, revision, .. } = self.store.list_all(Detail::Values, self.range).await?;
         let present: BTreeSet<&str> = entries.iter().map(|stored| &*stored.key).collect();
         self.cluster.send_modify(|cluster| {
             let gone: Vec<Key> = cluster

@@ -10,7 +10,7 @@ use fleet_core::{
     model::{Key, Keys, MachineId},
     unit::UnitName,
 };
-use fleetd::registry::{Cluster as Picture, Store, view::Running};
+use fleetd::registry::{Cluster as Picture, Detail, Store, view::Running};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tempfile::TempDir;
 use tokio::{
@@ -237,23 +237,14 @@ impl Cluster {
         let store = &self.machines[0].store;
         let mut kinds = [(); 3].map(|()| Batches::default());
         for (kind, path) in ["unit/", "sched/", "state/"].into_iter().enumerate() {
-            let mut range = self.keys.under(path);
-            loop {
-                let page = store.list(&range, None, 1000).await?;
-                for stored in &page.entries {
-                    if let Some(Key::Unit(name)) = self.keys.parse(&stored.key)
-                        && let Some(unit) = self.wanted.get(&name)
-                    {
-                        let key = self.keys.format(&Key::File(unit.hash()));
-                        kinds[kind].keys.push((key, unit.file.canonical().into_bytes(), None));
-                    }
-                    let lease = stored.lease.map(|lease| lease.0);
-                    kinds[kind].keys.push((stored.key.clone(), stored.value.clone(), lease));
+            for stored in store.list_all(Detail::Values, &self.keys.under(path)).await?.entries {
+                if let Some(Key::Unit(name)) = self.keys.parse(&stored.key)
+                    && let Some(unit) = self.wanted.get(&name)
+                {
+                    let key = self.keys.format(&Key::File(unit.hash()));
+                    kinds[kind].keys.push((key, unit.file.canonical().into_bytes(), None));
                 }
-                match page.entries.last().filter(|_| page.more) {
-                    Some(last) => range.0 = format!("{}\0", last.key),
-                    None => break,
-                }
+                kinds[kind].keys.push((stored.key, stored.value, stored.lease.map(|lease| lease.0)));
             }
             let (transactions, operations) = written[kind];
             kinds[kind].transactions = (kinds[kind].keys.len() as u64 * transactions).div_ceil(operations.max(1));

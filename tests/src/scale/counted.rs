@@ -10,7 +10,8 @@ use std::{
 };
 
 use fleetd::registry::{
-    Etcd, LeaseId, Origin, Page, Range, Remaining, Revision, Store, StoreError, Transaction, Watch, WatchEvent, Write,
+    Detail, Etcd, LeaseId, Origin, Page, Range, Remaining, Revision, Store, StoreError, Transaction, Watch, WatchEvent,
+    Write,
 };
 
 /// What a transaction is about, by its first key.
@@ -169,12 +170,14 @@ impl Store for Counted {
     type Watch = CountedWatch;
     type KeepAlive = <Etcd as Store>::KeepAlive;
 
-    async fn list(&self, range: &Range, at: Option<Revision>, limit: usize) -> Result<Page, StoreError> {
-        self.etcd.list(range, at, limit).await
-    }
-
-    async fn keys(&self, range: &Range, limit: usize) -> Result<Page, StoreError> {
-        self.etcd.keys(range, limit).await
+    async fn list_in(
+        &self,
+        detail: Detail,
+        range: &Range,
+        at: Option<Revision>,
+        limit: usize,
+    ) -> Result<Page, StoreError> {
+        self.etcd.list_in(detail, range, at, limit).await
     }
 
     async fn get(&self, keys: &[String]) -> Result<Page, StoreError> {

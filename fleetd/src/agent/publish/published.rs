@@ -8,25 +8,16 @@ use fleet_core::{
 };
 use tracing::warn;
 
-use crate::registry::{LeaseId, Range, Revision, Store, StoreError, Stored, Watch, WatchEvent};
-
-/// Keys in one page of a list.
-const PAGE: usize = 1000;
+use crate::registry::{Detail, LeaseId, Revision, Store, StoreError, Watch, WatchEvent};
 
 /// The states of this host as the store has them: listed once, then kept up by what this host writes, and by a watch
 /// that tells what others delete. Not by one that tells all: etcd would send back each state that it is sent.
 pub(super) struct Published<S: Store> {
     keys: Keys,
-    machine: MachineId,
     lease: LeaseId,
-    entries: BTreeMap<UnitName, Entry>,
+    /// With the revisions that they were written at.
+    states: BTreeMap<UnitName, (Arc<StateRecord>, Revision)>,
     watch: S::Watch,
-}
-
-/// A key as it was written last; `None`: it was deleted, which the watch has not told yet.
-struct Entry {
-    state: Option<Arc<StateRecord>>,
-    revision: Revision,
 }
 
 impl<S: Store> Published<S> {
@@ -34,29 +25,17 @@ impl<S: Store> Published<S> {
     /// counts for nothing.
     pub async fn read(store: &S, keys: &Keys, machine: &MachineId, lease: LeaseId) -> Result<Self, StoreError> {
         let range = keys.under(&format!("state/{machine}/"));
-        let (mut rest, mut at, mut listed): (Range, _, Vec<Stored>) = (range.clone(), None, Vec::new());
-        let revision = loop {
-            let page = store.list(&rest, at, PAGE).await?;
-            at = Some(page.revision);
-            listed.extend(page.entries);
-            match listed.last().filter(|_| page.more) {
-                Some(last) => rest.0 = format!("{}\0", last.key),
-                None => break page.revision,
-            }
-        };
-        let mut entries = BTreeMap::new();
-        for stored in listed.iter().filter(|stored| stored.lease == Some(lease)) {
+        let listed = store.list_all(Detail::Values, &range).await?;
+        let mut states = BTreeMap::new();
+        for stored in listed.entries.iter().filter(|stored| stored.lease == Some(lease)) {
             let Some(Key::State(_, unit)) = keys.parse(&stored.key) else { continue };
             match StateRecord::decode(&stored.value) {
-                Ok(state) => {
-                    let entry = Entry { state: Some(Arc::new(state)), revision: stored.mod_revision };
-                    entries.insert(unit, entry);
-                }
+                Ok(state) => drop(states.insert(unit, (Arc::new(state), stored.mod_revision))),
                 Err(error) => warn!(key = stored.key, error = %crate::chain(&error), "state cannot be read"),
             }
         }
-        let watch = store.watch_deletions(&range, revision).await?;
-        Ok(Self { keys: keys.clone(), machine: machine.clone(), lease, entries, watch })
+        let watch = store.watch_deletions(&range, listed.revision).await?;
+        Ok(Self { keys: keys.clone(), lease, states, watch })
     }
 
     /// The lease that the states live with.
@@ -66,17 +45,20 @@ impl<S: Store> Published<S> {
 
     /// The state of a unit.
     pub fn get(&self, unit: &UnitName) -> Option<&Arc<StateRecord>> {
-        self.entries.get(unit)?.state.as_ref()
+        self.states.get(unit).map(|(state, _)| state)
     }
 
     /// The units that it has states of.
     pub fn units(&self) -> impl Iterator<Item = &UnitName> {
-        self.entries.iter().filter(|(_, entry)| entry.state.is_some()).map(|(unit, _)| unit)
+        self.states.keys()
     }
 
     /// This host has written, or deleted, the state of a unit.
     pub fn wrote(&mut self, unit: &UnitName, state: Option<Arc<StateRecord>>, revision: Revision) {
-        self.entries.insert(unit.clone(), Entry { state, revision });
+        match state {
+            Some(state) => drop(self.states.insert(unit.clone(), (state, revision))),
+            None => drop(self.states.remove(unit)),
+        }
     }
 
     /// Waits until somebody else has deleted states here. Returns whose. Nothing is lost when the wait is given up.
@@ -101,14 +83,10 @@ impl<S: Store> Published<S> {
     /// since may seem to be gone: then it is written once more.
     fn deleted(&mut self, key: &str, revision: Revision) -> Option<UnitName> {
         let Some(Key::State(_, unit)) = self.keys.parse(key) else { return None };
-        if self.entries.get(&unit)?.revision > revision {
+        let (_, written) = self.states.get(&unit)?;
+        if *written > revision {
             return None;
         }
-        self.entries.remove(&unit)?.state.map(|_| unit)
-    }
-
-    /// The key of a unit's state.
-    pub fn key(&self, unit: &UnitName) -> String {
-        self.keys.format(&Key::State(self.machine.clone(), unit.clone()))
+        self.states.remove(&unit).map(|_| unit)
     }
 }
