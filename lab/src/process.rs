@@ -110,12 +110,22 @@ impl Mark {
     }
 }
 
-/// Whether `/proc/PID/stat` says that the process is stopped.
+/// Whether a process is stopped: every thread of it, as each stops only when it next comes to a
+/// signal. False when there is no such process.
 pub(crate) fn is_stopped(pid: u32) -> bool {
-    fs::read_to_string(format!("/proc/{pid}/stat"))
-        .ok()
-        .and_then(|stat| Some(stat.rsplit_once(") ")?.1.starts_with('T')))
-        .unwrap_or(false)
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else {
+        return false;
+    };
+    threads.flatten().all(|thread| {
+        // A thread that has just ended does not run either.
+        fs::read_to_string(thread.path().join("stat")).map_or(true, |stat| state(&stat) == Some('T'))
+    })
+}
+
+/// The state of a process or a thread in its `stat` (proc(5)). Its name, which comes before, may
+/// hold anything.
+fn state(stat: &str) -> Option<char> {
+    stat.rsplit_once(") ")?.1.chars().next()
 }
 
 fn cmdline_matches(cmdline: &str, prefix: &str) -> bool {
@@ -166,6 +176,13 @@ mod tests {
         let machine = "27 1 254:0 / / rw - ext4 /dev/vda rw\n\
                        30 27 0:44 / /x rw - overlay overlay rw,upperdir=/var/lib/fleet-lab/1/u";
         assert_eq!(root_upperdir(machine), None);
+    }
+
+    #[test]
+    fn state_is_read_behind_any_name() {
+        assert_eq!(state("7042 (etcd) T 1 7042 7042 0 -1"), Some('T'));
+        assert_eq!(state("7042 (a) T (b) S 1 7042"), Some('S'));
+        assert_eq!(state(""), None);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::network::Network;
 use crate::process::{Mark, is_stopped};
 use crate::state::{Dirs, tail};
 use crate::tool::command;
-use crate::wait::eventually;
+use crate::wait::{eventually, eventually_eq};
 
 /// How long a member may take to answer, or to end.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -122,9 +122,11 @@ impl Member {
         self.end(Signal::KILL)
     }
 
-    /// Freezes it (SIGSTOP): connections stay open, nothing answers.
+    /// Freezes it (SIGSTOP): connections stay open, nothing answers. Returns when it has stopped,
+    /// which a signal alone does not tell.
     pub fn pause(&self) -> Result<()> {
-        self.signal(Signal::STOP)
+        self.signal(Signal::STOP)?;
+        eventually_eq(DEADLINE, &format!("{} is frozen", self.name()), &MemberStatus::Paused, || Ok(self.status()))
     }
 
     /// Thaws it (SIGCONT).

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use fleet_lab::eventually;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use tempfile::TempDir;
 
 use crate::DEADLINE;
@@ -99,6 +99,10 @@ impl EtcdProcess {
         let signal = if frozen { Signal::STOP } else { Signal::CONT };
         let pid = Pid::from_raw(self.child.id() as i32).expect("a process has a pid");
         kill_process(pid, signal).expect("it runs");
+        if frozen {
+            // It goes on for a moment after the signal was sent.
+            waitpid(Some(pid), WaitOptions::UNTRACED).expect("it is a child of this process");
+        }
     }
 
     /// Runs etcdctl against it and returns what it printed.
