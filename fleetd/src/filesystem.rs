@@ -11,6 +11,7 @@ use std::{
     future::Future,
     io::{self, Write},
     path::{Path, PathBuf},
+    time::SystemTime,
 };
 
 use thiserror::Error;
@@ -70,6 +71,13 @@ pub trait Filesystem: Clone + Send + Sync + 'static {
     /// # Errors
     /// When it cannot be made.
     fn make_directory(&self, directory: &Path) -> Result<(), FileError>;
+
+    /// Dates the last change of a directory to now, exactly. By itself it has the time of the kernel's clock tick, so
+    /// whoever looks for changes, as systemd does, misses one in the same tick as its last look.
+    ///
+    /// # Errors
+    /// When that is not possible.
+    fn touch(&self, directory: &Path) -> Result<(), FileError>;
 
     /// What is at a path.
     fn look(&self, path: &Path) -> Entry;
@@ -154,6 +162,11 @@ impl Filesystem for Real {
 
     fn make_directory(&self, directory: &Path) -> Result<(), FileError> {
         fs::create_dir_all(directory).map_err(at("create", directory))
+    }
+
+    fn touch(&self, directory: &Path) -> Result<(), FileError> {
+        let touch = || fs::File::open(directory)?.set_modified(SystemTime::now());
+        touch().map_err(at("touch", directory))
     }
 
     fn look(&self, path: &Path) -> Entry {
@@ -245,5 +258,22 @@ mod tests {
         Real.remove(&path).unwrap();
         Real.remove(&path).unwrap();
         assert_eq!(Real.look(&path), Entry::Missing);
+    }
+
+    #[test]
+    fn touched_directory_shows_every_change() {
+        // As /run is: of such a directory kernels tell changes of one tick least apart.
+        let directory = tempfile::tempdir_in("/dev/shm").unwrap();
+        let time = || fs::metadata(directory.path()).unwrap().modified().unwrap();
+        let mut before = time();
+        for number in 0..200 {
+            let unit = directory.path().join(format!("{number}.service"));
+            Real.replace(&unit, b"").unwrap();
+            Real.remove(&unit).unwrap();
+            Real.touch(directory.path()).unwrap();
+            let now = time();
+            assert_ne!(now, before, "change {number} is not seen");
+            before = now;
+        }
     }
 }

@@ -263,6 +263,7 @@ impl<F: Filesystem> Batches<F> {
         }
         self.filesystem.replace(&self.directory.join(&name), text.as_bytes())?;
         self.open.insert(name.clone());
+        self.filesystem.touch(&self.directory)?;
         Ok(name)
     }
 

@@ -21,14 +21,17 @@ use fleet_core::{
 };
 use futures_util::StreamExt;
 use tokio::sync::{Mutex, OnceCell};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 use zbus::{
     Connection, MatchRule, MessageStream, connection, fdo::DBusProxy, message::Type, proxy::CacheProperties,
     wire::OwnedObjectPath,
 };
 
 use super::{Dirty, SYSTEM_UNITS, Systemd, SystemdError, Verb, links};
-use crate::backoff::Backoff;
+use crate::{
+    backoff::Backoff,
+    filesystem::{Filesystem, Real},
+};
 
 const SERVICE: &str = "org.freedesktop.systemd1";
 const UNITS: &str = "/org/freedesktop/systemd1/unit";
@@ -166,6 +169,14 @@ impl Dbus {
             .await
             .map_err(SystemdError::Unavailable)
     }
+
+    /// Has PID 1 see that there are new links, however soon after its last look they were made.
+    fn show_links(&self) {
+        if let Err(error) = Real.touch(&self.runtime_units()) {
+            // It sees nearly every change without that.
+            debug!(error = %crate::chain(&error), "systemd may not see a new unit before the next change");
+        }
+    }
 }
 
 /// Tells a refusal from silence. `NoReply` and a vanished name mean "unknown", never "failed".
@@ -247,16 +258,19 @@ impl Systemd for Dbus {
 
     async fn link(&self, files: &[PathBuf]) -> Result<(), SystemdError> {
         let left = links::make(&self.runtime_units(), files);
-        if left.is_empty() {
-            return Ok(());
+        if !left.is_empty() {
+            let linked = self.manager().await?.link_unit_files(&as_text(&left), true, true).await;
+            linked.map_err(|source| classify("link unit files", source))?;
         }
-        let linked = self.manager().await?.link_unit_files(&as_text(&left), true, true).await;
-        linked.map(drop).map_err(|source| classify("link unit files", source))
+        self.show_links();
+        Ok(())
     }
 
     async fn enable(&self, files: &[PathBuf]) -> Result<(), SystemdError> {
         let enabled = self.manager().await?.enable_unit_files(&as_text(files), true, true).await;
-        enabled.map(drop).map_err(|source| classify("enable unit files", source))
+        enabled.map_err(|source| classify("enable unit files", source))?;
+        self.show_links();
+        Ok(())
     }
 
     async fn disable(&self, units: &[UnitName]) -> Result<(), SystemdError> {
