@@ -10,6 +10,7 @@
 //! that run, run on. Units that the agent did not install are never touched; what it installed is in a manifest, so
 //! a fleetd that was killed takes its units up again without a word to systemd.
 
+mod adopt;
 mod decide;
 mod disk;
 mod install;
@@ -89,6 +90,8 @@ pub struct Agent<S, D, F> {
     strict: BTreeSet<UnitName>,
     /// What is wanted must be worked out again.
     stale: bool,
+    /// Units of an earlier run whose files have not been read yet.
+    unread: BTreeSet<UnitName>,
     installed: BTreeMap<UnitName, Installed>,
     runtime: BTreeMap<UnitName, Runtime>,
     /// When a unit came into the state it is in.
@@ -150,7 +153,7 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
         states: watch::Sender<Option<States>>,
     ) -> Result<Self, FileError> {
         let disk = Disk::open(filesystem.clone(), units)?;
-        let left = disk.load()?;
+        let left = disk.left()?;
         let batches = jobs::Batches::new(filesystem, systemd.runtime_units());
         let mut agent = Self {
             systemd,
@@ -162,8 +165,9 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
             states,
             wishes: None,
             wanted: None,
-            strict: strict_of(&left.files),
+            strict: BTreeSet::new(),
             stale: true,
+            unread: left.units,
             installed: left.installed,
             runtime: BTreeMap::new(),
             since: BTreeMap::new(),
@@ -184,24 +188,16 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
             acted: Instant::now(),
             unsaved: false,
         };
-        for (unit, file) in left.files {
-            // Written just before a crash, and most likely not started yet.
-            let unknown = Installed::loaded(file.hash(), None);
-            agent.installed.entry(unit).or_insert(unknown);
-            agent.files.insert(file);
-        }
         agent.unseen = agent.installed.keys().cloned().collect();
         agent.open.clone_from(&agent.unseen);
         agent.news.clone_from(&agent.unseen);
         agent.adopt_fenced()?;
-        if !agent.installed.is_empty() {
-            info!(units = agent.installed.len(), "took up the units of an earlier run");
-        }
         Ok(agent)
     }
 
     /// Runs until `shutdown`. Touches no unit when it ends.
     pub async fn run(&mut self, shutdown: &CancellationToken) {
+        self.take_up(shutdown).await;
         loop {
             tokio::select! {
                 biased;

@@ -85,7 +85,7 @@ fn check(config: &Config, old: &Config) -> anyhow::Result<()> {
     bus(config)?;
     Disk::open(Real, &config.units_directory)?;
     if config.units_directory != old.units_directory {
-        let left = Disk::open(Real, &old.units_directory)?.load()?;
+        let left = Disk::open(Real, &old.units_directory)?.left()?;
         anyhow::ensure!(
             left.installed.is_empty(),
             "units_directory cannot be changed while units are in {}: stop fleet, change it, start fleet",

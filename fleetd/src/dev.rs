@@ -158,7 +158,7 @@ fn renew_proof(config: &Config) -> anyhow::Result<()> {
 
 /// The units here that run.
 async fn running(places: &Places) -> anyhow::Result<Vec<UnitName>> {
-    let installed: Vec<UnitName> = Disk::open(Real, &places.units())?.load()?.installed.into_keys().collect();
+    let installed: Vec<UnitName> = Disk::open(Real, &places.units())?.left()?.installed.into_keys().collect();
     let (dbus, _) = Dbus::new(places.systemd.clone());
     let listed = dbus.list(&installed).await?;
     Ok(listed.into_iter().filter(|(_, runtime)| !runtime.is_down()).map(|(unit, _)| unit).collect())

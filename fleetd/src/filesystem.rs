@@ -9,11 +9,13 @@ pub mod memory;
 use std::{
     fs,
     future::Future,
-    io::{self, Write},
+    io::{self, Read, Write},
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     time::SystemTime,
 };
 
+use rustix::fs::OFlags;
 use thiserror::Error;
 
 /// A file could not be read or written.
@@ -86,6 +88,9 @@ pub trait Filesystem: Clone + Send + Sync + 'static {
 /// Most bytes that a file can have to be read: a manifest of a hundred thousand units.
 const LARGEST: u64 = 16 << 20;
 
+/// `O_NONBLOCK`, as `open(2)` takes it.
+const NON_BLOCKING: i32 = OFlags::NONBLOCK.bits().cast_signed();
+
 /// What is at a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Entry {
@@ -118,12 +123,16 @@ fn unless_missing<T>(outcome: io::Result<T>) -> io::Result<Option<T>> {
 impl Filesystem for Real {
     fn read(&self, path: &Path) -> Result<Option<Vec<u8>>, FileError> {
         let read = || {
-            // A pipe would never end, and a device may neither.
-            let metadata = fs::metadata(path)?;
+            // A pipe would keep who opens it waiting, unless told not to.
+            let mut file = fs::File::options().read(true).custom_flags(NON_BLOCKING).open(path)?;
+            let metadata = file.metadata()?;
             if !metadata.is_file() || metadata.len() > LARGEST {
                 return Err(io::Error::other(format!("it is not a file of at most {LARGEST} bytes")));
             }
-            fs::read(path)
+            // As it is replaced whole, it does not grow.
+            let mut contents = vec![0; metadata.len() as usize];
+            file.read_exact(&mut contents)?;
+            Ok(contents)
         };
         unless_missing(read()).map_err(at("read", path))
     }

@@ -139,7 +139,9 @@ impl<F: Filesystem> LastGood<F> {
                 );
             }
         };
-        texts.into_iter().for_each(|file| files.insert(file));
+        for file in texts {
+            files.insert(file);
+        }
         let shown = cluster.send_if_modified(|cluster| {
             let untouched = !cluster.complete;
             if untouched {

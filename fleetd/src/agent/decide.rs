@@ -7,11 +7,11 @@ use fleet_core::{
     model::Target,
     unit::{UnitHash, UnitName},
 };
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
 use super::{Agent, trail::Trail, wanted::Wishes};
 use crate::{
-    filesystem::{FileError, Filesystem},
+    filesystem::Filesystem,
     registry::{Cluster, Store},
     systemd::Systemd,
 };
@@ -90,22 +90,6 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
         if let Err(error) = self.disk.save_strict(&self.strict) {
             warn!(error = %crate::chain(&error), "if no fleetd can run, units with OnPartition=stop run on");
         }
-    }
-
-    /// Takes note of the units that were stopped while no fleetd ran: they have not ended by themselves.
-    pub(super) fn adopt_fenced(&mut self) -> Result<(), FileError> {
-        let fenced = self.disk.fenced()?;
-        if fenced.is_empty() {
-            return Ok(());
-        }
-        info!(units = ?fenced, "these units were stopped while fleetd was down");
-        for unit in &fenced {
-            if let Some(entry) = self.installed.get_mut(unit) {
-                entry.stopping = true;
-            }
-        }
-        self.save();
-        self.disk.forget_fenced()
     }
 
     /// Makes what is carried out heed the fence, whatever else is known: units that may run once at most run here only

@@ -25,9 +25,9 @@ pub struct Disk<F> {
 pub struct Left {
     /// The units of the manifest whose files are there.
     pub installed: BTreeMap<UnitName, Installed>,
-    /// The files that are there. Those that the manifest does not know of were written just before a crash, or the
-    /// manifest was lost: how far their units were brought is unknown.
-    pub files: BTreeMap<UnitName, UnitFile>,
+    /// The units whose files are there. Those that the manifest does not know of were written just before a crash, or
+    /// the manifest was lost: how far their units were brought is unknown.
+    pub units: BTreeSet<UnitName>,
 }
 
 impl<F: Filesystem> Disk<F> {
@@ -119,33 +119,32 @@ impl<F: Filesystem> Disk<F> {
         self.units.parent().unwrap_or(&self.units).join(name)
     }
 
-    /// Reads what an earlier run left.
+    /// Finds what an earlier run left.
     ///
     /// # Errors
-    /// When the directory cannot be read. What cannot be read in it is passed over; so is each entry of the manifest
-    /// that cannot be read, and all of one that is no JSON.
-    pub fn load(&self) -> Result<Left, FileError> {
-        let mut left = Left { installed: self.manifest(), files: BTreeMap::new() };
-        for name in self.filesystem.names(&self.units)? {
-            let Ok(name) = UnitName::new(&name) else { continue };
-            let path = self.path(&name);
-            let bytes = match self.filesystem.read(&path) {
-                Ok(Some(bytes)) => bytes,
-                Ok(None) => continue,
-                Err(error) => {
-                    warn!(error = %crate::chain(&error), "unit file cannot be read, it is passed over");
-                    continue;
-                }
-            };
-            match UnitFile::parse_bytes(&bytes) {
-                Ok(file) => drop(left.files.insert(name, file)),
-                Err(error) => {
-                    warn!(path = %path.display(), line = error.line, %error, "this is no unit file, it is passed over");
-                }
-            }
-        }
-        left.installed.retain(|unit, _| self.filesystem.look(&self.path(unit)) != Entry::Missing);
-        Ok(left)
+    /// When the directory cannot be read. Each entry of the manifest that cannot be read is passed over, and all of one
+    /// that is no JSON.
+    pub fn left(&self) -> Result<Left, FileError> {
+        let names = self.filesystem.names(&self.units)?;
+        let units: BTreeSet<UnitName> = names.iter().filter_map(|name| UnitName::new(name).ok()).collect();
+        let mut installed = self.manifest();
+        installed.retain(|unit, _| units.contains(unit));
+        Ok(Left { installed, units })
+    }
+
+    /// Reads the file of a unit; `None` when there is none that can be read.
+    #[must_use]
+    pub fn file(&self, unit: &UnitName) -> Option<UnitFile> {
+        let path = self.path(unit);
+        let bytes = self.filesystem.read(&path);
+        let bytes = bytes.inspect_err(|error| {
+            warn!(error = %crate::chain(error), "unit file cannot be read, it is passed over");
+        });
+        let file = UnitFile::parse_bytes(&bytes.ok()??);
+        let file = file.inspect_err(|error| {
+            warn!(path = %path.display(), line = error.line, %error, "this is no unit file, it is passed over");
+        });
+        file.ok()
     }
 
     fn manifest(&self) -> BTreeMap<UnitName, Installed> {
@@ -193,15 +192,16 @@ mod tests {
     fn what_was_saved_is_loaded_and_stray_files_are_noticed() {
         let directory = tempfile::tempdir().unwrap();
         let disk = Disk::open(Real, &directory.path().join("units")).unwrap();
-        assert!(disk.load().unwrap().installed.is_empty());
+        assert!(disk.left().unwrap().installed.is_empty());
         let entry = Installed { applied: Target::Launched, ..Installed::loaded(UnitHash::of("x"), Some(3)) };
         let installed: BTreeMap<_, _> = [(name("a.service"), entry), (name("gone.service"), entry)].into();
         disk.save(&installed).unwrap();
         disk.write(&name("a.service"), "[Unit]\n").unwrap();
         disk.write(&name("stray@1.service"), "[Unit]\nDescription=s\n").unwrap();
-        let left = disk.load().unwrap();
+        let left = disk.left().unwrap();
         assert_eq!(left.installed, [(name("a.service"), entry)].into(), "an entry without its file is forgotten");
-        assert_eq!(left.files.keys().collect::<Vec<_>>(), [&name("a.service"), &name("stray@1.service")]);
+        assert_eq!(left.units, [name("a.service"), name("stray@1.service")].into());
+        assert!(disk.file(&name("a.service")).is_some() && disk.file(&name("gone.service")).is_none());
     }
 
     #[test]
@@ -210,8 +210,8 @@ mod tests {
         let disk = Disk::open(Real, &directory.path().join("units")).unwrap();
         disk.write(&name("a.service"), "[Unit]\n").unwrap();
         fs::write(directory.path().join("manifest.json"), b"{\"a.serv").unwrap();
-        let left = disk.load().unwrap();
+        let left = disk.left().unwrap();
         assert!(left.installed.is_empty());
-        assert_eq!(left.files.len(), 1);
+        assert_eq!(left.units.len(), 1);
     }
 }

@@ -45,7 +45,9 @@ pub async fn run(config: &Config) -> anyhow::Result<()> {
 /// # Errors
 /// When the directory of unit files cannot be read.
 pub async fn wait<F: Filesystem>(filesystem: F, units: &Path, clock: Clock) -> anyhow::Result<BTreeSet<UnitName>> {
-    let strict = strict_of(&Disk::open(filesystem.clone(), units)?.load()?.files);
+    let disk = Disk::open(filesystem.clone(), units)?;
+    let read = |unit: UnitName| disk.file(&unit).map(|file| (unit, file));
+    let strict = strict_of(&disk.left()?.units.into_iter().filter_map(read).collect());
     if strict.is_empty() {
         return Ok(strict);
     }

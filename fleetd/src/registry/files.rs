@@ -114,9 +114,11 @@ impl<S: Store> Files<S> {
         Ok(self.get([hash]).await?.remove(&hash))
     }
 
-    /// Takes a file that was come by otherwise.
-    pub fn insert(&self, file: UnitFile) {
-        self.cache.lock().unwrap_or_else(PoisonError::into_inner).insert(file.hash(), Arc::new(file));
+    /// Takes a file that was come by otherwise. Returns its hash.
+    pub fn insert(&self, file: UnitFile) -> UnitHash {
+        let hash = file.hash();
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner).insert(hash, Arc::new(file));
+        hash
     }
 
     /// Forgets the files that are not of use any more.

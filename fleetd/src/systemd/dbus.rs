@@ -123,7 +123,9 @@ impl Dbus {
     /// A handle and the task that drains signals; the task runs until dropped.
     pub fn new(bus: Bus) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let dbus = Self { bus, calls: Arc::default(), dirty: Arc::default(), path: Arc::default() };
-        let drain = drain(dbus.bus.clone(), Arc::clone(&dbus.dirty));
+        let (calls, drain) = (dbus.clone(), drain(dbus.bus.clone(), Arc::clone(&dbus.dirty)));
+        // The first call need not wait for its connection then; if there is none, it says so.
+        let drain = async move { drop(tokio::join!(calls.manager(), drain)) };
         (dbus, drain)
     }
 

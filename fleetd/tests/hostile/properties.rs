@@ -73,16 +73,17 @@ pub fn disk(found: &[Found], manifest: Option<&[u8]>, members: &[(String, String
     fs::write(units.join(good.as_str()), "[Service]\nExecStart=/bin/good\n").expect("it can be written");
     let others: BTreeSet<UnitName> = found.iter().filter_map(|found| put(&units, found, &good)).collect();
 
-    let left = disk.load().expect("the directory can be read");
+    let left = disk.left().expect("the directory can be read");
     if manifest.is_none() {
         assert_eq!(left.installed.get(&good), Some(&entry), "a good entry is kept");
     }
-    let known: BTreeSet<&UnitName> = left.installed.keys().chain(left.files.keys()).collect();
+    let read = left.units.iter().filter(|unit| disk.file(unit).is_some());
+    let known: BTreeSet<&UnitName> = left.installed.keys().chain(read).collect();
     assert!(known.contains(&good), "a good file is noticed");
     assert!(others.iter().all(|unit| known.contains(unit)), "{others:?} in {known:?}");
     assert!(known.iter().all(|unit| units.join(unit.as_str()).exists()), "nothing is made up");
     disk.save(&left.installed).expect("what was loaded can be saved");
-    assert_eq!(disk.load().expect("again").installed, left.installed);
+    assert_eq!(disk.left().expect("again").installed, left.installed);
 }
 
 /// Puts something in place. Returns its unit when it is a file that is one.
