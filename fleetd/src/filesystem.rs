@@ -12,11 +12,12 @@ use std::{
     io::{self, Read, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
-use rustix::fs::OFlags;
+use rustix::fs::{AtFlags, CWD, OFlags, Timespec, Timestamps, UTIME_NOW, utimensat};
 use thiserror::Error;
+use tracing::debug;
 
 /// A file could not be read or written.
 #[derive(Debug, Error)]
@@ -74,8 +75,10 @@ pub trait Filesystem: Clone + Send + Sync + 'static {
     /// When it cannot be made.
     fn make_directory(&self, directory: &Path) -> Result<(), FileError>;
 
-    /// Dates the last change of a directory to now, exactly. By itself it has the time of the kernel's clock tick, so
-    /// whoever looks for changes, as systemd does, misses one in the same tick as its last look.
+    /// When a directory was changed last; `None` when that does not matter or cannot be told.
+    fn modified(&self, directory: &Path) -> Option<SystemTime>;
+
+    /// Dates the last change of a directory to now.
     ///
     /// # Errors
     /// When that is not possible.
@@ -100,6 +103,24 @@ pub enum Entry {
     Link(PathBuf),
     /// Something else.
     Other,
+}
+
+/// Longer than a tick of any kernel's clock, in steps.
+const TICK: (Duration, u32) = (Duration::from_millis(1), 20);
+
+/// Sees to it that a change of a directory is seen by those who follow its time of modification, as systemd does, which
+/// was `before` until then. That time has the ticks of the kernel's clock, and after a change in the same tick as the one
+/// before it is the same.
+pub async fn show_change(filesystem: &impl Filesystem, directory: &Path, before: Option<SystemTime>) {
+    for _ in 0..TICK.1 {
+        if before.is_none() || filesystem.modified(directory) != before {
+            return;
+        }
+        tokio::time::sleep(TICK.0).await;
+        if let Err(error) = filesystem.touch(directory) {
+            return debug!(error = %crate::chain(&error), "systemd may not see a new unit before the next change");
+        }
+    }
 }
 
 /// The host's own file system.
@@ -173,9 +194,14 @@ impl Filesystem for Real {
         fs::create_dir_all(directory).map_err(at("create", directory))
     }
 
+    fn modified(&self, directory: &Path) -> Option<SystemTime> {
+        fs::metadata(directory).and_then(|metadata| metadata.modified()).ok()
+    }
+
     fn touch(&self, directory: &Path) -> Result<(), FileError> {
-        let touch = || fs::File::open(directory)?.set_modified(SystemTime::now());
-        touch().map_err(at("touch", directory))
+        let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
+        let times = Timestamps { last_access: now, last_modification: now };
+        utimensat(CWD, directory, &times, AtFlags::empty()).map_err(io::Error::from).map_err(at("touch", directory))
     }
 
     fn look(&self, path: &Path) -> Entry {
@@ -269,20 +295,20 @@ mod tests {
         assert_eq!(Real.look(&path), Entry::Missing);
     }
 
-    #[test]
-    fn touched_directory_shows_every_change() {
+    #[tokio::test]
+    async fn every_change_is_seen() {
         // As /run is: of such a directory kernels tell changes of one tick least apart.
         let directory = tempfile::tempdir_in("/dev/shm").unwrap();
-        let time = || fs::metadata(directory.path()).unwrap().modified().unwrap();
-        let mut before = time();
         for number in 0..200 {
             let unit = directory.path().join(format!("{number}.service"));
+            let before = Real.modified(directory.path());
             Real.replace(&unit, b"").unwrap();
             Real.remove(&unit).unwrap();
-            Real.touch(directory.path()).unwrap();
-            let now = time();
-            assert_ne!(now, before, "change {number} is not seen");
-            before = now;
+            show_change(&Real, directory.path(), before).await;
+            assert_ne!(Real.modified(directory.path()), before, "change {number}");
         }
+        let before = Real.modified(directory.path());
+        show_change(&Real, directory.path(), before).await;
+        assert_ne!(Real.modified(directory.path()), before, "as if there had been one that left the time the same");
     }
 }

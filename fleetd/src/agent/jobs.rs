@@ -17,7 +17,7 @@ use tracing::{info, warn};
 
 use super::{Agent, Launch, Steps};
 use crate::{
-    filesystem::{FileError, Filesystem},
+    filesystem::{FileError, Filesystem, show_change},
     registry::Store,
     systemd::{Systemd, SystemdError, Verb},
 };
@@ -146,7 +146,7 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
     /// # Errors
     /// Systemd does not answer.
     async fn together(&mut self, relation: Relation, units: &[UnitName]) -> Result<bool, SystemdError> {
-        let target = match self.batches.write(relation, units) {
+        let target = match self.batches.write(relation, units).await {
             Ok(target) => target,
             Err(error) => {
                 warn!(error = %crate::chain(&error), "cannot write the target of a batch, taking units one by one");
@@ -249,7 +249,7 @@ impl<F: Filesystem> Batches<F> {
     }
 
     /// Writes a target for `units`. Returns its name.
-    fn write(&mut self, relation: Relation, units: &[UnitName]) -> Result<String, FileError> {
+    async fn write(&mut self, relation: Relation, units: &[UnitName]) -> Result<String, FileError> {
         self.count += 1;
         let name = format!("{PREFIX}{}-{}.target", std::process::id(), self.count);
         // Without default dependencies the target neither waits for its units nor orders itself among others.
@@ -261,9 +261,10 @@ impl<F: Filesystem> Batches<F> {
             text.push_str(unit.as_str());
             text.push('\n');
         }
+        let before = self.filesystem.modified(&self.directory);
         self.filesystem.replace(&self.directory.join(&name), text.as_bytes())?;
         self.open.insert(name.clone());
-        self.filesystem.touch(&self.directory)?;
+        show_change(&self.filesystem, &self.directory, before).await;
         Ok(name)
     }
 

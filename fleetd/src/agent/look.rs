@@ -30,9 +30,10 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
             for unit in self.installed.keys().chain(self.wanted.iter().flat_map(BTreeMap::keys)) {
                 dirty.entry(unit.clone()).or_default();
             }
-        }
-        for unit in &self.unseen {
-            dirty.entry(unit.clone()).or_default();
+        } else {
+            for unit in &self.unseen {
+                dirty.entry(unit.clone()).or_default();
+            }
         }
         let now = Instant::now();
         let settled =

@@ -5,6 +5,7 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::SystemTime,
 };
 
 use super::{Entry, FileError, Filesystem, at};
@@ -77,6 +78,10 @@ impl Filesystem for Memory {
     }
 
     /// Its systemd sees every change anyway.
+    fn modified(&self, _directory: &Path) -> Option<SystemTime> {
+        None
+    }
+
     fn touch(&self, _directory: &Path) -> Result<(), FileError> {
         Ok(())
     }

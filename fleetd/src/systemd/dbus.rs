@@ -21,7 +21,7 @@ use fleet_core::{
 };
 use futures_util::StreamExt;
 use tokio::sync::{Mutex, OnceCell};
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 use zbus::{
     Connection, MatchRule, MessageStream, connection, fdo::DBusProxy, message::Type, proxy::CacheProperties,
     wire::OwnedObjectPath,
@@ -30,7 +30,7 @@ use zbus::{
 use super::{Dirty, SYSTEM_UNITS, Systemd, SystemdError, Verb, links};
 use crate::{
     backoff::Backoff,
-    filesystem::{Filesystem, Real},
+    filesystem::{Filesystem, Real, show_change},
 };
 
 const SERVICE: &str = "org.freedesktop.systemd1";
@@ -171,14 +171,6 @@ impl Dbus {
             .await
             .map_err(SystemdError::Unavailable)
     }
-
-    /// Has PID 1 see that there are new links, however soon after its last look they were made.
-    fn show_links(&self) {
-        if let Err(error) = Real.touch(&self.runtime_units()) {
-            // It sees nearly every change without that.
-            debug!(error = %crate::chain(&error), "systemd may not see a new unit before the next change");
-        }
-    }
 }
 
 /// Tells a refusal from silence. `NoReply` and a vanished name mean "unknown", never "failed".
@@ -210,8 +202,8 @@ fn runtime((name, _, load, active, sub, _, _, job, job_type, _): Row) -> Option<
     Some((name, Runtime { load, active: Active::from_word(&active), sub, job }))
 }
 
-fn as_text(files: &[PathBuf]) -> Vec<&str> {
-    files.iter().filter_map(|file| file.to_str()).collect()
+fn as_text<'f>(files: impl IntoIterator<Item = &'f PathBuf>) -> Vec<&'f str> {
+    files.into_iter().filter_map(|file| file.to_str()).collect()
 }
 
 impl Systemd for Dbus {
@@ -259,19 +251,25 @@ impl Systemd for Dbus {
     }
 
     async fn link(&self, files: &[PathBuf]) -> Result<(), SystemdError> {
-        let left = links::make(&self.runtime_units(), files);
+        let directory = self.runtime_units();
+        let before = Real.modified(&directory);
+        let links::Made { new, left } = links::make(&directory, files);
         if !left.is_empty() {
-            let linked = self.manager().await?.link_unit_files(&as_text(&left), true, true).await;
+            let linked = self.manager().await?.link_unit_files(&as_text(left), true, true).await;
             linked.map_err(|source| classify("link unit files", source))?;
+        } else if !new {
+            return Ok(());
         }
-        self.show_links();
+        show_change(&Real, &directory, before).await;
         Ok(())
     }
 
     async fn enable(&self, files: &[PathBuf]) -> Result<(), SystemdError> {
+        let directory = self.runtime_units();
+        let before = Real.modified(&directory);
         let enabled = self.manager().await?.enable_unit_files(&as_text(files), true, true).await;
         enabled.map_err(|source| classify("enable unit files", source))?;
-        self.show_links();
+        show_change(&Real, &directory, before).await;
         Ok(())
     }
 

@@ -14,19 +14,31 @@ use std::{
 
 use fleet_core::unit::UnitName;
 
-/// Links unit files. Returns those that PID 1 is to be asked about: it says what is wrong with them. That is all of them
-/// when one is not there, as it then links none.
-pub(super) fn make(directory: &Path, files: &[PathBuf]) -> Vec<PathBuf> {
+/// What was done about links.
+#[derive(Debug)]
+pub(super) struct Made<'f> {
+    /// Whether there are new ones.
+    pub new: bool,
+    /// The files that PID 1 is to be asked about: it says what is wrong with them.
+    pub left: Vec<&'f PathBuf>,
+}
+
+/// Links unit files. When one is not there all are left, as PID 1 then links none.
+pub(super) fn make<'f>(directory: &Path, files: &'f [PathBuf]) -> Made<'f> {
     if !files.iter().all(|file| file.is_file()) {
-        return files.to_vec();
+        return Made { new: false, left: files.iter().collect() };
     }
-    let is_linked = |file: &&PathBuf| {
+    let mut new = false;
+    let mut is_linked = |file: &PathBuf| {
         let Some(name) = file.file_name() else { return false };
         let link = directory.join(name);
+        let made = symlink(file, &link).is_ok();
+        new |= made;
         // One that is there already is as good.
-        symlink(file, &link).is_ok() || fs::read_link(&link).is_ok_and(|target| target == **file)
+        made || fs::read_link(&link).is_ok_and(|target| target == *file)
     };
-    files.iter().filter(|file| !is_linked(file)).cloned().collect()
+    let left = files.iter().filter(|file| !is_linked(file)).collect();
+    Made { new, left }
 }
 
 /// Takes the links of units away. Returns the units that there may be more of, or nothing.
@@ -80,14 +92,16 @@ mod tests {
             files.join(name)
         };
         let plain = [file("a.service"), file("b.service")];
-        assert!(make(&runtime, &plain).is_empty());
-        assert!(make(&runtime, &plain).is_empty(), "again");
+        let made = make(&runtime, &plain);
+        assert!(made.new && made.left.is_empty());
+        let made = make(&runtime, &plain);
+        assert!(!made.new && made.left.is_empty(), "again");
         assert_eq!(fs::read_link(runtime.join("a.service")).unwrap(), plain[0]);
         let missing = [file("c.service"), files.join("missing.service")];
-        assert_eq!(make(&runtime, &missing), missing);
+        assert_eq!(make(&runtime, &missing).left, [&missing[0], &missing[1]]);
         fs::write(runtime.join("foreign.service"), "").unwrap();
         let foreign = [file("foreign.service"), file("d.service")];
-        assert_eq!(make(&runtime, &foreign), foreign[..1]);
+        assert_eq!(make(&runtime, &foreign).left, [&foreign[0]]);
 
         symlink(&plain[1], runtime.join("multi-user.target.wants/b.service")).unwrap();
         symlink(files.join("d.service"), runtime.join("alias.service")).unwrap();
