@@ -10,5 +10,5 @@ mod state;
 pub use held::{HeldMachineRecord, HeldRecord, HeldUnitRecord, timestamp};
 pub use keys::{Key, Keys};
 pub use machine::{MachineId, MachineIdError, MachineRecord, MetadataEdits, apply_edits, short};
-pub use record::{DecodeError, Desired, Record, UnitRecord};
+pub use record::{DecodeError, Desired, Record, ScheduledRecord, UnitRecord};
 pub use state::{LoadState, StartSteps, StateRecord, Target};

@@ -170,7 +170,7 @@ impl<S: Store, D: Systemd, F: Filesystem> Member<S, D, F> {
             // Whichever comes first; a picture from the disk is then brought up to date by the mirror.
             tokio::join!(
                 biased;
-                follow(&store, &keys, &ranges, registered, &cluster_sender),
+                follow(&store, &keys, &ranges, registered, &cluster_sender, &files),
                 standing_in.stand_in(&cluster_sender, &files),
             );
         });
@@ -270,6 +270,7 @@ async fn follow<S: Store>(
     ranges: &[Range],
     mut registered: watch::Receiver<Option<Registration>>,
     cluster: &watch::Sender<Cluster>,
+    files: &Files<S>,
 ) {
     loop {
         // What is scheduled to this machine ID is this host's only once the ID is: another may live under it.
@@ -282,7 +283,7 @@ async fn follow<S: Store>(
             biased;
             // A host that has lost its registration goes on following.
             another = registered.wait_for(is_another) => if another.is_err() { return },
-            () = mirror::follow(store, keys, ranges, cluster) => return,
+            () = mirror::follow_with_files(store, keys, ranges, cluster, Some(files)) => return,
         }
     }
 }

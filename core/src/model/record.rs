@@ -100,7 +100,8 @@ impl FromStr for Desired {
     }
 }
 
-/// What is wanted of a unit: the value of `unit/<name>`, `global/<name>` and `sched/<machine>/<name>`.
+/// What is wanted of a unit: the value of `unit/<name>` and `global/<name>`, and what counts of
+/// `sched/<machine>/<name>`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnitRecord {
     /// Its contents, stored under `file/<hash>`.
@@ -112,7 +113,19 @@ pub struct UnitRecord {
     pub generation: u64,
 }
 
+/// All of the value of `sched/<machine>/<name>`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScheduledRecord {
+    /// What is wanted of the unit there.
+    #[serde(flatten)]
+    pub unit: UnitRecord,
+    /// The canonical text of the contents, when it was at hand and is small: the machine need not ask for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+}
+
 impl Record for UnitRecord {}
+impl Record for ScheduledRecord {}
 impl Record for HeldRecord {}
 impl Record for MachineRecord {}
 impl Record for MetadataEdits {}
@@ -133,6 +146,16 @@ mod tests {
         assert_eq!(UnitRecord::decode(text.as_bytes()).unwrap(), record);
         let extended = text.replace(r#""v":1"#, r#""v":1,"later":[1]"#);
         assert_eq!(UnitRecord::decode(extended.as_bytes()).unwrap(), record);
+    }
+
+    #[test]
+    fn scheduled_value_is_that_of_its_unit_with_or_without_the_file() {
+        let unit = UnitRecord { hash: UnitHash::of(""), desired: Desired::Launched, generation: 2 };
+        let without = ScheduledRecord { unit: unit.clone(), file: None };
+        assert_eq!(without.encode(), unit.encode());
+        let with = ScheduledRecord { file: Some("[Unit]\n".into()), ..without };
+        assert_eq!(ScheduledRecord::decode(&with.encode()).unwrap(), with);
+        assert_eq!(UnitRecord::decode(&with.encode()).unwrap(), unit);
     }
 
     #[test]

@@ -14,7 +14,8 @@ use tracing::warn;
 
 use crate::registry::{Store, StoreError, files::Files};
 
-/// Files that are read at a time: a new leader has to read those of all units, and memory is to hold few of them.
+/// Files that are read at a time, and most that are held: a new leader has to read those of all units, and memory is to
+/// hold few of them.
 const AT_ONCE: usize = 1024;
 
 /// Whether a copy of a unit must be down before another one starts.
@@ -55,7 +56,8 @@ pub struct Contents {
 }
 
 impl Contents {
-    /// Reads what these units, and these placements, ask for.
+    /// Reads what these units, and these placements, ask for. Of the files it leaves in `files` those of units that are
+    /// new, for whoever places them.
     ///
     /// # Errors
     /// The store does not answer. What is asked for again then is what has not been read.
@@ -78,6 +80,8 @@ impl Contents {
         for (unit, hash) in units {
             users.entry(hash).or_default().push(unit);
         }
+        let new: BTreeSet<UnitHash> =
+            users.keys().filter(|hash| !placements.contains_key(hash)).take(AT_ONCE).copied().collect();
         let asked: Vec<UnitHash> = asked.into_iter().collect();
         for asked in asked.chunks(AT_ONCE) {
             let read = files.get(asked.iter().copied()).await?;
@@ -100,8 +104,8 @@ impl Contents {
                 }
                 users.iter().for_each(|unit| self.read_wanted(unit, *hash, file));
             }
-            // What was read in them is kept.
-            files.retain(|hash| self.missing.contains(hash));
+            // Of the others is kept what was read in them.
+            files.retain(|hash| self.missing.contains(hash) || new.contains(hash));
         }
         Ok(())
     }

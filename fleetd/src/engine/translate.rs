@@ -1,10 +1,13 @@
 //! From decisions to transactions.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use fleet_core::{
-    model::{Desired, Key, Keys, MachineId, Record, UnitRecord},
-    unit::UnitName,
+    model::{Desired, Key, Keys, MachineId, Record, ScheduledRecord, UnitRecord},
+    unit::{UnitFile, UnitHash, UnitName},
 };
 
 use crate::registry::{Cluster, Guard, Leadership, MAX_OPERATIONS, Revision, Transaction, Write};
@@ -36,6 +39,14 @@ impl Order {
         self.strict && self.to.is_some()
     }
 
+    /// The contents that the machine which gets the unit has to come by; `None` when it has them.
+    pub fn new_contents(&self, cluster: &Cluster) -> Option<UnitHash> {
+        let machine = self.to.as_ref()?;
+        let record = self.placement(machine, cluster)?;
+        let scheduled = cluster.scheduled.get(&(machine.clone(), self.unit.clone()));
+        scheduled.is_none_or(|scheduled| scheduled.record.hash != record.hash).then_some(record.hash)
+    }
+
     /// What is to be written for the machine that gets the unit; `None` when that is there already.
     fn placement(&self, machine: &MachineId, cluster: &Cluster) -> Option<UnitRecord> {
         let wanted = &cluster.units.get(&self.unit)?.record;
@@ -55,16 +66,28 @@ pub struct Batch {
 
 /// Most units in one transaction.
 const UNITS: usize = 100;
+/// Most bytes of a file that is sent along: a full transaction is to stay far below the 1.5 MiB that etcd takes.
+const SMALL: usize = 4096;
+
+/// Files by their hashes.
+pub type Files = BTreeMap<UnitHash, Arc<UnitFile>>;
 
 /// Packs orders into as few transactions as etcd's limits allow. Each is guarded by the leadership, by the units'
 /// records and by the machines that get units, all as they are in `cluster`; and by the absence of those machines that
 /// units leave because they are gone: one that has come back keeps its units. Of strict units every entry that an order
-/// is about has to be as it is in `cluster`, so that of two orders for a unit only one can come to pass.
-pub fn translate(orders: Vec<Order>, cluster: &Cluster, keys: &Keys, leadership: &Leadership) -> Vec<Batch> {
+/// is about has to be as it is in `cluster`, so that of two orders for a unit only one can come to pass. Of `files` the
+/// small ones are sent along.
+pub fn translate(
+    orders: Vec<Order>,
+    cluster: &Cluster,
+    files: &Files,
+    keys: &Keys,
+    leadership: &Leadership,
+) -> Vec<Batch> {
     let mut batches = Vec::new();
     let mut open = Open::new(leadership);
     for order in orders {
-        let operations = operations(&order, cluster, keys);
+        let operations = operations(&order, cluster, files, keys);
         if open.is_full(&operations) {
             batches.extend(open.close());
             open = Open::new(leadership);
@@ -83,7 +106,7 @@ struct Operations {
     writes: Vec<Write>,
 }
 
-fn operations(order: &Order, cluster: &Cluster, keys: &Keys) -> Operations {
+fn operations(order: &Order, cluster: &Cluster, files: &Files, keys: &Keys) -> Operations {
     let unit = &order.unit;
     let revision = cluster.units.get(unit).map_or(0, |record| record.revision);
     let mut guards = vec![Guard::Unchanged(keys.format(&Key::Unit(unit.clone())), revision)];
@@ -105,8 +128,10 @@ fn operations(order: &Order, cluster: &Cluster, keys: &Keys) -> Operations {
         }
     }
     if let Some(machine) = &order.to {
-        if let Some(record) = order.placement(machine, cluster) {
-            writes.push(Write::put(sched(machine), record.encode()));
+        if let Some(unit) = order.placement(machine, cluster) {
+            let file = order.new_contents(cluster).and_then(|hash| files.get(&hash)).map(|file| file.canonical());
+            let file = file.filter(|text| text.len() <= SMALL);
+            writes.push(Write::put(sched(machine), ScheduledRecord { unit, file }.encode()));
         }
         if let Some(known) = cluster.machines.get(machine) {
             machines.push((keys.format(&Key::Machine(machine.clone())), known.revision));
@@ -198,7 +223,7 @@ mod tests {
     }
 
     fn transaction(order: Order, cluster: &Cluster) -> Transaction {
-        let mut batches = translate(vec![order], cluster, &Keys::new("fleet"), &leadership());
+        let mut batches = translate(vec![order], cluster, &Files::new(), &Keys::new("fleet"), &leadership());
         assert_eq!(batches.len(), 1);
         batches.remove(0).transaction
     }
@@ -225,6 +250,36 @@ mod tests {
         let strict = transaction(Order { strict: true, ..order }, &cluster).guards;
         assert_eq!(strict[..4], expected.guards);
         assert_eq!(strict[4..], [unchanged(sched(1), 41), unchanged(sched(2), 0)], "no entry but the known ones");
+    }
+
+    #[test]
+    fn small_file_goes_along_to_a_machine_that_does_not_have_it() {
+        let (mut cluster, unit, old) = cluster();
+        let order = |machine| Order {
+            unit: unit.clone(),
+            from: [].into(),
+            recall: [].into(),
+            to: Some(machine),
+            strict: false,
+        };
+        let mut sent = |text: &str, to: u32| {
+            let file = UnitFile::parse(text).unwrap();
+            let record = UnitRecord { hash: file.hash(), generation: 4, ..old.clone() };
+            cluster.units.insert(unit.clone(), at(record, 50));
+            let files = Files::from([(file.hash(), Arc::new(file))]);
+            let batches = translate(vec![order(machine(to))], &cluster, &files, &Keys::new("fleet"), &leadership());
+            let [Write::Put { value, .. }] = &*batches[0].transaction.writes else { panic!("one entry is written") };
+            ScheduledRecord::decode(value).unwrap().file
+        };
+        let text = "[Service]\nExecStart=/bin/a\n";
+        assert_eq!(sent(text, 2).as_deref(), Some(text), "to another machine");
+        assert_eq!(sent(text, 1).as_deref(), Some(text), "instead of other contents");
+        assert_eq!(sent("", 1), None, "the machine has these contents");
+        assert_eq!(
+            sent(&format!("[Service]\n{}", "ExecStartPre=/bin/a\n".repeat(SMALL / 10)), 2),
+            None,
+            "it is too large"
+        );
     }
 
     #[test]
@@ -261,7 +316,7 @@ mod tests {
                 Order { unit, from: vec![machine(n)], recall: Vec::new(), to: Some(machine(n + 1)), strict: n % 2 == 0 }
             })
             .collect();
-        let batches = translate(orders, &cluster, &keys, &leadership);
+        let batches = translate(orders, &cluster, &Files::new(), &keys, &leadership);
         let mut units = 0;
         for Batch { transaction, orders } in &batches {
             assert_eq!(transaction.guards[0], leadership.guard(), "every transaction is the leader's");
@@ -270,6 +325,6 @@ mod tests {
             units += orders.len();
         }
         assert_eq!(units, 1000);
-        assert!(translate(Vec::new(), &cluster, &keys, &leadership).is_empty());
+        assert!(translate(Vec::new(), &cluster, &Files::new(), &keys, &leadership).is_empty());
     }
 }

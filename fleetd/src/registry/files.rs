@@ -6,10 +6,10 @@ use std::{
 };
 
 use fleet_core::{
-    model::{Key, Keys},
+    model::{Key, Keys, Record, ScheduledRecord},
     unit::{UnitFile, UnitHash},
 };
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::{Page, Store, StoreError};
 
@@ -121,6 +121,18 @@ impl<S: Store> Files<S> {
         hash
     }
 
+    /// Takes the file that comes with a placement, if one does. One that is not what its hash says is passed over; it is
+    /// asked for then, like any other.
+    pub fn insert_scheduled(&self, value: &[u8]) {
+        let Ok(ScheduledRecord { unit, file: Some(text) }) = ScheduledRecord::decode(value) else { return };
+        match UnitFile::parse_bytes(text.as_bytes()) {
+            Ok(file) if file.hash() == unit.hash => {
+                self.cache.lock().unwrap_or_else(PoisonError::into_inner).insert(unit.hash, Arc::new(file));
+            }
+            _ => debug!(hash = %unit.hash, "the file that came with a placement is not the unit's, asking for it"),
+        }
+    }
+
     /// Forgets the files that are not of use any more.
     pub fn retain(&self, is_used: impl Fn(&UnitHash) -> bool) {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner).retain(|hash, _| is_used(hash));
@@ -130,6 +142,8 @@ impl<S: Store> Files<S> {
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
+
+    use fleet_core::model::{Desired, UnitRecord};
 
     use super::*;
     use crate::registry::{
@@ -170,5 +184,24 @@ mod tests {
         files.retain(|hash| *hash == stays);
         assert!(files.has([stays].iter()) && !files.has([goes].iter()));
         lessor.abort();
+    }
+
+    #[test]
+    fn file_that_comes_with_a_placement_is_taken_when_it_is_what_its_hash_says() {
+        let (etcd, _) = MemoryStore::new(fastrand::Rng::with_seed(1));
+        let files = Files::new(etcd.client("one"), Keys::new("fleet"));
+        let text = "[Service]\nExecStart=/bin/true\n";
+        let hash = UnitFile::parse(text).unwrap().hash();
+        let value = |hash, file: &str| {
+            let unit = UnitRecord { hash, desired: Desired::Launched, generation: 1 };
+            ScheduledRecord { unit, file: Some(file.into()) }.encode()
+        };
+        let other = UnitHash::of("other");
+        for value in [value(other, text), value(other, "no unit file"), value(other, "\0"), b"{}".to_vec()] {
+            files.insert_scheduled(&value);
+        }
+        assert!(!files.has([other].iter()) && !files.has([hash].iter()));
+        files.insert_scheduled(&value(hash, text));
+        assert!(files.has([hash].iter()));
     }
 }

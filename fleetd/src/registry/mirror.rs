@@ -17,13 +17,27 @@ use tokio::{
 };
 use tracing::{debug, info, warn};
 
-use super::{Cluster, Detail, Origin, Page, Range, Revision, Store, StoreError, Stored, Watch, WatchEvent};
+use super::{
+    Cluster, Detail, Origin, Page, Range, Revision, Store, StoreError, Stored, Watch, WatchEvent, files::Files,
+};
 use crate::backoff::Backoff;
 
 /// Follows `ranges` and publishes what they hold; what was published before is brought up to date. Runs until
 /// dropped.
 pub async fn follow<S: Store>(store: &S, keys: &Keys, ranges: &[Range], cluster: &watch::Sender<Cluster>) {
-    let followers: Vec<Follower<'_, S>> = ranges.iter().map(|range| Follower { store, keys, range, cluster }).collect();
+    follow_with_files(store, keys, ranges, cluster, None).await;
+}
+
+/// Does the same, and keeps the unit files that come with changes.
+pub async fn follow_with_files<S: Store>(
+    store: &S,
+    keys: &Keys,
+    ranges: &[Range],
+    cluster: &watch::Sender<Cluster>,
+    files: Option<&Files<S>>,
+) {
+    let follower = |range| Follower { store, keys, range, cluster, files };
+    let followers: Vec<Follower<'_, S>> = ranges.iter().map(follower).collect();
     let (listed, mut lists) = mpsc::channel(ranges.len().max(1));
     let all_listed = async {
         let mut first = Revision::MAX;
@@ -52,6 +66,7 @@ struct Follower<'a, S> {
     keys: &'a Keys,
     range: &'a Range,
     cluster: &'a watch::Sender<Cluster>,
+    files: Option<&'a Files<S>>,
 }
 
 impl<S: Store> Follower<'_, S> {
@@ -121,6 +136,7 @@ impl<S: Store> Follower<'_, S> {
                     revision = revision.max(seen);
                     *position = Some(Position { revision, origin });
                     if !changes.is_empty() {
+                        self.keep_files(&changes);
                         self.cluster.send_modify(|cluster| {
                             changes.iter().for_each(|change| self.take(cluster, change));
                             cluster.revision = cluster.revision.max(revision);
@@ -155,6 +171,16 @@ impl<S: Store> Follower<'_, S> {
             cluster.stale_since = None;
         });
         Ok(revision)
+    }
+
+    /// Takes the files that come with placements, before anybody learns of these.
+    fn keep_files(&self, changes: &[Result<Stored, String>]) {
+        let Some(files) = self.files else { return };
+        for stored in changes.iter().flatten() {
+            if matches!(self.keys.parse(&stored.key), Some(Key::Sched(..))) {
+                files.insert_scheduled(&stored.value);
+            }
+        }
     }
 
     fn take(&self, cluster: &mut Cluster, change: &Result<Stored, String>) {

@@ -5,7 +5,7 @@ use futures_util::{StreamExt, stream};
 use tracing::{info, warn};
 
 use super::{
-    super::translate::{Batch, Order, translate},
+    super::translate::{Batch, Files, Order, translate},
     Leader, sign,
 };
 use crate::registry::{Cluster, Guard, Store, StoreError, Transaction, Write};
@@ -23,7 +23,8 @@ impl<S: Store> Leader<'_, S> {
     /// it before another one for the same unit.
     pub(super) async fn write(&mut self, orders: Vec<Order>, current: &Cluster) -> Result<(), StoreError> {
         let engine = self.engine;
-        let batches = translate(orders, current, &engine.keys, self.leadership);
+        let files = self.new_files(&orders, current).await;
+        let batches = translate(orders, current, &files, &engine.keys, self.leadership);
         let commit = |Batch { transaction, orders }: Batch| async move {
             let puts = transaction.writes.iter().any(|write| matches!(write, Write::Put { .. }));
             // One that lands after it was answered could hand a unit over a second time, without waiting for its end.
@@ -42,7 +43,7 @@ impl<S: Store> Leader<'_, S> {
             let refused = outcomes.extract_if(.., |(_, _, outcome)| matches!(outcome, Ok(None)));
             let single = refused
                 .flat_map(|(orders, _, _)| orders)
-                .flat_map(|order| translate(vec![order], current, &engine.keys, self.leadership));
+                .flat_map(|order| translate(vec![order], current, &files, &engine.keys, self.leadership));
             let again: Vec<Batch> = single.collect();
             outcomes.extend(stream::iter(again).map(commit).buffer_unordered(IN_FLIGHT).collect::<Vec<_>>().await);
             // A transaction that was sent twice, because its first answer got lost, is refused for what it has done
@@ -75,6 +76,16 @@ impl<S: Store> Leader<'_, S> {
             }
         }
         Ok(())
+    }
+
+    /// The files that machines will need for what they are given. To send them along costs one request for many
+    /// machines, where each would ask for its own.
+    async fn new_files(&self, orders: &[Order], current: &Cluster) -> Files {
+        let new = orders.iter().filter_map(|order| order.new_contents(current));
+        // Without them, the machines ask.
+        let files = self.engine.files.get(new).await.unwrap_or_default();
+        self.engine.files.retain(|hash| self.contents.missing().contains(hash));
+        files
     }
 
     /// Whether a refusal was about the units and not about the leadership.
