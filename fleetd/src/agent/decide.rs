@@ -150,7 +150,11 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
         self.unseen = watched.iter().filter(|unit| !self.runtime.contains_key(*unit)).cloned().collect();
         self.systemd.dirty().watch(watched);
         let wanted = self.wanted.iter().flat_map(BTreeMap::values).map(|want| want.hash);
-        let used: HashSet<UnitHash> = wanted.chain(self.installed.values().map(|entry| entry.hash)).collect();
+        // As long as it is looked at, it does not change: no file comes with it that is not known to be of use.
+        let cluster = self.cluster.borrow();
+        let told = cluster.scheduled.values().chain(cluster.globals.values()).map(|value| value.record.hash);
+        let installed = self.installed.values().map(|entry| entry.hash);
+        let used: HashSet<UnitHash> = wanted.chain(told).chain(installed).collect();
         self.files.retain(|hash| used.contains(hash));
     }
 }

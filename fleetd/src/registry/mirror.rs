@@ -136,8 +136,8 @@ impl<S: Store> Follower<'_, S> {
                     revision = revision.max(seen);
                     *position = Some(Position { revision, origin });
                     if !changes.is_empty() {
-                        self.keep_files(&changes);
                         self.cluster.send_modify(|cluster| {
+                            self.keep_files(&changes);
                             changes.iter().for_each(|change| self.take(cluster, change));
                             cluster.revision = cluster.revision.max(revision);
                         });
@@ -173,7 +173,8 @@ impl<S: Store> Follower<'_, S> {
         Ok(revision)
     }
 
-    /// Takes the files that come with placements, before anybody learns of these.
+    /// Takes the files that come with placements, while nobody looks at the picture: whoever has looked, and forgets
+    /// what is of no use in it, would forget them.
     fn keep_files(&self, changes: &[Result<Stored, String>]) {
         let Some(files) = self.files else { return };
         for stored in changes.iter().flatten() {
