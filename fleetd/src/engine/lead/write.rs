@@ -12,6 +12,8 @@ use crate::registry::{Cluster, Guard, Store, StoreError, Transaction, Write};
 
 /// Transactions under way at a time.
 const IN_FLIGHT: usize = 8;
+/// Orders whose files are in memory at a time.
+const AT_ONCE: usize = 1024;
 
 impl<S: Store> Leader<'_, S> {
     /// Writes, several transactions at a time. The orders of one that is refused are written each by itself, so that
@@ -23,8 +25,6 @@ impl<S: Store> Leader<'_, S> {
     /// it before another one for the same unit.
     pub(super) async fn write(&mut self, orders: Vec<Order>, current: &Cluster) -> Result<(), StoreError> {
         let engine = self.engine;
-        let files = self.new_files(&orders, current).await;
-        let batches = translate(orders, current, &files, &engine.keys, self.leadership);
         let commit = |Batch { transaction, orders }: Batch| async move {
             let puts = transaction.writes.iter().any(|write| matches!(write, Write::Put { .. }));
             // One that lands after it was answered could hand a unit over a second time, without waiting for its end.
@@ -35,7 +35,12 @@ impl<S: Store> Leader<'_, S> {
             };
             (orders, puts, outcome)
         };
-        let mut outcomes: Vec<_> = stream::iter(batches).map(commit).buffer_unordered(IN_FLIGHT).collect().await;
+        let mut outcomes = Vec::new();
+        for orders in orders.chunks(AT_ONCE) {
+            let files = self.new_files(orders, current).await;
+            let batches = translate(orders.to_vec(), current, &files, &engine.keys, self.leadership);
+            outcomes.extend(stream::iter(batches).map(commit).buffer_unordered(IN_FLIGHT).collect::<Vec<_>>().await);
+        }
         if outcomes.iter().any(|(_, _, outcome)| matches!(outcome, Ok(None))) {
             if !self.still_leads().await? {
                 return Err(StoreError::LeaseGone);
@@ -43,7 +48,7 @@ impl<S: Store> Leader<'_, S> {
             let refused = outcomes.extract_if(.., |(_, _, outcome)| matches!(outcome, Ok(None)));
             let single = refused
                 .flat_map(|(orders, _, _)| orders)
-                .flat_map(|order| translate(vec![order], current, &files, &engine.keys, self.leadership));
+                .flat_map(|order| translate(vec![order], current, &Files::new(), &engine.keys, self.leadership));
             let again: Vec<Batch> = single.collect();
             outcomes.extend(stream::iter(again).map(commit).buffer_unordered(IN_FLIGHT).collect::<Vec<_>>().await);
             // A transaction that was sent twice, because its first answer got lost, is refused for what it has done
