@@ -66,8 +66,9 @@ pub struct Batch {
 
 /// Most units in one transaction.
 const UNITS: usize = 100;
-/// Most bytes of a file that is sent along: a full transaction is to stay far below the 1.5 MiB that etcd takes.
-const SMALL: usize = 4096;
+/// Most bytes of an entry with a file that is sent along: a full transaction is to stay far below the 1.5 MiB that etcd
+/// takes.
+const SMALL: usize = 8192;
 
 /// Files by their hashes.
 pub type Files = BTreeMap<UnitHash, Arc<UnitFile>>;
@@ -130,8 +131,11 @@ fn operations(order: &Order, cluster: &Cluster, files: &Files, keys: &Keys) -> O
     if let Some(machine) = &order.to {
         if let Some(unit) = order.placement(machine, cluster) {
             let file = order.new_contents(cluster).and_then(|hash| files.get(&hash)).map(|file| file.canonical());
-            let file = file.filter(|text| text.len() <= SMALL);
-            writes.push(Write::put(sched(machine), ScheduledRecord { unit, file }.encode()));
+            let mut value = ScheduledRecord { unit: unit.clone(), file }.encode();
+            if value.len() > SMALL {
+                value = unit.encode();
+            }
+            writes.push(Write::put(sched(machine), value));
         }
         if let Some(known) = cluster.machines.get(machine) {
             machines.push((keys.format(&Key::Machine(machine.clone())), known.revision));
