@@ -254,23 +254,26 @@ impl Systemd for Dbus {
         let directory = self.runtime_units();
         let before = Real.modified(&directory);
         let links::Made { new, left } = links::make(&directory, files);
-        if !left.is_empty() {
-            let linked = self.manager().await?.link_unit_files(&as_text(left), true, true).await;
-            linked.map_err(|source| classify("link unit files", source))?;
-        } else if !new {
+        if new {
+            show_change(&Real, &directory, before).await;
+        }
+        if left.is_empty() {
             return Ok(());
         }
+        let manager = self.manager().await?;
+        let before = Real.modified(&directory);
+        let linked = manager.link_unit_files(&as_text(left), true, true).await;
         show_change(&Real, &directory, before).await;
-        Ok(())
+        linked.map(drop).map_err(|source| classify("link unit files", source))
     }
 
     async fn enable(&self, files: &[PathBuf]) -> Result<(), SystemdError> {
+        let manager = self.manager().await?;
         let directory = self.runtime_units();
         let before = Real.modified(&directory);
-        let enabled = self.manager().await?.enable_unit_files(&as_text(files), true, true).await;
-        enabled.map_err(|source| classify("enable unit files", source))?;
+        let enabled = manager.enable_unit_files(&as_text(files), true, true).await;
         show_change(&Real, &directory, before).await;
-        Ok(())
+        enabled.map(drop).map_err(|source| classify("enable unit files", source))
     }
 
     async fn disable(&self, units: &[UnitName]) -> Result<(), SystemdError> {

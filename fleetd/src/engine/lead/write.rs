@@ -1,7 +1,10 @@
 //! What the leader writes.
 
+use std::time::Duration;
+
 use fleet_core::model::{Key, MetadataEdits, Record};
 use futures_util::{StreamExt, stream};
+use tokio::time::timeout;
 use tracing::{info, warn};
 
 use super::{
@@ -12,6 +15,8 @@ use crate::registry::{Cluster, Guard, Store, StoreError, Transaction, Write};
 
 /// Transactions under way at a time.
 const IN_FLIGHT: usize = 8;
+/// How long orders wait for files to be sent along.
+const PATIENCE: Duration = Duration::from_millis(500);
 /// Orders whose files are in memory at a time.
 const AT_ONCE: usize = 1024;
 
@@ -87,8 +92,9 @@ impl<S: Store> Leader<'_, S> {
     /// machines, where each would ask for its own.
     async fn new_files(&self, orders: &[Order], current: &Cluster) -> Files {
         let new = orders.iter().filter_map(|order| order.new_contents(current));
-        // Without them, the machines ask.
-        let files = self.engine.files.get(new).await.unwrap_or_default();
+        // Without them the machines ask, so nothing waits for a store that is slow.
+        let files = timeout(PATIENCE, self.engine.files.get(new)).await;
+        let files = files.ok().and_then(Result::ok).unwrap_or_default();
         self.engine.files.retain(|hash| self.contents.missing().contains(hash));
         files
     }
