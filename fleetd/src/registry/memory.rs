@@ -424,6 +424,9 @@ impl MemoryWatch {
                 if breaks {
                     return Err(unavailable("h2 protocol error"));
                 }
+                if self.is_overtaken() {
+                    return Ok(WatchEvent::Compacted);
+                }
                 return Ok(self.take());
             }
             tokio::select! {
@@ -447,6 +450,11 @@ impl MemoryWatch {
             self.next = self.next.max(state.keyspace.revision() + 1);
         }
         concerns
+    }
+
+    /// Whether what it catches up from has been compacted meanwhile.
+    fn is_overtaken(&self) -> bool {
+        self.next <= self.opened && self.client.network.look().keyspace.has_forgotten(self.next)
     }
 
     fn take(&mut self) -> WatchEvent {
