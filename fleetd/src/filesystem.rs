@@ -17,7 +17,7 @@ use std::{
 
 use rustix::fs::{AtFlags, CWD, OFlags, Timespec, Timestamps, UTIME_NOW, utimensat};
 use thiserror::Error;
-use tracing::debug;
+use tracing::{debug, warn};
 
 /// A file could not be read or written.
 #[derive(Debug, Error)]
@@ -105,22 +105,24 @@ pub enum Entry {
     Other,
 }
 
-/// Longer than a tick of any kernel's clock, in steps.
-const TICK: (Duration, u32) = (Duration::from_millis(1), 20);
+/// Together longer than a tick of any kernel's clock.
+const STEP: Duration = Duration::from_millis(1);
+const STEPS: u32 = 20;
 
-/// Sees to it that a change of a directory is seen by those who follow its time of modification, as systemd does, which
-/// was `before` until then. That time has the ticks of the kernel's clock, and after a change in the same tick as the one
-/// before it is the same.
+/// Dates a directory anew until its time of modification differs from `before`, which it was before a change; with `None`
+/// there is nothing to do. That time has the ticks of the kernel's clock: a second change in one tick leaves it the same,
+/// and systemd, which goes by it, would not look again.
 pub async fn show_change(filesystem: &impl Filesystem, directory: &Path, before: Option<SystemTime>) {
-    for _ in 0..TICK.1 {
+    for _ in 0..STEPS {
         if before.is_none() || filesystem.modified(directory) != before {
             return;
         }
-        tokio::time::sleep(TICK.0).await;
+        tokio::time::sleep(STEP).await;
         if let Err(error) = filesystem.touch(directory) {
-            return debug!(error = %crate::chain(&error), "systemd may not see a new unit before the next change");
+            debug!(error = %crate::chain(&error), "directory not dated anew");
         }
     }
+    warn!(directory = %directory.display(), "systemd may not see a new unit before the next change");
 }
 
 /// The host's own file system.

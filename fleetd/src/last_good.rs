@@ -139,12 +139,13 @@ impl<F: Filesystem> LastGood<F> {
                 );
             }
         };
-        for file in texts {
-            files.insert(file);
-        }
         let shown = cluster.send_if_modified(|cluster| {
             let untouched = !cluster.complete;
             if untouched {
+                // While nobody looks at the picture: whoever forgets what is of no use in it would forget them.
+                for file in texts {
+                    files.insert(file);
+                }
                 *cluster = self.cluster(&picture);
             }
             untouched

@@ -101,7 +101,8 @@ impl EtcdProcess {
         kill_process(pid, signal).expect("it runs");
         if frozen {
             // It goes on for a moment after the signal was sent.
-            waitpid(Some(pid), WaitOptions::UNTRACED).expect("it is a child of this process");
+            let status = waitpid(Some(pid), WaitOptions::UNTRACED).expect("it is a child of this process");
+            assert!(status.is_some_and(|(_, status)| status.stopped()), "it runs");
         }
     }
 

@@ -53,7 +53,8 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
         }
     }
 
-    /// Takes note of the units that were stopped while no fleetd ran: they have not ended by themselves.
+    /// Takes note of the units that were stopped while no fleetd ran: they have not ended by themselves. A unit that the
+    /// manifest does not know of needs no such note: it counts as never started.
     pub(super) fn adopt_fenced(&mut self) -> Result<(), FileError> {
         let fenced = self.disk.fenced()?;
         if fenced.is_empty() {

@@ -150,7 +150,8 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
         self.unseen = watched.iter().filter(|unit| !self.runtime.contains_key(*unit)).cloned().collect();
         self.systemd.dirty().watch(watched);
         let wanted = self.wanted.iter().flat_map(BTreeMap::values).map(|want| want.hash);
-        // As long as it is looked at, it does not change: no file comes with it that is not known to be of use.
+        // As long as it is looked at, it does not change; so no file comes with what it tells, or from the disk, that is
+        // not known to be of use.
         let cluster = self.cluster.borrow();
         let told = cluster.scheduled.values().chain(cluster.globals.values()).map(|value| value.record.hash);
         let installed = self.installed.values().map(|entry| entry.hash);

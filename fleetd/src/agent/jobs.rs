@@ -261,9 +261,10 @@ impl<F: Filesystem> Batches<F> {
             text.push_str(unit.as_str());
             text.push('\n');
         }
-        let before = self.filesystem.modified(&self.directory);
         self.filesystem.replace(&self.directory.join(&name), text.as_bytes())?;
         self.open.insert(name.clone());
+        // It is written under another name first, and systemd may have looked at the directory in between.
+        let before = self.filesystem.modified(&self.directory);
         show_change(&self.filesystem, &self.directory, before).await;
         Ok(name)
     }

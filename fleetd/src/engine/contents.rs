@@ -14,8 +14,8 @@ use tracing::warn;
 
 use crate::registry::{Store, StoreError, files::Files};
 
-/// Files that are read at a time, and most that are held: a new leader has to read those of all units, and memory is to
-/// hold few of them.
+/// Files that are read at a time, and most that stay after that: a new leader has to read those of all units, and memory
+/// is to hold few of them.
 const AT_ONCE: usize = 1024;
 
 /// Whether a copy of a unit must be down before another one starts.

@@ -72,6 +72,12 @@ impl<S: Store> Files<S> {
         Ok(found)
     }
 
+    /// Those of the files with these hashes that are at hand.
+    pub fn at_hand(&self, hashes: impl IntoIterator<Item = UnitHash>) -> BTreeMap<UnitHash, Arc<UnitFile>> {
+        let cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        hashes.into_iter().filter_map(|hash| Some((hash, Arc::clone(cache.get(&hash)?)))).collect()
+    }
+
     /// Whether these are all at hand.
     #[must_use]
     pub fn has<'h>(&self, mut hashes: impl Iterator<Item = &'h UnitHash>) -> bool {
@@ -125,6 +131,9 @@ impl<S: Store> Files<S> {
     /// asked for then, like any other.
     pub fn insert_scheduled(&self, value: &[u8]) {
         let Ok(ScheduledRecord { unit, file: Some(text) }) = ScheduledRecord::decode(value) else { return };
+        if self.has([unit.hash].iter()) {
+            return;
+        }
         match UnitFile::parse_bytes(text.as_bytes()) {
             Ok(file) if file.hash() == unit.hash => {
                 self.cache.lock().unwrap_or_else(PoisonError::into_inner).insert(unit.hash, Arc::new(file));

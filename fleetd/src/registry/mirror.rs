@@ -1,7 +1,8 @@
 //! The watch cache: a [`Cluster`] that follows the store.
 //!
 //! In: the keys and ranges to follow. Out: a `watch` channel whose value is always a consistent-per-range picture
-//! of them; a reader compares it with the one it handled last and so can be slow, but never miss anything.
+//! of them; a reader compares it with the one it handled last and so can be slow, but never miss anything. On request
+//! also the unit files that come with placements.
 //!
 //! Each range is listed in pages at one revision and then watched from the next. When the stream breaks it is
 //! opened again from the last revision seen; when etcd has compacted that revision, the range is listed again and
@@ -173,7 +174,7 @@ impl<S: Store> Follower<'_, S> {
         Ok(revision)
     }
 
-    /// Takes the files that come with placements, while nobody looks at the picture: whoever has looked, and forgets
+    /// Takes the files that come with new placements (of those that are listed the machine has most already), while nobody looks at the picture: whoever has looked, and forgets
     /// what is of no use in it, would forget them.
     fn keep_files(&self, changes: &[Result<Stored, String>]) {
         let Some(files) = self.files else { return };

@@ -252,11 +252,8 @@ impl Systemd for Dbus {
 
     async fn link(&self, files: &[PathBuf]) -> Result<(), SystemdError> {
         let directory = self.runtime_units();
-        let before = Real.modified(&directory);
-        let links::Made { new, left } = links::make(&directory, files);
-        if new {
-            show_change(&Real, &directory, before).await;
-        }
+        let links::Made { before, left } = links::make(&directory, files);
+        show_change(&Real, &directory, before).await;
         if left.is_empty() {
             return Ok(());
         }

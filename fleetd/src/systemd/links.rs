@@ -10,15 +10,18 @@ use std::{
     fs, io,
     os::unix::fs::symlink,
     path::{Path, PathBuf},
+    time::SystemTime,
 };
 
 use fleet_core::unit::UnitName;
 
+use crate::filesystem::{Filesystem, Real};
+
 /// What was done about links.
 #[derive(Debug)]
 pub(super) struct Made<'f> {
-    /// Whether there are new ones.
-    pub new: bool,
+    /// When the directory was changed last before the last of the new links; `None` when there are none.
+    pub before: Option<SystemTime>,
     /// The files that PID 1 is to be asked about: it says what is wrong with them.
     pub left: Vec<&'f PathBuf>,
 }
@@ -26,19 +29,22 @@ pub(super) struct Made<'f> {
 /// Links unit files. When one is not there all are left, as PID 1 then links none.
 pub(super) fn make<'f>(directory: &Path, files: &'f [PathBuf]) -> Made<'f> {
     if !files.iter().all(|file| file.is_file()) {
-        return Made { new: false, left: files.iter().collect() };
+        return Made { before: None, left: files.iter().collect() };
     }
-    let mut new = false;
+    let mut before = None;
     let mut is_linked = |file: &PathBuf| {
         let Some(name) = file.file_name() else { return false };
         let link = directory.join(name);
+        let modified = Real.modified(directory);
         let made = symlink(file, &link).is_ok();
-        new |= made;
+        if made {
+            before = modified;
+        }
         // One that is there already is as good.
         made || fs::read_link(&link).is_ok_and(|target| target == *file)
     };
     let left = files.iter().filter(|file| !is_linked(file)).collect();
-    Made { new, left }
+    Made { before, left }
 }
 
 /// Takes the links of units away. Returns the units that there may be more of, or nothing.
@@ -93,9 +99,9 @@ mod tests {
         };
         let plain = [file("a.service"), file("b.service")];
         let made = make(&runtime, &plain);
-        assert!(made.new && made.left.is_empty());
+        assert!(made.before.is_some() && made.left.is_empty());
         let made = make(&runtime, &plain);
-        assert!(!made.new && made.left.is_empty(), "again");
+        assert!(made.before.is_none() && made.left.is_empty(), "again");
         assert_eq!(fs::read_link(runtime.join("a.service")).unwrap(), plain[0]);
         let missing = [file("c.service"), files.join("missing.service")];
         assert_eq!(make(&runtime, &missing).left, [&missing[0], &missing[1]]);

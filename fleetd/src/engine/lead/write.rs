@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use fleet_core::model::{Key, MetadataEdits, Record};
+use fleet_core::{
+    model::{Key, MetadataEdits, Record},
+    unit::{UnitHash, UnitName},
+};
 use futures_util::{StreamExt, stream};
 use tokio::time::timeout;
 use tracing::{info, warn};
@@ -41,11 +44,17 @@ impl<S: Store> Leader<'_, S> {
             (orders, puts, outcome)
         };
         let mut outcomes = Vec::new();
-        for orders in orders.chunks(AT_ONCE) {
-            let files = self.new_files(orders, current).await;
-            let batches = translate(orders.to_vec(), current, &files, &engine.keys, self.leadership);
+        let mut parts = orders.chunks(AT_ONCE);
+        for part in parts.by_ref() {
+            let files = self.new_files(part, current).await;
+            let batches = translate(part.to_vec(), current, &files, &engine.keys, self.leadership);
             outcomes.extend(stream::iter(batches).map(commit).buffer_unordered(IN_FLIGHT).collect::<Vec<_>>().await);
+            if outcomes.iter().any(|(_, _, outcome)| outcome.is_err()) {
+                break;
+            }
         }
+        parts.flatten().for_each(|order| self.put_back(&order.unit));
+        self.engine.files.retain(|hash| self.contents.missing().contains(hash));
         if outcomes.iter().any(|(_, _, outcome)| matches!(outcome, Ok(None))) {
             if !self.still_leads().await? {
                 return Err(StoreError::LeaseGone);
@@ -80,21 +89,26 @@ impl<S: Store> Leader<'_, S> {
                 Ok(None) => {}
                 Err(error) => return Err(error),
             }
-            for order in orders {
-                self.planner.refused(&order.unit);
-                self.unwritten.insert(order.unit);
-            }
+            orders.iter().for_each(|order| self.put_back(&order.unit));
         }
         Ok(())
+    }
+
+    /// What was decided about a unit has not been written, and is decided again.
+    fn put_back(&mut self, unit: &UnitName) {
+        self.planner.refused(unit);
+        self.unwritten.insert(unit.clone());
     }
 
     /// The files that machines will need for what they are given. To send them along costs one request for many
     /// machines, where each would ask for its own.
     async fn new_files(&self, orders: &[Order], current: &Cluster) -> Files {
-        let new = orders.iter().filter_map(|order| order.new_contents(current));
-        // Without them the machines ask, so nothing waits for a store that is slow.
-        let files = timeout(PATIENCE, self.engine.files.get(new)).await;
-        let files = files.ok().and_then(Result::ok).unwrap_or_default();
+        let new: Vec<UnitHash> = orders.iter().filter_map(|order| order.new_contents(current)).collect();
+        // For others the machines ask, so nothing waits for a store that is slow.
+        let files = match timeout(PATIENCE, self.engine.files.get(new.iter().copied())).await {
+            Ok(Ok(files)) => files,
+            _ => self.engine.files.at_hand(new),
+        };
         self.engine.files.retain(|hash| self.contents.missing().contains(hash));
         files
     }
