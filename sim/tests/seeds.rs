@@ -58,6 +58,11 @@ fn host_that_leaves_takes_back_what_it_told_of_units_that_were_recalled() {
 }
 
 #[test]
+fn slow_watch_whose_history_was_compacted_on_the_way_misses_no_deletion() {
+    holds(130_055);
+}
+
+#[test]
 fn a_hundred_seeds_hold() {
     (1..=100).for_each(holds);
 }
