@@ -26,7 +26,10 @@ use tracing::{debug, info, warn};
 use crate::{
     filesystem::{FileError, Filesystem},
     pace::Pacer,
-    registry::{Cluster, Store, StoreError, Versioned, files::Files},
+    registry::{
+        Cluster, Store, StoreError, Versioned,
+        files::{Files, checked},
+    },
 };
 
 /// How long a host that boots waits for etcd before it goes by what is on its disk.
@@ -268,7 +271,7 @@ impl<F: Filesystem> LastGood<F> {
     /// A unit file, if it is there and as it was written.
     fn read_file(&self, hash: UnitHash) -> Option<UnitFile> {
         let bytes = self.filesystem.read(&self.file_path(hash)).ok()??;
-        UnitFile::parse_bytes(&bytes).ok().filter(|file| file.hash() == hash)
+        checked(hash, &bytes).ok()
     }
 }
 

@@ -26,7 +26,7 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
     pub(super) async fn take_up(&mut self, shutdown: &CancellationToken) {
         let reading = read(self.disk.clone(), std::mem::take(&mut self.unread));
         tokio::pin!(reading);
-        self.watch_units();
+        self.systemd.dirty().watch(self.unseen.clone());
         let read = tokio::select! {
             biased;
             read = &mut reading => read,

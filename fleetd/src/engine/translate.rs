@@ -41,17 +41,16 @@ impl Order {
 
     /// The contents that the machine which gets the unit has to come by; `None` when it has them.
     pub fn new_contents(&self, cluster: &Cluster) -> Option<UnitHash> {
-        let machine = self.to.as_ref()?;
-        let record = self.placement(machine, cluster)?;
-        let scheduled = cluster.scheduled.get(&(machine.clone(), self.unit.clone()));
-        scheduled.is_none_or(|scheduled| scheduled.record.hash != record.hash).then_some(record.hash)
+        let (record, is_new) = self.placement(self.to.as_ref()?, cluster)?;
+        is_new.then_some(record.hash)
     }
 
-    /// What is to be written for the machine that gets the unit; `None` when that is there already.
-    fn placement(&self, machine: &MachineId, cluster: &Cluster) -> Option<UnitRecord> {
-        let wanted = &cluster.units.get(&self.unit)?.record;
-        let scheduled = cluster.scheduled.get(&(machine.clone(), self.unit.clone()));
-        scheduled.is_none_or(|scheduled| scheduled.record != *wanted).then(|| (**wanted).clone())
+    /// What is to be written for the machine that gets the unit, and whether the contents are new to it; `None` when that
+    /// is there already.
+    fn placement<'c>(&self, machine: &MachineId, cluster: &'c Cluster) -> Option<(&'c UnitRecord, bool)> {
+        let wanted = &*cluster.units.get(&self.unit)?.record;
+        let there = cluster.scheduled.get(&(machine.clone(), self.unit.clone())).map(|scheduled| &*scheduled.record);
+        (there != Some(wanted)).then(|| (wanted, there.is_none_or(|there| there.hash != wanted.hash)))
     }
 }
 
@@ -129,8 +128,8 @@ fn operations(order: &Order, cluster: &Cluster, files: &Files, keys: &Keys) -> O
         }
     }
     if let Some(machine) = &order.to {
-        if let Some(unit) = order.placement(machine, cluster) {
-            let file = order.new_contents(cluster).and_then(|hash| files.get(&hash)).map(|file| file.canonical());
+        if let Some((unit, is_new)) = order.placement(machine, cluster) {
+            let file = files.get(&unit.hash).filter(|_| is_new).map(|file| file.canonical());
             let mut value = ScheduledRecord { unit: unit.clone(), file }.encode();
             if value.len() > SMALL {
                 value = unit.encode();

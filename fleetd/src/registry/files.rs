@@ -1,8 +1,8 @@
 //! Unit files by their hash.
 
 use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use fleet_core::{
@@ -44,17 +44,10 @@ impl<S: Store> Files<S> {
         &self,
         hashes: impl IntoIterator<Item = UnitHash>,
     ) -> Result<BTreeMap<UnitHash, Arc<UnitFile>>, StoreError> {
-        let mut found = BTreeMap::new();
-        let mut faults = BTreeMap::new();
-        {
-            let cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
-            for hash in hashes {
-                match cache.get(&hash) {
-                    Some(file) => drop(found.insert(hash, Arc::clone(file))),
-                    None => drop(faults.insert(hash, "it is not there".to_owned())),
-                }
-            }
-        }
+        let hashes: BTreeSet<UnitHash> = hashes.into_iter().collect();
+        let mut found = self.at_hand(hashes.iter().copied());
+        let absent = hashes.into_iter().filter(|hash| !found.contains_key(hash));
+        let mut faults: BTreeMap<_, _> = absent.map(|hash| (hash, "it is not there".to_owned())).collect();
         if faults.is_empty() {
             return Ok(found);
         }
@@ -67,21 +60,20 @@ impl<S: Store> Files<S> {
             self.take(self.store.get(&keys(&faults)).await?, &mut found, &mut faults);
         }
         self.tell(&found, faults);
-        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
-        cache.extend(found.iter().map(|(hash, file)| (*hash, Arc::clone(file))));
+        self.cache().extend(found.iter().map(|(hash, file)| (*hash, Arc::clone(file))));
         Ok(found)
     }
 
     /// Those of the files with these hashes that are at hand.
     pub fn at_hand(&self, hashes: impl IntoIterator<Item = UnitHash>) -> BTreeMap<UnitHash, Arc<UnitFile>> {
-        let cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        let cache = self.cache();
         hashes.into_iter().filter_map(|hash| Some((hash, Arc::clone(cache.get(&hash)?)))).collect()
     }
 
     /// Whether these are all at hand.
     #[must_use]
     pub fn has<'h>(&self, mut hashes: impl Iterator<Item = &'h UnitHash>) -> bool {
-        let cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        let cache = self.cache();
         hashes.all(|hash| cache.contains_key(hash))
     }
 
@@ -89,13 +81,12 @@ impl<S: Store> Files<S> {
     fn take(&self, page: Page, found: &mut BTreeMap<UnitHash, Arc<UnitFile>>, faults: &mut BTreeMap<UnitHash, String>) {
         for stored in page.entries {
             let Some(Key::File(hash)) = self.keys.parse(&stored.key) else { continue };
-            match UnitFile::parse_bytes(&stored.value) {
-                Ok(file) if file.hash() == hash => {
+            match checked(hash, &stored.value) {
+                Ok(file) => {
                     faults.remove(&hash);
                     found.insert(hash, Arc::new(file));
                 }
-                Ok(_) => drop(faults.insert(hash, "its contents are not those of its hash".into())),
-                Err(error) => drop(faults.insert(hash, format!("line {}: {error}", error.line))),
+                Err(fault) => drop(faults.insert(hash, fault)),
             }
         }
     }
@@ -123,7 +114,7 @@ impl<S: Store> Files<S> {
     /// Takes a file that was come by otherwise. Returns its hash.
     pub fn insert(&self, file: UnitFile) -> UnitHash {
         let hash = file.hash();
-        self.cache.lock().unwrap_or_else(PoisonError::into_inner).insert(hash, Arc::new(file));
+        self.cache().insert(hash, Arc::new(file));
         hash
     }
 
@@ -134,17 +125,33 @@ impl<S: Store> Files<S> {
         if self.has([unit.hash].iter()) {
             return;
         }
-        match UnitFile::parse_bytes(text.as_bytes()) {
-            Ok(file) if file.hash() == unit.hash => {
-                self.cache.lock().unwrap_or_else(PoisonError::into_inner).insert(unit.hash, Arc::new(file));
+        match checked(unit.hash, text.as_bytes()) {
+            Ok(file) => drop(self.cache().insert(unit.hash, Arc::new(file))),
+            Err(fault) => {
+                debug!(hash = %unit.hash, fault, "file that came with a placement passed over, asking for it");
             }
-            _ => debug!(hash = %unit.hash, "the file that came with a placement is not the unit's, asking for it"),
         }
     }
 
     /// Forgets the files that are not of use any more.
     pub fn retain(&self, is_used: impl Fn(&UnitHash) -> bool) {
-        self.cache.lock().unwrap_or_else(PoisonError::into_inner).retain(|hash, _| is_used(hash));
+        self.cache().retain(|hash, _| is_used(hash));
+    }
+
+    fn cache(&self) -> MutexGuard<'_, BTreeMap<UnitHash, Arc<UnitFile>>> {
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The unit file with these contents, if they are those of the hash.
+///
+/// # Errors
+/// What is wrong with them.
+pub fn checked(hash: UnitHash, contents: &[u8]) -> Result<UnitFile, String> {
+    match UnitFile::parse_bytes(contents) {
+        Ok(file) if file.hash() == hash => Ok(file),
+        Ok(_) => Err("its contents are not those of its hash".into()),
+        Err(error) => Err(format!("line {}: {error}", error.line)),
     }
 }
 

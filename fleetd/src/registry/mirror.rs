@@ -138,7 +138,6 @@ impl<S: Store> Follower<'_, S> {
                     *position = Some(Position { revision, origin });
                     if !changes.is_empty() {
                         self.cluster.send_modify(|cluster| {
-                            self.keep_files(&changes);
                             changes.iter().for_each(|change| self.take(cluster, change));
                             cluster.revision = cluster.revision.max(revision);
                         });
@@ -174,20 +173,22 @@ impl<S: Store> Follower<'_, S> {
         Ok(revision)
     }
 
-    /// Takes the files that come with new placements (of those that are listed the machine has most already), while nobody looks at the picture: whoever has looked, and forgets
-    /// what is of no use in it, would forget them.
-    fn keep_files(&self, changes: &[Result<Stored, String>]) {
-        let Some(files) = self.files else { return };
-        for stored in changes.iter().flatten() {
-            if matches!(self.keys.parse(&stored.key), Some(Key::Sched(..))) {
-                files.insert_scheduled(&stored.value);
-            }
+    /// Takes the file that comes with a new placement; of those that are listed the machine has most already. Nobody
+    /// looks at the picture meanwhile: whoever had, and forgets what is of no use in it, would forget the file.
+    fn keep_file(&self, stored: &Stored) {
+        if let Some(files) = self.files
+            && let Some(Key::Sched(..)) = self.keys.parse(&stored.key)
+        {
+            files.insert_scheduled(&stored.value);
         }
     }
 
     fn take(&self, cluster: &mut Cluster, change: &Result<Stored, String>) {
         match change {
-            Ok(stored) => self.put(cluster, stored),
+            Ok(stored) => {
+                self.keep_file(stored);
+                self.put(cluster, stored);
+            }
             Err(gone) => {
                 cluster.reported.remove(gone);
                 if let Some(key) = self.keys.parse(gone) {

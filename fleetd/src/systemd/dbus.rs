@@ -171,6 +171,15 @@ impl Dbus {
             .await
             .map_err(SystemdError::Unavailable)
     }
+
+    /// Waits for a call that has PID 1 make links, and sees to it that it sees them.
+    async fn linking<T>(&self, what: &str, call: impl Future<Output = zbus::Result<T>>) -> Result<(), SystemdError> {
+        let directory = self.runtime_units();
+        let before = Real.modified(&directory);
+        let outcome = call.await;
+        show_change(&Real, &directory, before).await;
+        outcome.map(drop).map_err(|source| classify(what, source))
+    }
 }
 
 /// Tells a refusal from silence. `NoReply` and a vanished name mean "unknown", never "failed".
@@ -258,19 +267,12 @@ impl Systemd for Dbus {
             return Ok(());
         }
         let manager = self.manager().await?;
-        let before = Real.modified(&directory);
-        let linked = manager.link_unit_files(&as_text(left), true, true).await;
-        show_change(&Real, &directory, before).await;
-        linked.map(drop).map_err(|source| classify("link unit files", source))
+        self.linking("link unit files", manager.link_unit_files(&as_text(left), true, true)).await
     }
 
     async fn enable(&self, files: &[PathBuf]) -> Result<(), SystemdError> {
         let manager = self.manager().await?;
-        let directory = self.runtime_units();
-        let before = Real.modified(&directory);
-        let enabled = manager.enable_unit_files(&as_text(files), true, true).await;
-        show_change(&Real, &directory, before).await;
-        enabled.map(drop).map_err(|source| classify("enable unit files", source))
+        self.linking("enable unit files", manager.enable_unit_files(&as_text(files), true, true)).await
     }
 
     async fn disable(&self, units: &[UnitName]) -> Result<(), SystemdError> {

@@ -54,7 +54,7 @@ impl<S: Store> Leader<'_, S> {
             }
         }
         parts.flatten().for_each(|order| self.put_back(&order.unit));
-        self.engine.files.retain(|hash| self.contents.missing().contains(hash));
+        self.forget_files();
         if outcomes.iter().any(|(_, _, outcome)| matches!(outcome, Ok(None))) {
             if !self.still_leads().await? {
                 return Err(StoreError::LeaseGone);
@@ -109,8 +109,13 @@ impl<S: Store> Leader<'_, S> {
             Ok(Ok(files)) => files,
             _ => self.engine.files.at_hand(new),
         };
-        self.engine.files.retain(|hash| self.contents.missing().contains(hash));
+        self.forget_files();
         files
+    }
+
+    /// Memory is to hold few files, and what is still of use was read in them.
+    fn forget_files(&self) {
+        self.engine.files.retain(|hash| self.contents.missing().contains(hash));
     }
 
     /// Whether a refusal was about the units and not about the leadership.
