@@ -227,7 +227,7 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
         self.open.extend(self.installed.keys().cloned());
         self.news.extend(self.installed.keys().cloned());
         self.news.extend(self.wishes.take().into_iter().flat_map(|wishes| wishes.recalled.into_keys()));
-        self.wanted = Some(BTreeMap::new());
+        self.want(BTreeMap::new());
         self.strict.clear();
         self.stale = false;
         self.retries.clear();

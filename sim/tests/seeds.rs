@@ -63,6 +63,11 @@ fn slow_watch_whose_history_was_compacted_on_the_way_misses_no_deletion() {
 }
 
 #[test]
+fn host_that_leaves_takes_back_what_it_told_of_a_unit_that_it_could_not_install() {
+    holds(140_923);
+}
+
+#[test]
 fn a_hundred_seeds_hold() {
     (1..=100).for_each(holds);
 }

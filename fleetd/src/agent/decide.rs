@@ -57,7 +57,7 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
     }
 
     /// From now on this is to be carried out.
-    fn want(&mut self, wanted: BTreeMap<UnitName, Wanted>) {
+    pub(super) fn want(&mut self, wanted: BTreeMap<UnitName, Wanted>) {
         let before = self.wanted.take().unwrap_or_default();
         for unit in differing(&before, &wanted) {
             self.news.insert(unit.clone());
