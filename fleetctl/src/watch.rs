@@ -31,9 +31,9 @@ use crate::{
 
 /// One of the attempts of `--block-attempts`.
 const ATTEMPT: Duration = Duration::from_secs(2);
-/// A unit that has no machine by then gets none soon.
+/// A unit that has no machine by then, and fits on none, gets none soon.
 const EXPLAIN_AFTER: Duration = Duration::from_millis(700);
-/// Between two explanations.
+/// Between two explanations. By the second an engine that is only busy has decided.
 const EXPLAIN_EVERY: Duration = Duration::from_secs(5);
 /// Units whose lack of a machine is explained, and machines named for each. The others are counted.
 const EXPLAIN_UNITS: usize = 3;
@@ -122,6 +122,8 @@ struct Waiter<'c> {
     /// Units that are to be destroyed and have not been spoken of, in the order of the arguments.
     unsaid: VecDeque<String>,
     explain_at: Instant,
+    /// Whether the engine has had its time.
+    is_late: bool,
     /// The last explanation of each unit.
     explained: HashMap<String, String>,
 }
@@ -147,6 +149,7 @@ impl<'c> Waiter<'c> {
             times,
             unsaid: names.iter().cloned().collect(),
             explain_at: Instant::now() + EXPLAIN_AFTER,
+            is_late: false,
             explained: HashMap::new(),
         }
     }
@@ -200,6 +203,7 @@ impl<'c> Waiter<'c> {
         if now >= self.explain_at {
             self.explain().await;
             self.explain_at = Instant::now() + EXPLAIN_EVERY;
+            self.is_late = true;
         }
         Ok(())
     }
@@ -244,6 +248,11 @@ impl<'c> Waiter<'c> {
         for name in shown {
             // Explanations are a courtesy: without them (an old fleetd, or none at all now), waiting goes on.
             let Ok(Some(why)) = self.context.client.why(&name).await else { continue };
+            // It has got one meanwhile, or is about to.
+            let is_near = why.machines.iter().any(|verdict| verdict.fits) && !self.is_late;
+            if is_near || !why.machine_id.is_empty() {
+                continue;
+            }
             if self.explained.get(&name) != Some(&why.summary) {
                 self.spinner.aside(|| output::note(&explanation(&name, &why)));
                 self.explained.insert(name, why.summary);

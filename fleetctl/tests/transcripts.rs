@@ -325,6 +325,31 @@ async fn a_unit_that_fits_nowhere_is_explained() {
 }
 
 #[tokio::test]
+async fn a_unit_that_fits_is_explained_when_the_engine_does_not_come_to_it() {
+    let (fake, directory) = (Cluster::default().serve(), files(&[("wait.service", HELLO)]));
+    let timed_out = |state: &str| {
+        let message = format!("timed out waiting for unit wait.service to report state {state}");
+        format!("2> Error waiting for units: {message}\n2> Error waiting for unit states, exit status: {message}\n[1]")
+    };
+    transcript(
+        &fake,
+        directory.path(),
+        &[
+            ("load --block-attempts=1 wait", &format!("1> Unit wait.service inactive\n{}", timed_out("loaded"))),
+            (
+                "start --block-attempts=4 wait",
+                &format!(
+                    "2> Unit wait.service: not placed: least loaded\n\
+                     2>   d097a72e.../10.82.0.13: least loaded\n{}",
+                    timed_out("launched")
+                ),
+            ),
+        ],
+    )
+    .await;
+}
+
+#[tokio::test]
 async fn global_units_are_triggered_and_never_waited_for() {
     let global = "[Service]\nExecStart=/bin/sleep 1\n[X-Fleet]\nGlobal=true\nGlobl=1\n";
     let (fake, directory) = (Cluster::default().serve(), files(&[("glob.service", global)]));

@@ -74,6 +74,7 @@ impl fmt::Display for Why {
 impl Planner {
     /// Why a unit is, or is not, where it is: a verdict for each machine. Works for global units, too.
     ///
+    /// What has changed since the last plan, or was refused, is still to be decided, and is told so.
     /// Looks at every machine, and so costs more than a decision.
     #[must_use]
     pub fn explain(&self, unit: &UnitName) -> Explanation {
@@ -140,14 +141,15 @@ impl Planner {
 
         let placed = unit.at.first().map(|&on| self.machines[on].id.clone());
         let is_news = self.dirty.contains_key(&unit.name) || self.homeless.contains_key(&unit.name);
-        let summary = if is_news {
-            "changed since the last plan".into()
-        } else if unit.wanted().is_none() {
+        let summary = if unit.wanted().is_none() {
             Cause::NotWanted.to_string()
         } else if let Some(&on) = unit.at.first() {
-            self.explain_place(unit, on)
+            let undecided = if is_news { "; the engine is to decide anew" } else { "" };
+            format!("{}{undecided}", self.explain_place(unit, on))
         } else if let Some(on) = unit.leaving.iter().map(|&on| &self.machines[on].id).min() {
             format!("not placed: {}", Unplaceable::Leaving { machine: on.clone() })
+        } else if is_news {
+            "not placed yet: the engine is to decide".into()
         } else {
             let known = if self.machines.count() == 0 { Some(Unplaceable::NoMachine) } else { None };
             let known = known.or_else(|| impossible.map(|(reason, _)| reason));

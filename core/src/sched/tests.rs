@@ -446,10 +446,31 @@ fn names_that_come_and_go_leave_nothing_behind() {
 }
 
 #[test]
+fn what_was_refused_is_still_to_be_decided() {
+    let mut cluster = Cluster::of(2);
+    cluster.unit("a.service", "");
+    cluster.unit("b.service", "MachineOf=a.service");
+    assert_eq!(cluster.planner.plan().len(), 2);
+    cluster.planner.refused(&name("b.service"));
+    assert_eq!((cluster.at("a.service"), cluster.at("b.service")), (1, 0));
+    assert_eq!(cluster.summary("b.service"), "not placed yet: the engine is to decide");
+    assert_eq!(cluster.verdict("b.service", 1), "fits (1 unit)");
+    cluster.plan();
+    assert_eq!(cluster.summary("b.service"), "scheduled to 00000001");
+
+    cluster.unit("c.service", "MachineID=00000001");
+    cluster.plan();
+    cluster.unit("c.service", "MachineID=00000002");
+    cluster.planner.plan();
+    cluster.planner.refused(&name("c.service"));
+    assert_eq!(cluster.summary("c.service"), "scheduled to 00000001; the engine is to decide anew");
+}
+
+#[test]
 fn empty_cluster_says_so() {
     let mut cluster = Cluster::of(0);
     cluster.unit("a.service", "");
-    assert_eq!(cluster.summary("a.service"), "changed since the last plan");
+    assert_eq!(cluster.summary("a.service"), "not placed yet: the engine is to decide");
     cluster.plan();
     assert_eq!(cluster.summary("a.service"), "not placed: no machine in the cluster");
     let pending: Vec<_> = cluster.planner.pending().map(|(name, reason)| format!("{name}: {reason}")).collect();

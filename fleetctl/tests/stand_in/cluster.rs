@@ -34,7 +34,8 @@ pub const GONE: &str = "e515483f4aef45bf815b90988acdbf13";
 pub const HELLO: &str = "[Service]\nExecStart=/bin/sleep 1\n";
 
 /// A cluster of one machine, on which everything happens at once. Units whose name begins with `bad` fail there,
-/// those that begin with `lone` fit nowhere, and those that begin with `stay` nowhere else.
+/// those that begin with `lone` fit nowhere, and those that begin with `stay` nowhere else. No engine places those that
+/// begin with `wait`.
 #[derive(Clone, Default)]
 pub struct Cluster {
     pub units: Arc<Mutex<BTreeMap<String, Unit>>>,
@@ -136,7 +137,7 @@ impl Cluster {
         if !sent.options.is_empty() {
             unit.options = sent.options;
         }
-        let placed = sent.desired_state != "inactive" && !name.starts_with("lone");
+        let placed = sent.desired_state != "inactive" && !name.starts_with("lone") && !name.starts_with("wait");
         unit.machine_id = if placed { MACHINE.into() } else { String::new() };
         unit.current_state = if placed { sent.desired_state.clone() } else { "inactive".into() };
         unit.desired_state = sent.desired_state;

@@ -16,7 +16,7 @@ use fleet_core::{
         api::{MachineVerdict, UnitReport, UnitStatus, Why},
         apply_edits,
     },
-    sched::Planner,
+    sched::{Decision, Planner},
     unit::{Requirements, UnitHash, UnitName},
 };
 
@@ -147,7 +147,11 @@ pub(super) async fn why<S: Store>(
         return Err(ApiError::not_found("unit does not exist"));
     }
     let held = known_held(&api, &reading).await;
-    let planner = plan(&api, cluster, &held).await?;
+    let (mut planner, undecided) = plan(&api, cluster, &held).await?;
+    if undecided.iter().any(|decision| decision.unit == unit) {
+        // It is where the schedule has it until the engine has written something else.
+        planner.refused(&unit);
+    }
     let explanation = planner.explain(&unit);
     let address = |machine: &MachineId| {
         cluster.machines.get(machine).map(|entry| entry.record.address.clone()).unwrap_or_default()
@@ -162,9 +166,17 @@ pub(super) async fn why<S: Store>(
         name: unit.to_string(),
         machine_id: explanation.placed.as_ref().map(ToString::to_string).unwrap_or_default(),
         machines: machines.collect(),
-        summary: format!("{}{}", explanation.summary, held_until(&unit, explanation.placed.as_ref(), &held)),
+        summary: format!("{}{}", explanation.summary, outlook(&unit, explanation.placed.as_ref(), &held, &reading)),
     };
     Ok(aged(body, reading.age))
+}
+
+/// What is to be said of when something will change.
+fn outlook(unit: &UnitName, placed: Option<&MachineId>, held: &HeldRecord, reading: &Reading) -> String {
+    // Who does not hear from etcd knows nothing of leaders.
+    let leaderless = reading.cluster.leader.is_none() && reading.age.is_none();
+    let leader = if leaderless { "; no engine leads, so nothing is decided" } else { "" };
+    format!("{}{leader}", held_until(unit, placed, held))
 }
 
 /// What is to be said of a unit that stays where it is although its machine is gone.
@@ -188,10 +200,16 @@ async fn known_held<S: Store>(api: &Api<S>, reading: &Reading) -> HeldRecord {
 /// A planner that knows what the engine's knows.
 pub(super) async fn planner<S: Store>(api: &Api<S>, reading: &Reading) -> Result<Planner, ApiError> {
     let held = known_held(api, reading).await;
-    plan(api, &reading.cluster, &held).await
+    let (planner, _) = plan(api, &reading.cluster, &held).await?;
+    Ok(planner)
 }
 
-async fn plan<S: Store>(api: &Api<S>, cluster: &Cluster, held: &HeldRecord) -> Result<Planner, ApiError> {
+/// A planner that has planned, and what the engine has still to decide: nothing, but while it is at it or away.
+async fn plan<S: Store>(
+    api: &Api<S>,
+    cluster: &Cluster,
+    held: &HeldRecord,
+) -> Result<(Planner, Vec<Decision>), ApiError> {
     let mut planner = Planner::new();
     for (id, machine) in &cluster.machines {
         let edits = cluster.metadata.get(id).map(|edits| &*edits.record);
@@ -231,8 +249,8 @@ async fn plan<S: Store>(api: &Api<S>, cluster: &Cluster, held: &HeldRecord) -> R
         }
     }
     // The decisions are the engine's to make; here they only settle what is to be explained.
-    planner.plan();
-    Ok(planner)
+    let decisions = planner.plan();
+    Ok((planner, decisions))
 }
 
 async fn requirements<S: Store>(

@@ -1,85 +1,12 @@
-//! `POST /changes` in this process, on a store in memory.
+//! `POST /changes`
 
-use std::{future::Future, sync::Arc};
-
-use axum::{
-    Router,
-    body::{Body, to_bytes},
-    http::{Request, header},
-};
 use fleet_core::{
-    model::{
-        Desired, Key, Keys, Record, UnitRecord,
-        api::{ChangesMade, UnitPage},
-    },
-    unit::{UnitHash, UnitName},
-};
-use fleetd::{
-    http::{Api, router},
-    metrics::Metrics,
-    registry::{Transaction, Write, files::Files, memory::MemoryStore, view::View},
+    model::{Desired, Key, Record, UnitRecord, api::UnitPage},
+    unit::UnitHash,
 };
 use serde_json::{Value, json};
-use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
-use tower_service::Service;
 
-struct Server {
-    store: MemoryStore,
-    keys: Keys,
-    api: Router,
-}
-
-impl Server {
-    fn new() -> Self {
-        let (store, lessor) = MemoryStore::new(fastrand::Rng::with_seed(1));
-        tokio::spawn(lessor);
-        let (client, keys, (_, refusal)) = (store.client("api"), Keys::new("fleet"), watch::channel(None));
-        let api = router(Arc::new(Api {
-            view: View::new(client.clone(), keys.clone()),
-            files: Files::new(client.clone(), keys.clone()),
-            store: client,
-            keys: keys.clone(),
-            token_limit: 100,
-            refusal,
-            metrics: Metrics::default(),
-            ending: CancellationToken::new(),
-        }));
-        Self { store, keys, api }
-    }
-
-    async fn ask(&mut self, request: Request<Body>) -> (u16, Vec<u8>) {
-        let response = self.api.call(request).await.expect("the service cannot fail");
-        let status = response.status().as_u16();
-        (status, to_bytes(response.into_body(), usize::MAX).await.expect("a body in memory").to_vec())
-    }
-
-    async fn post(&mut self, changes: Value) -> (u16, Vec<u8>) {
-        let request = Request::post("/fleet/v1/changes").header(header::CONTENT_TYPE, "application/json");
-        self.ask(request.body(Body::from(json!({ "changes": changes }).to_string())).expect("a request")).await
-    }
-
-    /// The status and message of each change.
-    async fn change(&mut self, changes: Value) -> Vec<(u16, String)> {
-        let (status, body) = self.post(changes).await;
-        assert_eq!(status, 200, "{}", String::from_utf8_lossy(&body));
-        let made: ChangesMade = serde_json::from_slice(&body).expect("an answer");
-        made.results.into_iter().map(|made| (made.code, made.message)).collect()
-    }
-
-    fn record(&self, name: &str) -> Option<UnitRecord> {
-        let key = self.keys.format(&Key::Unit(UnitName::new(name).expect("a name")));
-        let end = format!("{key}\0");
-        let stored = self.store.entries(&(key, end));
-        stored.first().map(|stored| UnitRecord::decode(&stored.value).expect("a record"))
-    }
-
-    fn write(&self, name: &str, record: &UnitRecord) {
-        let key = self.keys.format(&Key::Unit(UnitName::new(name).expect("a name")));
-        let transaction = Transaction { guards: Vec::new(), writes: vec![Write::put(key, record.encode())] };
-        self.store.write("another", &transaction).expect("a small transaction");
-    }
-}
+use super::{Server, simulate, unit};
 
 fn submit(name: &str, program: &str, desired: &str) -> Value {
     json!({
@@ -87,11 +14,6 @@ fn submit(name: &str, program: &str, desired: &str) -> Value {
         "desiredState": desired,
         "options": [{ "section": "Service", "name": "ExecStart", "value": program }],
     })
-}
-
-fn simulate<T>(work: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
-    runtime.expect("a runtime can be made").block_on(work)
 }
 
 fn ok(code: u16) -> (u16, String) {
@@ -135,8 +57,7 @@ fn hundreds_of_units_are_changed_and_then_found_by_name() {
         assert_eq!(server.change(json!(units)).await, vec![ok(204); 300], "again: nothing changes");
         let before = server.record("web@7.service");
         let query: Vec<String> = [7, 250, 999].iter().map(|n| format!("unit={}", name(*n))).collect();
-        let request = Request::get(format!("/fleet/v1/units?{}", query.join("&"))).body(Body::empty());
-        let (status, body) = server.ask(request.expect("a request")).await;
+        let (status, body) = server.get(&format!("/fleet/v1/units?{}", query.join("&"))).await;
         let page: UnitPage = serde_json::from_slice(&body).expect("a page");
         let found: Vec<(&str, usize)> = page.units.iter().map(|unit| (&*unit.name, unit.options.len())).collect();
         assert_eq!((status, found), (200, vec![("web@250.service", 1), ("web@7.service", 1)]));
@@ -156,7 +77,7 @@ fn one_that_others_change_meanwhile_holds_up_nobody() {
         server.change(json!([submit("a.service", "/bin/a", "loaded"), submit("b.service", "/bin/b", "loaded")])).await;
         let other = UnitRecord { hash: UnitHash::of("other"), desired: Desired::Inactive, generation: 77 };
         // What the server is about to go by does not show this yet.
-        server.write("a.service", &other);
+        server.write(&Key::Unit(unit("a.service")), other.encode());
         let made = server.change(json!([
             { "name": "a.service", "desiredState": "launched" },
             { "name": "b.service", "desiredState": "launched" },
