@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use fleet_lab::{Lab, eventually, eventually_eq};
+use fleet_lab::{Lab, LabBuilder, eventually, eventually_eq};
 use fleet_tests::{Cluster, DEADLINE};
 
 const WEB: &str = "[Service]\nExecStart=/bin/sleep 1000%i\n";
 const GLOBAL: &str = "[Service]\nExecStart=/bin/sleep 9999\n[X-Fleet]\nGlobal=true\n";
 
-/// Three hosts with a unit each, and a global one.
-fn cluster(lab: fleet_lab::LabBuilder) -> Cluster {
-    let cluster = Cluster::with(lab.config("agent_ttl=\"3s\""));
+/// Three hosts with a unit each, and a global one. Leases last for `ttl` seconds.
+fn cluster(lab: LabBuilder, ttl: u32) -> Cluster {
+    let cluster = Cluster::with(lab.config(&format!("agent_ttl=\"{ttl}s\"")));
     cluster.write(&[("web@.service", WEB), ("glob.service", GLOBAL)]);
     cluster.ok(&["start", "web@1", "web@2", "web@3", "glob.service"]);
     eventually(DEADLINE, "six units are active", || {
@@ -37,7 +37,7 @@ fn active_webs(cluster: &Cluster) -> anyhow::Result<Vec<(String, String)>> {
 
 #[test]
 fn units_of_a_dead_host_come_back_elsewhere_and_stay_when_it_returns() {
-    let cluster = cluster(Lab::builder().hosts(3));
+    let cluster = cluster(Lab::builder().hosts(3), 3);
     let victim =
         cluster.rows().unwrap().iter().find(|row| row.host == "h3" && row.unit != "glob.service").unwrap().clone();
     let untouched: Vec<_> = invocations(&cluster).into_iter().filter(|(_, host, _)| host != "h3").collect();
@@ -61,7 +61,7 @@ fn units_of_a_dead_host_come_back_elsewhere_and_stay_when_it_returns() {
 
 #[test]
 fn killed_and_restarted_daemons_touch_no_unit_and_write_nothing() {
-    let cluster = cluster(Lab::builder().hosts(3));
+    let cluster = cluster(Lab::builder().hosts(3), 10);
     let before = invocations(&cluster);
     let puts = || cluster.lab.etcdctl(&["get", "--prefix", "/fleet/machine/", "-w", "json"]).unwrap();
     let machines = |json: String| -> Vec<(String, i64)> {
@@ -91,7 +91,7 @@ fn killed_and_restarted_daemons_touch_no_unit_and_write_nothing() {
 
 #[test]
 fn host_that_is_told_to_stop_fleet_leaves_and_its_units_move_at_once() {
-    let cluster = cluster(Lab::builder().hosts(3).config("agent_ttl=\"60s\""));
+    let cluster = cluster(Lab::builder().hosts(3), 60);
     cluster.host("h2").sh("systemctl stop fleet").unwrap();
     cluster.joined(2);
     eventually(DEADLINE, "three units run on two hosts", || {
@@ -113,7 +113,7 @@ fn host_that_is_told_to_stop_fleet_leaves_and_its_units_move_at_once() {
 
 #[test]
 fn store_that_is_away_changes_nothing_and_answers_say_their_age() {
-    let cluster = cluster(Lab::builder().hosts(3));
+    let cluster = cluster(Lab::builder().hosts(3), 3);
     let before = invocations(&cluster);
     cluster.rows().unwrap();
     let etcd = cluster.lab.etcd(1);
@@ -145,7 +145,7 @@ fn store_that_is_away_changes_nothing_and_answers_say_their_age() {
 
 #[test]
 fn three_members_serve_while_one_is_gone() {
-    let cluster = cluster(Lab::builder().hosts(3).etcd(3));
+    let cluster = cluster(Lab::builder().hosts(3).etcd(3), 10);
     let before = invocations(&cluster);
     cluster.lab.etcd(1).kill().unwrap();
     cluster.write(&[("after.service", "[Service]\nExecStart=/bin/sleep 10001\n")]);
@@ -160,7 +160,7 @@ fn three_members_serve_while_one_is_gone() {
 
 #[test]
 fn host_that_was_cut_off_ends_with_one_copy_where_it_is_scheduled() {
-    let cluster = cluster(Lab::builder().hosts(3));
+    let cluster = cluster(Lab::builder().hosts(3), 3);
     let victim =
         cluster.rows().unwrap().iter().find(|row| row.host == "h2" && row.unit != "glob.service").unwrap().clone();
     let glob = cluster.invocations("glob.service");
@@ -219,7 +219,7 @@ fn second_host_with_the_same_machine_id_is_refused_and_both_are_named() {
 
 #[test]
 fn systemd_and_the_bus_may_be_replaced_under_the_agent() {
-    let cluster = cluster(Lab::builder().hosts(3));
+    let cluster = cluster(Lab::builder().hosts(3), 10);
     let before = invocations(&cluster);
     cluster.write(&[("after@.service", WEB)]);
     for host in cluster.lab.hosts() {
@@ -236,7 +236,7 @@ fn systemd_and_the_bus_may_be_replaced_under_the_agent() {
 
 #[test]
 fn reload_reads_the_configuration_again_and_keeps_units_and_sockets() {
-    let cluster = cluster(Lab::builder().hosts(3));
+    let cluster = cluster(Lab::builder().hosts(3), 3);
     let before = invocations(&cluster);
     let h2 = cluster.host("h2");
     let listening = "ss -xlH | grep fleet.sock | awk '{print $6}'; systemctl show -p MainPID fleet";
