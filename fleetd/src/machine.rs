@@ -160,7 +160,8 @@ impl<S: Store, F: Filesystem> Membership<S, F> {
         }
     }
 
-    /// Takes the entry away at once, with all that lives with the lease. Returns whether there was one.
+    /// Takes the entry away at once, with all that lives with the lease and all that is scheduled to this host. Returns
+    /// whether there was one.
     ///
     /// # Errors
     /// When the store does not answer. The entry then goes when its time is over.
@@ -168,6 +169,7 @@ impl<S: Store, F: Filesystem> Membership<S, F> {
         let registered = self.registration.send_replace(None);
         if let Some(registered) = &registered {
             self.say_goodbye(registered).await?;
+            self.give_up_units(registered).await?;
             self.store.revoke(registered.lease).await?;
         }
         self.forget();
@@ -182,6 +184,16 @@ impl<S: Store, F: Filesystem> Membership<S, F> {
         let guards = vec![Guard::CreatedAt(key.clone(), registered.revision)];
         let value = MachineRecord { leaving: true, ..record }.encode();
         let writes = vec![Write::Put { key, value, lease: Some(registered.lease) }];
+        self.store.commit(Transaction { guards, writes }).await.map(drop)
+    }
+
+    /// Takes away the entry, and what is scheduled to this host: a leader that was elected too late to hear the goodbye
+    /// would take this host for lost, and wait for it.
+    async fn give_up_units(&self, registered: &Registration) -> Result<(), StoreError> {
+        let key = self.keys.format(&Key::Machine(self.id.clone()));
+        let guards = vec![Guard::CreatedAt(key.clone(), registered.revision)];
+        let range = self.keys.under(&format!("sched/{}/", self.id));
+        let writes = vec![Write::Delete { key }, Write::DeleteRange { range }];
         self.store.commit(Transaction { guards, writes }).await.map(drop)
     }
 

@@ -150,6 +150,11 @@ pub enum Write {
         /// The key.
         key: String,
     },
+    /// Deletes the keys of a range, however many there are.
+    DeleteRange {
+        /// The range.
+        range: Range,
+    },
 }
 
 impl Write {
@@ -157,6 +162,14 @@ impl Write {
     #[must_use]
     pub fn put(key: String, value: Vec<u8>) -> Self {
         Self::Put { key, value, lease: None }
+    }
+
+    /// The key, or the first that may be in the range.
+    #[must_use]
+    pub fn key(&self) -> &str {
+        match self {
+            Self::Put { key, .. } | Self::Delete { key } | Self::DeleteRange { range: (key, _) } => key,
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fleet_lab::{Lab, LabBuilder, eventually, eventually_eq};
+use fleet_lab::{Host, Lab, LabBuilder, eventually, eventually_eq};
 use fleet_tests::{Cluster, DEADLINE};
 
 const WEB: &str = "[Service]\nExecStart=/bin/sleep 1000%i\n";
@@ -33,6 +33,17 @@ fn invocations(cluster: &Cluster) -> Vec<(String, String, String)> {
 fn active_webs(cluster: &Cluster) -> anyhow::Result<Vec<(String, String)>> {
     let rows = cluster.rows()?.into_iter().filter(|row| row.unit.starts_with("web@") && row.active == "active");
     Ok(rows.map(|row| (row.unit, row.host)).collect())
+}
+
+/// Whether the engine of a host leads.
+fn leads(host: &Host) -> bool {
+    let metrics = host.sh("curl -s --unix-socket /run/fleet.sock http://fleet/metrics").unwrap();
+    metrics.lines().any(|line| line == "fleet_engine_leader 1")
+}
+
+/// The host whose engine leads.
+fn leader(cluster: &Cluster) -> Host {
+    cluster.lab.hosts().iter().find(|host| leads(host)).expect("one leads").clone()
 }
 
 #[test]
@@ -90,25 +101,23 @@ fn killed_and_restarted_daemons_touch_no_unit_and_write_nothing() {
 }
 
 #[test]
-fn host_that_is_told_to_stop_fleet_leaves_and_its_units_move_at_once() {
-    let cluster = cluster(Lab::builder().hosts(3), 60);
-    cluster.host("h2").sh("systemctl stop fleet").unwrap();
-    cluster.joined(2);
-    eventually(DEADLINE, "three units run on two hosts", || {
-        let active = active_webs(&cluster)?;
-        Ok(active.len() == 3 && active.iter().all(|(_, host)| host != "h2"))
-    })
-    .unwrap();
-    assert_eq!(
-        cluster.host("h2").sh("ls /run/fleet/units; pgrep -fc '^/bin/sleep (1000|9999)' || true").unwrap(),
-        "0\n"
-    );
-    cluster.host("h3").shutdown().unwrap();
-    cluster.joined(1);
-    eventually(DEADLINE, "three units run on h1", || {
-        Ok(active_webs(&cluster)?.iter().filter(|(_, host)| host == "h1").count() == 3)
-    })
-    .unwrap();
+fn leading_host_that_is_told_to_stop_fleet_leaves_and_its_units_move_at_once() {
+    let cluster = cluster(Lab::builder().hosts(3), 45);
+    let first = leader(&cluster);
+    first.sh("systemctl stop fleet").unwrap();
+    let others: Vec<Host> = cluster.lab.hosts().iter().filter(|host| host.name() != first.name()).cloned().collect();
+    let active = |hosts: &[Host]| -> anyhow::Result<usize> {
+        let on = |host: &Host| host.sh("systemctl is-active web@1 web@2 web@3 || true");
+        let all = hosts.iter().map(on).collect::<anyhow::Result<String>>()?;
+        Ok(all.lines().filter(|line| *line == "active").count())
+    };
+    eventually_eq(DEADLINE, "units on two hosts", &3, || active(&others)).unwrap();
+    assert_eq!(first.sh("ls /run/fleet/units; pgrep -fc '^/bin/sleep (1000|9999)' || true").unwrap(), "0\n");
+    let list = others[0].sh("fleetctl list-machines 2>&1").unwrap();
+    assert_eq!(list.lines().count(), 3, "two machines, and no word of one that is gone: {list}");
+    let (second, last): (Vec<Host>, Vec<Host>) = others.into_iter().partition(leads);
+    second[0].shutdown().unwrap();
+    eventually_eq(DEADLINE, "units on the last host", &3, || active(&last)).unwrap();
 }
 
 #[test]
@@ -287,11 +296,7 @@ fn death_of_the_leading_host_costs_one_lease_and_not_two() {
     let joined = std::time::Instant::now();
     eventually(DEADLINE, "a lease's time passes", || Ok(joined.elapsed() > ttl)).unwrap();
     cluster.ok(&["start", "web@1", "web@2", "web@3"]);
-    let leads = |host: &fleet_lab::Host| {
-        let metrics = host.sh("curl -s --unix-socket /run/fleet.sock http://fleet/metrics").unwrap();
-        metrics.lines().any(|line| line == "fleet_engine_leader 1")
-    };
-    let leader = cluster.lab.hosts().iter().find(|host| leads(host)).expect("one leads").clone();
+    let leader = leader(&cluster);
     let other = cluster.lab.hosts().iter().find(|host| host.name() != leader.name()).unwrap().name().to_owned();
     let killed = std::time::Instant::now();
     leader.kill().unwrap();
@@ -313,7 +318,7 @@ fn host_that_leaves_keeps_its_units_to_itself_until_they_are_down() {
     let host = cluster.host(&cluster.host_of("slow.service").unwrap());
     let other = cluster.host(if host.name() == "h1" { "h2" } else { "h1" });
     host.sh("systemctl stop --no-block fleet").unwrap();
-    let is = |host: &fleet_lab::Host| host.sh("systemctl is-active slow.service || true").unwrap().trim().to_owned();
+    let is = |host: &Host| host.sh("systemctl is-active slow.service || true").unwrap().trim().to_owned();
     eventually(DEADLINE, "it is being stopped", || Ok(is(&host) == "deactivating")).unwrap();
     // Three times the lease's time, looked at all the while.
     eventually(DEADLINE, "it is down", || {

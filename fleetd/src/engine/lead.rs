@@ -261,7 +261,10 @@ impl<'e, S: Store> Leader<'e, S> {
         units: &[(HeldUnitRecord, Option<Duration>)],
         now: Duration,
     ) -> Result<bool, StoreError> {
-        let machines = self.losses.held(now).iter().filter_map(|held| self.held.machine(held)).collect();
+        // Of one that nothing is scheduled to, nothing is held back.
+        let has_units = |machine: &MachineId| self.placements.on(machine).next().is_some();
+        let held = self.losses.held(now).into_iter().filter(|held| has_units(&held.machine));
+        let machines = held.filter_map(|held| self.held.machine(&held)).collect();
         let units = units.iter().map(|(unit, _)| unit.clone()).collect();
         let shown = self.held.show(self.engine, self.leadership, machines, units).await?;
         Ok(self.end_evictions(current).await? && shown)

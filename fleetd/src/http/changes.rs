@@ -222,7 +222,7 @@ impl Pack {
     fn add(&mut self, place: usize, status: StatusCode, unit: Transaction) {
         let size = |write: &Write| match write {
             Write::Put { value, .. } => value.len(),
-            Write::Delete { .. } => 0,
+            Write::Delete { .. } | Write::DeleteRange { .. } => 0,
         };
         let bytes: usize = unit.writes.iter().map(size).sum();
         let open = &self.open.transaction;
@@ -235,8 +235,7 @@ impl Pack {
         }
         self.open.transaction.guards.extend(unit.guards);
         for write in unit.writes {
-            let (Write::Put { key, .. } | Write::Delete { key }) = &write;
-            if self.files.insert(key.clone()) {
+            if self.files.insert(write.key().to_owned()) {
                 self.open.transaction.writes.push(write);
             }
         }

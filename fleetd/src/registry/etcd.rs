@@ -6,9 +6,9 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use etcd_client::{
-    Client, Compare, CompareOp, Error, EventType, GetOptions, GetResponse, KeyValue, LeaseKeepAliveStream, LeaseKeeper,
-    LeaseTimeToLiveResponse, PutOptions, Txn, TxnOp, TxnOpResponse, TxnResponse, WatchFilterType, WatchOptions,
-    WatchStream,
+    Client, Compare, CompareOp, DeleteOptions, Error, EventType, GetOptions, GetResponse, KeyValue,
+    LeaseKeepAliveStream, LeaseKeeper, LeaseTimeToLiveResponse, PutOptions, Txn, TxnOp, TxnOpResponse, TxnResponse,
+    WatchFilterType, WatchOptions, WatchStream,
 };
 use futures_util::{StreamExt, TryStreamExt, stream};
 
@@ -160,6 +160,7 @@ fn txn(transaction: Transaction) -> Txn {
             TxnOp::put(key, value, lease.map(|lease| PutOptions::new().with_lease(lease.0)))
         }
         Write::Delete { key } => TxnOp::delete(key, None),
+        Write::DeleteRange { range: (from, to) } => TxnOp::delete(from, Some(DeleteOptions::new().with_range(to))),
     });
     Txn::new().when(guards.collect::<Vec<_>>()).and_then(writes.collect::<Vec<_>>())
 }

@@ -1,18 +1,21 @@
 //! I2: no write of a deposed engine lands.
 
-use fleetd::registry::Guard;
+use std::collections::BTreeSet;
+
+use fleet_core::model::Key;
+use fleetd::registry::{Guard, memory::Commit};
 
 use super::{Past, Violation, touched};
 use crate::record::Record;
-use fleet_core::model::Key;
 
-/// Every transaction on `sched/` is guarded by the key of the candidate that stood first then.
+/// Every transaction on `sched/` is guarded by the key of the candidate that stood first then; but a host that leaves
+/// takes away what is scheduled to it.
 pub fn no_deposed_leader_writes(record: &Record) -> Vec<Violation> {
     let mut past = Past::new(record);
     let mut violations = Vec::new();
     let (from, to) = record.keys.under("election/engine/");
     for commit in &record.commits {
-        if touched(record, commit).any(|key| matches!(key, Key::Sched(..))) {
+        if touched(record, commit).any(|key| matches!(key, Key::Sched(..))) && !is_departure(record, commit) {
             let candidates = past.keys.iter().filter(|(key, _)| *from <= ***key && ***key < *to);
             let first = candidates.min_by_key(|(_, stored)| stored.create_revision);
             let guarded = commit.guards.iter().any(|guard| match (guard, first) {
@@ -32,4 +35,16 @@ pub fn no_deposed_leader_writes(record: &Record) -> Vec<Violation> {
         past.apply(commit);
     }
     violations
+}
+
+/// Whether a host takes its entry away, with all that is scheduled to it and nothing else.
+fn is_departure(record: &Record, commit: &Commit) -> bool {
+    let goes = touched(record, commit).any(|key| matches!(key, Key::Machine(_)));
+    let machines: BTreeSet<_> = touched(record, commit)
+        .map(|key| match key {
+            Key::Machine(id) | Key::Sched(id, _) => Some(id),
+            _ => None,
+        })
+        .collect();
+    goes && machines.len() == 1 && commit.changes.iter().all(|change| change.after.is_none())
 }

@@ -129,6 +129,14 @@ impl<S: Store, O: Operator> Script<'_, S, O> {
         let guard = Guard::Unchanged("k/a".into(), 1);
         self.commit("unknown lease behind a guard that fails", vec![guard], vec![unknown]).await;
         self.commit("many go", vec![], (0..127).map(|n| delete(&format!("many/{n:03}"))).collect()).await;
+        let from_a = || Write::DeleteRange { range: range("k/r/a", "k/r/c") };
+        let keys = ["k/r/", "k/r/a", "k/r/ab", "k/r/c"];
+        self.commit("a range", vec![], keys.iter().map(|key| put(key, "1")).collect()).await;
+        self.commit("a range with a key of it", vec![], vec![put("k/r/b", "1"), from_a()]).await;
+        self.commit("a range with its end", vec![], vec![put("k/r/c", "2"), from_a()]).await;
+        self.all("after a range went").await;
+        self.commit("a range of nothing", vec![], vec![from_a()]).await;
+        self.commit("the rest of it", vec![], vec![Write::DeleteRange { range: range("k/r/", "k/r0") }]).await;
         self.all("at the end").await;
     }
 

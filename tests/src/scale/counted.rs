@@ -11,7 +11,6 @@ use std::{
 
 use fleetd::registry::{
     Detail, Etcd, LeaseId, Origin, Page, Range, Remaining, Revision, Store, StoreError, Transaction, Watch, WatchEvent,
-    Write,
 };
 
 /// What a transaction is about, by its first key.
@@ -143,10 +142,7 @@ impl Counted {
     }
 
     fn count(&self, transaction: &Transaction) {
-        let key = transaction.writes.first().map(|write| match write {
-            Write::Put { key, .. } | Write::Delete { key } => kind(key),
-        });
-        let topic = match key {
+        let topic = match transaction.writes.first().map(|write| kind(write.key())) {
             Some("file" | "unit" | "global") => Topic::Wanted,
             Some("sched") => Topic::Scheduled,
             Some("state") => Topic::Reported,
@@ -259,7 +255,7 @@ impl Watch for CountedWatch {
 #[cfg(test)]
 mod tests {
     use fleet_core::model::{Key, Keys, MachineId};
-    use fleetd::registry::etcd::Endpoints;
+    use fleetd::registry::{Write, etcd::Endpoints};
 
     use super::*;
 

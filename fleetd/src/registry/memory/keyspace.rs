@@ -139,10 +139,14 @@ impl Keyspace {
             return Err(refused("write", "etcdserver: too many operations in txn request"));
         }
         let puts: Vec<&String> = writes.iter().filter_map(|write| put(write).map(|(key, _)| key)).collect();
-        let deletes =
-            writes.iter().filter_map(|write| if let Write::Delete { key } = write { Some(key) } else { None });
-        let deletes: BTreeSet<&String> = deletes.collect();
-        if puts.iter().collect::<BTreeSet<_>>().len() < puts.len() || puts.iter().any(|key| deletes.contains(key)) {
+        let is_deleted = |key: &String| {
+            writes.iter().any(|write| match write {
+                Write::Put { .. } => false,
+                Write::Delete { key: deleted } => deleted == key,
+                Write::DeleteRange { range: (from, to) } => (from..to).contains(&key),
+            })
+        };
+        if puts.iter().collect::<BTreeSet<_>>().len() < puts.len() || puts.iter().any(|key| is_deleted(key)) {
             return Err(refused("write", "etcdserver: duplicate key given in txn request"));
         }
         if !guards.iter().all(|guard| self.holds(guard)) {
@@ -155,10 +159,15 @@ impl Keyspace {
         let revision = self.revision + 1;
         let mut changes = Vec::new();
         for write in writes {
-            changes.extend(match write {
-                Write::Put { key, value, lease } => Some(self.put(key, value, *lease, revision)),
-                Write::Delete { key } => self.delete(key),
-            });
+            match write {
+                Write::Put { key, value, lease } => changes.push(self.put(key, value, *lease, revision)),
+                Write::Delete { key } => changes.extend(self.delete(key)),
+                Write::DeleteRange { range: (from, to) } => {
+                    let keys: Vec<String> =
+                        self.keys.range(from.clone()..to.clone()).map(|(key, _)| key.clone()).collect();
+                    changes.extend(keys.iter().filter_map(|key| self.delete(key)));
+                }
+            }
         }
         self.record(author, now, guards.clone(), changes);
         Ok(Some(self.revision))
@@ -263,7 +272,7 @@ impl Keyspace {
 fn put(write: &Write) -> Option<(&String, Option<LeaseId>)> {
     match write {
         Write::Put { key, lease, .. } => Some((key, *lease)),
-        Write::Delete { .. } => None,
+        Write::Delete { .. } | Write::DeleteRange { .. } => None,
     }
 }
 
