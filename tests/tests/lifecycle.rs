@@ -182,7 +182,7 @@ fn units_that_fleet_does_not_own_are_never_touched() {
     host.sh("systemctl daemon-reload && systemctl start mine.service").unwrap();
     let before = cluster.invocations("mine.service");
     cluster.write(&[("mine.service", "[Service]\nExecStart=/bin/sleep 888\n")]);
-    let run = cluster.fleetctl(&["start", "--block-attempts=2", "mine.service"]).unwrap();
+    let run = cluster.fleetctl(&["start", "--block-attempts=10", "mine.service"]).unwrap();
     assert_eq!(run.code, 1, "{run:?}");
     assert!(run.stderr.contains("/etc/systemd/system/mine.service"), "it says whose unit is in the way: {run:?}");
     cluster.ok(&["destroy", "mine.service"]);
