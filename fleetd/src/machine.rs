@@ -28,6 +28,14 @@ pub struct Registration {
     pub revision: Revision,
 }
 
+impl Registration {
+    /// The guard that keeps a machine from writing when `entry`, its key, is another's, or gone.
+    #[must_use]
+    pub fn guard(&self, entry: String) -> Guard {
+        Guard::CreatedAt(entry, self.revision)
+    }
+}
+
 /// Why this host is not a member.
 #[derive(Debug, Error)]
 enum JoinError {
@@ -137,7 +145,7 @@ impl<S: Store, F: Filesystem> Membership<S, F> {
     }
 
     async fn watch_entry(&self, record: &MachineRecord, lease: LeaseId) -> Result<(), StoreError> {
-        let key = self.keys.format(&Key::Machine(self.id.clone()));
+        let key = self.key();
         let range = (key.clone(), format!("{key}\0"));
         let is_ours = |stored: &Stored| {
             stored.lease == Some(lease) && MachineRecord::decode(&stored.value).is_ok_and(|there| there == *record)
@@ -180,8 +188,8 @@ impl<S: Store, F: Filesystem> Membership<S, F> {
     async fn say_goodbye(&self, registered: &Registration) -> Result<(), StoreError> {
         // Without it the host counts as lost, which only takes longer.
         let Ok(record) = (self.describe)() else { return Ok(()) };
-        let key = self.keys.format(&Key::Machine(self.id.clone()));
-        let guards = vec![Guard::CreatedAt(key.clone(), registered.revision)];
+        let key = self.key();
+        let guards = vec![registered.guard(key.clone())];
         let value = MachineRecord { leaving: true, ..record }.encode();
         let writes = vec![Write::Put { key, value, lease: Some(registered.lease) }];
         self.store.commit(Transaction { guards, writes }).await.map(drop)
@@ -190,16 +198,21 @@ impl<S: Store, F: Filesystem> Membership<S, F> {
     /// Takes away the entry, and what is scheduled to this host: a leader that was elected too late to hear the goodbye
     /// would take this host for lost, and wait for it.
     async fn give_up_units(&self, registered: &Registration) -> Result<(), StoreError> {
-        let key = self.keys.format(&Key::Machine(self.id.clone()));
-        let guards = vec![Guard::CreatedAt(key.clone(), registered.revision)];
+        let key = self.key();
+        let guards = vec![registered.guard(key.clone())];
         let range = self.keys.under(&format!("sched/{}/", self.id));
         let writes = vec![Write::Delete { key }, Write::DeleteRange { range }];
         self.store.commit(Transaction { guards, writes }).await.map(drop)
     }
 
+    /// The key of this host's entry.
+    fn key(&self) -> String {
+        self.keys.format(&Key::Machine(self.id.clone()))
+    }
+
     async fn join(&self) -> Result<(MachineRecord, Registration), JoinError> {
         let record = (self.describe)().map_err(|error| JoinError::Unknown(error.into()))?;
-        let key = self.keys.format(&Key::Machine(self.id.clone()));
+        let key = self.key();
         let current = self.store.get(std::slice::from_ref(&key)).await?.entries.pop();
         if let Some(registration) = self.take_up(current.as_ref(), &record).await? {
             return Ok((record, registration));

@@ -32,7 +32,7 @@ use crate::{
     backoff::{Backoff, jitter},
     machine::Registration,
     pace::Pacer,
-    registry::{Guard, Store, StoreError, Transaction, Write},
+    registry::{Store, StoreError, Transaction, Write},
 };
 
 /// The states of a host's units.
@@ -183,8 +183,7 @@ impl<S: Store> Publisher<S> {
                 }
             });
             let machine = self.keys.format(&Key::Machine(self.machine.clone()));
-            let transaction =
-                Transaction { guards: vec![Guard::CreatedAt(machine, registered.revision)], writes: writes.collect() };
+            let transaction = Transaction { guards: vec![registered.guard(machine)], writes: writes.collect() };
             // This registration is over; the next one begins with what the store has.
             let revision = self.store.commit(transaction).await?.ok_or(StoreError::LeaseGone)?;
             for (unit, state) in changes {

@@ -24,19 +24,21 @@ impl Server {
 
     fn schedule(&self, name: &str) {
         let record = self.record(name).expect("it is there");
-        let key = Key::Sched(MachineId::new(MACHINE).expect("an ID"), unit(name));
-        self.write(&key, ScheduledRecord { unit: record, file: None }.encode());
+        self.write(&Key::Sched(machine(), unit(name)), ScheduledRecord { unit: record, file: None }.encode());
     }
+}
+
+fn machine() -> MachineId {
+    MachineId::new(MACHINE).expect("an ID")
 }
 
 #[test]
 fn what_only_an_engine_can_decide_is_not_told_as_decided() {
     simulate(async {
         let mut server = Server::new();
-        let machine =
+        let entry =
             json!({ "v": 1, "address": "", "hostname": "", "version": "", "boot_id": "", "cpus": 1, "memory": 1 });
-        let key = Key::Machine(MachineId::new(MACHINE).expect("an ID"));
-        server.write(&key, machine.to_string().into_bytes());
+        server.write(&Key::Machine(machine()), entry.to_string().into_bytes());
         let file = json!([{ "section": "Service", "name": "ExecStart", "value": "/bin/a" }]);
         let made = server.change(json!([{ "name": "a.service", "desiredState": "launched", "options": file }])).await;
         assert_eq!(made, [(201, String::new())]);
