@@ -2,6 +2,7 @@
 
 pub mod api;
 mod held;
+pub mod json;
 mod keys;
 mod machine;
 mod record;

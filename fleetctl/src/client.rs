@@ -16,9 +16,12 @@ use std::{
     time::Duration,
 };
 
-use fleet_core::model::api::{
-    Drain, ErrorEntity, Held, Machine, MachinePage, Trace, Unit, UnitOption, UnitPage, UnitState, UnitStatePage,
-    UnitStatus, Why,
+use fleet_core::model::{
+    api::{
+        Drain, ErrorEntity, Held, Machine, MachinePage, Trace, Unit, UnitOption, UnitPage, UnitState, UnitStatePage,
+        UnitStatus, Why,
+    },
+    json,
 };
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{
@@ -428,7 +431,7 @@ impl Client {
     }
 
     fn decode<T: DeserializeOwned>(&self, bytes: &[u8]) -> Result<T> {
-        serde_json::from_slice(bytes).map_err(|error| self.unreadable(&error.to_string()))
+        json::from_slice(bytes).map_err(|error| self.unreadable(&error.to_string()))
     }
 
     fn unreadable(&self, reason: &str) -> ClientError {
@@ -481,7 +484,7 @@ impl StatusLines {
                 if line.trim_ascii().is_empty() {
                     continue;
                 }
-                return serde_json::from_slice(&line).map(Some).map_err(|error| unreadable(error.to_string()));
+                return json::from_slice(&line).map(Some).map_err(|error| unreadable(error.to_string()));
             }
             self.searched = self.unread.len();
             if self.searched > MAX_LINE {
@@ -499,7 +502,7 @@ impl StatusLines {
 }
 
 fn api_error(status: StatusCode, body: &[u8]) -> ClientError {
-    let message = match serde_json::from_slice::<ErrorEntity>(body) {
+    let message = match json::from_slice::<ErrorEntity>(body) {
         Ok(entity) => entity.error.message,
         Err(_) => String::from_utf8_lossy(body).trim().to_owned(),
     };

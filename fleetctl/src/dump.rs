@@ -11,8 +11,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use fleet_core::unit::{NameError, ParseError, Requirements, RequirementsError, UnitFile, UnitHash, UnitName};
-use serde::Deserialize;
+use fleet_core::{
+    model,
+    unit::{NameError, ParseError, Requirements, RequirementsError, UnitFile, UnitHash, UnitName},
+};
+use serde::{Deserialize, de::DeserializeOwned};
 use thiserror::Error;
 
 /// What a dump holds.
@@ -211,9 +214,9 @@ fn unit(values: &Values, prefix: &str, name: &str) -> Result<DumpedUnit, Fault> 
     Ok(DumpedUnit { name, file, desired })
 }
 
-fn json<T: for<'a> Deserialize<'a>>(values: &Values, key: &str) -> Result<Option<T>, Fault> {
+fn json<T: DeserializeOwned>(values: &Values, key: &str) -> Result<Option<T>, Fault> {
     let Some(value) = values.get(key) else { return Ok(None) };
-    serde_json::from_str(value).map(Some).map_err(|error| Fault::Unreadable { key: key.into(), error })
+    model::json::from_slice(value.as_bytes()).map(Some).map_err(|error| Fault::Unreadable { key: key.into(), error })
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use std::{
 };
 
 use fleet_core::{
-    model::{MachineId, MetadataEdits, UnitRecord},
+    model::{MachineId, MetadataEdits, UnitRecord, json},
     unit::{UnitFile, UnitHash, UnitName},
 };
 use serde::{Deserialize, Serialize};
@@ -246,7 +246,7 @@ impl<F: Filesystem> LastGood<F> {
         if sum.parse() != Ok(UnitHash::of(body)) {
             return Err(LoadError::Damaged);
         }
-        let mut picture: Picture = serde_json::from_str(body).map_err(|_| LoadError::Damaged)?;
+        let mut picture: Picture = json::from_slice(body.as_bytes()).map_err(|_| LoadError::Damaged)?;
         if picture.v > 1 {
             return Err(LoadError::Newer(picture.v));
         }

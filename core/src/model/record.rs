@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use thiserror::Error;
 
-use super::{HeldRecord, MachineRecord, MetadataEdits, StateRecord};
+use super::{HeldRecord, MachineRecord, MetadataEdits, StateRecord, json};
 use crate::unit::UnitHash;
 
 /// The version of the schema that this code writes, and the newest that it reads.
@@ -36,12 +36,12 @@ pub trait Record: Serialize + DeserializeOwned {
         struct Version {
             v: u32,
         }
-        let Version { v } = serde_json::from_slice(bytes).map_err(DecodeError::Shape)?;
+        let Version { v } = json::from_slice(bytes).map_err(DecodeError::Shape)?;
         if v > VERSION {
             return Err(DecodeError::Newer(v));
         }
         // The version is a member of the same object; `Self` passes over it.
-        serde_json::from_slice(bytes).map_err(DecodeError::Shape)
+        json::from_slice(bytes).map_err(DecodeError::Shape)
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use fleet_core::{agent::Installed, unit::UnitFile, unit::UnitName};
+use fleet_core::{agent::Installed, model::json, unit::UnitFile, unit::UnitName};
 use tracing::warn;
 
 use crate::filesystem::{Entry, FileError, Filesystem};
@@ -162,7 +162,7 @@ impl<F: Filesystem> Disk<F> {
         };
         let mut installed = BTreeMap::new();
         for (name, entry) in entries {
-            match (UnitName::new(&name), serde_json::from_value(entry)) {
+            match (UnitName::new(&name), json::from_value(entry)) {
                 (Ok(unit), Ok(entry)) => drop(installed.insert(unit, entry)),
                 _ => warn!(%path, name, "an entry of the manifest cannot be read"),
             }
