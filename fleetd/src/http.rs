@@ -13,6 +13,7 @@ mod evict;
 mod listen;
 mod machines;
 mod page;
+mod request;
 mod state;
 mod status;
 mod trace;
@@ -23,7 +24,7 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
-    extract::{Request, State},
+    extract::{DefaultBodyLimit, Request, State},
     http::{HeaderName, HeaderValue, Method, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
@@ -94,6 +95,7 @@ pub fn router<S: Store>(api: Arc<Api<S>>) -> Router {
         .route("/fleet/v1", any(method_not_allowed))
         .route("/v1-alpha", any(method_not_allowed))
         .fallback(not_found)
+        .layer(DefaultBodyLimit::max(request::MAX_BODY))
         .layer(middleware::from_fn_with_state(Arc::clone(&api), around::<S>))
         .with_state(api)
 }

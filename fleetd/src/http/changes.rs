@@ -9,7 +9,6 @@ use std::collections::BTreeSet;
 
 use axum::{
     Json,
-    body::Bytes,
     extract::State,
     http::{HeaderMap, Method, StatusCode},
     response::{IntoResponse, Response},
@@ -26,6 +25,7 @@ use tokio::time::Instant;
 
 use super::{
     Api, ApiError, Shared, body, only,
+    request::Whole,
     trace::times,
     units::{Present, Wish, delete, json_only, missing, next, set, transaction},
 };
@@ -49,7 +49,7 @@ pub(super) async fn changes<S: Store>(
     State(api): Shared<S>,
     method: Method,
     headers: HeaderMap,
-    body: Bytes,
+    Whole(body): Whole,
 ) -> Result<Response, ApiError> {
     let received = Instant::now();
     only(&method, &[Method::POST], "POST")?;

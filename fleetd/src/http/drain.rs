@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use axum::{
-    extract::{Path, State},
+    extract::State,
     http::{Method, StatusCode},
     response::{IntoResponse, Response},
 };
@@ -15,7 +15,7 @@ use fleet_core::{
     unit::UnitName,
 };
 
-use super::{Api, ApiError, Shared, aged, machines::change, status};
+use super::{Api, ApiError, Shared, aged, machines::change, request::Name, status};
 use crate::registry::{Store, view::Reading};
 
 /// The state of a unit on whose way nothing is decided.
@@ -25,7 +25,7 @@ const WAITING: &str = "waiting";
 pub(super) async fn drain<S: Store>(
     State(api): Shared<S>,
     method: Method,
-    Path(id): Path<String>,
+    Name(id): Name,
 ) -> Result<Response, ApiError> {
     let id = MachineId::new(&id).map_err(|_| missing())?;
     match method {

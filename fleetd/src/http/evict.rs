@@ -1,20 +1,20 @@
 //! `/machines/{id}/evict` and `/held`: machines that vanished, and may have to be given up.
 
 use axum::{
-    extract::{Path, State},
+    extract::State,
     http::{Method, StatusCode},
     response::Response,
 };
 use fleet_core::model::{HeldRecord, Key, MachineId, Record, api};
 
-use super::{Api, ApiError, Shared, aged, machines::change, only};
+use super::{Api, ApiError, Shared, aged, machines::change, only, request::Name};
 use crate::registry::{Guard, Store, StoreError};
 
 /// `PUT /machines/{id}/evict`
 pub(super) async fn evict<S: Store>(
     State(api): Shared<S>,
     method: Method,
-    Path(id): Path<String>,
+    Name(id): Name,
 ) -> Result<StatusCode, ApiError> {
     only(&method, &[Method::PUT], "PUT")?;
     let missing = || ApiError::not_found("machine does not exist");

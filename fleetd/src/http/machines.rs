@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 
 use axum::{
-    body::Bytes,
-    extract::{Query, State},
+    extract::State,
     http::{Method, StatusCode, header},
     response::{IntoResponse, Response},
 };
@@ -13,30 +12,27 @@ use fleet_core::model::{
     api::{Machine, MachinePage},
     apply_edits,
 };
-use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Api, ApiError, Shared, TRIES, aged, body, page::page};
+use super::{
+    Api, ApiError, Shared, TRIES, aged, body,
+    page::page,
+    request::{Query, Whole},
+};
 use crate::registry::{Guard, Store, Transaction, Write};
 
 /// Largest value that the edits of one machine may come to, in bytes.
 const MAX_EDITS: usize = 64 << 10;
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Paging {
-    pub(super) next_page_token: Option<String>,
-}
-
 /// `GET` and `PATCH /machines`
 pub(super) async fn collection<S: Store>(
     State(api): Shared<S>,
     method: Method,
-    Query(paging): Query<Paging>,
-    body: Bytes,
+    query: Query,
+    Whole(body): Whole,
 ) -> Result<Response, ApiError> {
     match method {
-        Method::GET => list(&api, &paging).await,
+        Method::GET => list(&api, &query).await,
         Method::PATCH => {
             edit(&api, &body).await?;
             Ok((StatusCode::NO_CONTENT, [(header::CONTENT_TYPE, "application/json")]).into_response())
@@ -45,7 +41,7 @@ pub(super) async fn collection<S: Store>(
     }
 }
 
-async fn list<S: Store>(api: &Api<S>, paging: &Paging) -> Result<Response, ApiError> {
+async fn list<S: Store>(api: &Api<S>, query: &Query) -> Result<Response, ApiError> {
     let reading = api.view.read().await?;
     let machines = reading.cluster.machines.iter().map(|(id, machine)| {
         let edits = reading.cluster.metadata.get(id).map(|edits| &*edits.record);
@@ -57,7 +53,7 @@ async fn list<S: Store>(api: &Api<S>, paging: &Paging) -> Result<Response, ApiEr
             drained: edits.is_some_and(|edits| edits.drain),
         }
     });
-    let (machines, next_page_token) = page(machines.collect(), paging.next_page_token.as_deref(), api.token_limit)?;
+    let (machines, next_page_token) = page(machines.collect(), query, api.token_limit)?;
     Ok(aged(MachinePage { machines, next_page_token }, reading.age))
 }
 
@@ -131,14 +127,12 @@ pub(super) async fn change<S: Store>(
 
 /// Reads a patch; every operation is checked before any is done.
 fn parse(body: &[u8]) -> Result<Vec<Operation>, ApiError> {
-    let operations: Value = body::decode(body).map_err(|error| ApiError::bad_request(&error))?;
-    let Value::Array(operations) = operations else {
-        return Err(ApiError::bad_request(&format!(
-            "json: cannot unmarshal {} into Go value of type []api.machineMetadataOp",
-            kind(&operations)
-        )));
-    };
-    operations.iter().map(operation).collect()
+    match body::any(body).map_err(|error| ApiError::bad_request(&error))? {
+        Value::Array(operations) => operations.iter().map(operation).collect(),
+        // To Go, a list of nothing.
+        Value::Null => Ok(Vec::new()),
+        other => Err(ApiError::bad_request(&body::wrong_kind(body::kind(&other), "[]api.machineMetadataOp"))),
+    }
 }
 
 fn operation(value: &Value) -> Result<Operation, ApiError> {
@@ -165,18 +159,6 @@ fn operation(value: &Value) -> Result<Operation, ApiError> {
     Ok(Operation { machine, key: key.into(), value })
 }
 
-/// Go's word for a JSON value.
-fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "bool",
-        Value::Number(_) => "number",
-        Value::String(_) => "string",
-        Value::Array(_) => "array",
-        Value::Object(_) => "object",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -193,7 +175,7 @@ mod tests {
         assert_eq!(parse(string.as_bytes()).unwrap()[0].value.as_deref(), Some("ssd"));
         let remove = format!(r#"[{{"op":"remove","path":"/{ID}/metadata/disk"}}]"#);
         assert_eq!(parse(remove.as_bytes()).unwrap()[0].value, None);
-        assert!(parse(b"[]").unwrap().is_empty());
+        assert!(parse(b"[]").unwrap().is_empty() && parse(b"null").unwrap().is_empty());
     }
 
     #[test]

@@ -5,10 +5,19 @@
 
 use base64::{DecodeError, Engine as _, engine::general_purpose::URL_SAFE};
 
-use super::ApiError;
+use super::{ApiError, request::Query};
 
-/// The entities of the page that `token` asks for (the first without one), and the token of the next.
-pub fn page<T>(entities: Vec<T>, token: Option<&str>, limit: u16) -> Result<(Vec<T>, Option<String>), ApiError> {
+/// The entities of the page that a query asks for (the first without a token), and the token of the next.
+pub fn page<T>(entities: Vec<T>, query: &Query, limit: u16) -> Result<(Vec<T>, Option<String>), ApiError> {
+    let mut tokens = query.all("nextPageToken");
+    let token = tokens.next();
+    if tokens.next().is_some() {
+        return Err(ApiError::bad_request("too many values for page token"));
+    }
+    slice(entities, token.as_deref(), limit)
+}
+
+fn slice<T>(entities: Vec<T>, token: Option<&str>, limit: u16) -> Result<(Vec<T>, Option<String>), ApiError> {
     let page = token.map_or(Ok(1), |token| decode(token, limit))?;
     let start = usize::from(page - 1) * usize::from(limit);
     let left = entities.len().saturating_sub(start);
@@ -53,13 +62,13 @@ mod tests {
     fn tokens_walk_through_a_list_to_its_end() {
         assert_eq!(encode(100, 2), "ZAACAA==");
         let list: Vec<u32> = (0..200).collect();
-        let (first, next) = page(list.clone(), None, 100).unwrap();
+        let (first, next) = slice(list.clone(), None, 100).unwrap();
         assert_eq!((first[99], next.as_deref()), (99, Some("ZAACAA==")));
-        let (second, next) = page(list.clone(), next.as_deref(), 100).unwrap();
+        let (second, next) = slice(list.clone(), next.as_deref(), 100).unwrap();
         assert_eq!((second[0], second.len()), (100, 100));
-        let (third, end) = page(list, next.as_deref(), 100).unwrap();
+        let (third, end) = slice(list, next.as_deref(), 100).unwrap();
         assert!(third.is_empty() && end.is_none(), "a full last page is followed by an empty one");
-        assert_eq!(page(vec![1, 2], None, 100).unwrap(), (vec![1, 2], None));
+        assert_eq!(slice(vec![1, 2], None, 100).unwrap(), (vec![1, 2], None));
     }
 
     #[test]
@@ -71,7 +80,7 @@ mod tests {
             (&*encode(100, 0), "token page must be greater than zero"),
             ("ZAACAAA=", "too many values for page token"),
         ] {
-            assert_eq!(page(vec![1], Some(token), 100).unwrap_err(), ApiError::bad_request(message), "{token}");
+            assert_eq!(slice(vec![1], Some(token), 100).unwrap_err(), ApiError::bad_request(message), "{token}");
         }
     }
 }

@@ -1,10 +1,6 @@
 //! `/state`: what agents report.
 
-use axum::{
-    extract::{Path, Query, State},
-    http::Method,
-    response::Response,
-};
+use axum::{extract::State, http::Method, response::Response};
 use fleet_core::{
     model::{
         MachineId, StateRecord,
@@ -12,36 +8,30 @@ use fleet_core::{
     },
     unit::UnitName,
 };
-use serde::Deserialize;
 
-use super::{ApiError, Shared, aged, only, page::page};
+use super::{
+    ApiError, Shared, aged, only,
+    page::page,
+    request::{Name, Query},
+};
 use crate::registry::{Cluster, Store};
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Filter {
-    next_page_token: Option<String>,
-    #[serde(rename = "machineID")]
-    machine_id: Option<String>,
-    unit_name: Option<String>,
-}
 
 /// `GET /state`
 pub(super) async fn collection<S: Store>(
     State(api): Shared<S>,
     method: Method,
-    Query(filter): Query<Filter>,
+    query: Query,
 ) -> Result<Response, ApiError> {
     only(&method, &[Method::GET], "GET")?;
     let reading = api.view.read().await?;
-    let given = |filter: &Option<String>| filter.clone().filter(|filter| !filter.is_empty());
-    let (machine, unit) = (given(&filter.machine_id), given(&filter.unit_name));
+    let given = |name| query.get(name).filter(|filter| !filter.is_empty());
+    let (machine, unit) = (given("machineID"), given("unitName"));
     let mut places = places(&reading.cluster);
     places.retain(|(name, id, _)| {
         machine.as_ref().is_none_or(|machine| *machine == id.as_str())
             && unit.as_ref().is_none_or(|unit| *unit == name.as_str())
     });
-    let (places, next_page_token) = page(places, filter.next_page_token.as_deref(), api.token_limit)?;
+    let (places, next_page_token) = page(places, &query, api.token_limit)?;
     let states = places.into_iter().map(state).collect();
     Ok(aged(UnitStatePage { states, next_page_token }, reading.age))
 }
@@ -50,7 +40,7 @@ pub(super) async fn collection<S: Store>(
 pub(super) async fn one<S: Store>(
     State(api): Shared<S>,
     method: Method,
-    Path(name): Path<String>,
+    Name(name): Name,
 ) -> Result<Response, ApiError> {
     only(&method, &[Method::GET], "GET")?;
     let reading = api.view.read().await?;

@@ -5,11 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use axum::{
-    extract::{Path, State},
-    http::Method,
-    response::Response,
-};
+use axum::{extract::State, http::Method, response::Response};
 use fleet_core::{
     model::{
         Desired, HeldRecord, MachineId, StateRecord, UnitRecord,
@@ -20,7 +16,7 @@ use fleet_core::{
     unit::{Requirements, UnitHash, UnitName},
 };
 
-use super::{Api, ApiError, Shared, aged, evict::held, only};
+use super::{Api, ApiError, Shared, aged, evict::held, only, request::Name};
 use crate::registry::{Cluster, Store, files::Files, view::Reading};
 
 /// A picture of the cluster, indexed by unit.
@@ -137,7 +133,7 @@ fn report(machine: &MachineId, state: &StateRecord) -> UnitReport {
 pub(super) async fn why<S: Store>(
     State(api): Shared<S>,
     method: Method,
-    Path(name): Path<String>,
+    Name(name): Name,
 ) -> Result<Response, ApiError> {
     only(&method, &[Method::GET], "GET")?;
     let unit = UnitName::new(&name).map_err(|_| ApiError::not_found("unit does not exist"))?;

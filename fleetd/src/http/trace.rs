@@ -7,14 +7,14 @@
 use std::sync::LazyLock;
 
 use axum::{
-    extract::{Path, State},
+    extract::State,
     http::{HeaderName, HeaderValue, Method},
     response::Response,
 };
 use fleet_core::{model::api::Trace, unit::UnitName};
 use tokio::time::Instant;
 
-use super::{ApiError, Shared, aged, only, status::Index, units::missing};
+use super::{ApiError, Shared, aged, only, request::Name, status::Index, units::missing};
 use crate::registry::Store;
 
 /// When the clock of traces began; only differences between its times mean something.
@@ -42,7 +42,7 @@ pub(super) fn times(received: Instant, checked: Instant) -> [(HeaderName, Header
 pub(super) async fn trace<S: Store>(
     State(api): Shared<S>,
     method: Method,
-    Path(name): Path<String>,
+    Name(name): Name,
 ) -> Result<Response, ApiError> {
     only(&method, &[Method::GET], "GET")?;
     let name = UnitName::new(&name).map_err(|_| missing())?;

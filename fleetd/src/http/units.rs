@@ -3,8 +3,7 @@
 use std::{collections::HashSet, str::FromStr};
 
 use axum::{
-    body::Bytes,
-    extract::{Path, Query, RawQuery, State},
+    extract::State,
     http::{HeaderMap, Method, StatusCode, header},
     response::{IntoResponse, Response},
 };
@@ -19,7 +18,11 @@ use fleet_core::{
 use tokio::time::Instant;
 
 use super::{
-    Api, ApiError, Shared, TRIES, aged, body, machines::Paging, only, page::page, status::Index, trace::times,
+    Api, ApiError, Shared, TRIES, aged, body, only,
+    page::page,
+    request::{Name, Query, Whole},
+    status::Index,
+    trace::times,
     watch::asked,
 };
 use crate::registry::{Cluster, Guard, Revision, Store, Transaction, Write};
@@ -28,11 +31,10 @@ use crate::registry::{Cluster, Guard, Revision, Store, Transaction, Write};
 pub(super) async fn collection<S: Store>(
     State(api): Shared<S>,
     method: Method,
-    Query(paging): Query<Paging>,
-    RawQuery(query): RawQuery,
+    query: Query,
 ) -> Result<Response, ApiError> {
     only(&method, &[Method::GET], "GET")?;
-    let asked = asked(query.as_deref().unwrap_or_default())?;
+    let asked = asked(&query)?;
     let reading = api.view.read().await?;
     let cluster = &reading.cluster;
     if !asked.is_empty() {
@@ -46,7 +48,7 @@ pub(super) async fn collection<S: Store>(
     let mut names: Vec<&UnitName> = cluster.units.keys().chain(cluster.globals.keys()).collect();
     names.sort_unstable();
     names.dedup();
-    let (names, next_page_token) = page(names, paging.next_page_token.as_deref(), api.token_limit)?;
+    let (names, next_page_token) = page(names, &query, api.token_limit)?;
     let units = units(&api, cluster, &names).await?;
     if next_page_token.is_none() {
         let records = cluster.units.values().chain(cluster.globals.values());
@@ -60,9 +62,9 @@ pub(super) async fn collection<S: Store>(
 pub(super) async fn one<S: Store>(
     State(api): Shared<S>,
     method: Method,
-    Path(name): Path<String>,
+    Name(name): Name,
     headers: HeaderMap,
-    body: Bytes,
+    Whole(body): Whole,
 ) -> Result<Response, ApiError> {
     match method {
         Method::GET => get(&api, &name).await,
@@ -196,8 +198,8 @@ async fn write<S: Store>(
 async fn put<S: Store>(api: &Api<S>, name: &str, headers: &HeaderMap, body: &[u8]) -> Result<Response, ApiError> {
     let received = Instant::now();
     json_only(headers)?;
-    let unit: Unit =
-        body::decode(body).map_err(|error| ApiError::bad_request(&format!("unable to decode body: {error}")))?;
+    let unit: Unit = body::decode(body)
+        .map_err(|error| ApiError::bad_request(&format!("unable to decode body: {}", error.of_go("schema.Unit"))))?;
     if !unit.name.is_empty() && unit.name != name {
         return Err(ApiError::bad_request(&format!(
             "name in URL {name:?} differs from unit name in request body {:?}",
@@ -315,7 +317,7 @@ pub(super) async fn delete<S: Store>(api: &Api<S>, name: &str) -> Result<StatusC
 pub(super) async fn restart<S: Store>(
     State(api): Shared<S>,
     method: Method,
-    Path(name): Path<String>,
+    Name(name): Name,
 ) -> Result<StatusCode, ApiError> {
     only(&method, &[Method::POST], "POST")?;
     let name = UnitName::new(&name).map_err(|_| missing())?;

@@ -7,7 +7,7 @@ use std::{
 
 use axum::{
     body::{Body, Bytes},
-    extract::{RawQuery, State},
+    extract::State,
     http::{Method, header},
     response::{IntoResponse, Response},
 };
@@ -19,17 +19,13 @@ use futures_util::stream;
 use imbl::ordmap::DiffItem;
 use tokio::sync::watch::Receiver;
 
-use super::{ApiError, Shared, only, status::Index};
+use super::{ApiError, Shared, only, request::Query, status::Index};
 use crate::registry::{Cluster, Store, view::Running};
 
 /// The present status of each unit asked for, then a line for each change, until the client goes away.
-pub(super) async fn watch<S: Store>(
-    State(api): Shared<S>,
-    method: Method,
-    RawQuery(query): RawQuery,
-) -> Result<Response, ApiError> {
+pub(super) async fn watch<S: Store>(State(api): Shared<S>, method: Method, query: Query) -> Result<Response, ApiError> {
     only(&method, &[Method::GET], "GET")?;
-    let units = asked(query.as_deref().unwrap_or_default())?;
+    let units = asked(&query)?;
     if units.is_empty() {
         return Err(ApiError::bad_request("name the units to watch: ?unit=NAME"));
     }
@@ -57,9 +53,8 @@ pub(super) async fn watch<S: Store>(
 }
 
 /// The units that a query names: `unit=NAME&unit=NAME`.
-pub(super) fn asked(query: &str) -> Result<HashSet<UnitName>, ApiError> {
-    let pairs = form_urlencoded::parse(query.as_bytes());
-    let names = pairs.filter(|(key, _)| key == "unit").map(|(_, name)| UnitName::new(&name));
+pub(super) fn asked(query: &Query) -> Result<HashSet<UnitName>, ApiError> {
+    let names = query.all("unit").map(|name| UnitName::new(&name));
     names.collect::<Result<_, _>>().map_err(|error| ApiError::bad_request(&format!("unit in query: {error}")))
 }
 
