@@ -19,8 +19,8 @@ use tokio::process::Command;
 /// stand-ins for what it runs.
 fn programs(directory: &Path) {
     use std::os::unix::fs::{PermissionsExt, symlink};
-    let ssh =
-        "#!/bin/sh\necho \"$*\" >> ssh.log\nwhile [ \"$1\" != -- ]; do shift; done; shift 2\nexec /bin/sh -c \"$*\"\n";
+    let ssh = "#!/bin/sh\ncase \" $* \" in *\" -G \"*) echo hostname 10.82.0.13; exit;; esac\n\
+         echo \"$*\" >> ssh.log\nwhile [ \"$1\" != -- ]; do shift; done; shift 2\nexec /bin/sh -c \"$*\"\n";
     for (name, text) in [
         ("ssh", ssh),
         ("systemctl", "#!/bin/sh\necho \"systemctl $*\"\nexit 3\n"),
@@ -472,6 +472,60 @@ async fn a_tunnel_carries_requests_and_watches() {
     assert_eq!((&*ran.err, ran.code), ("", 0));
     let log = std::fs::read_to_string(directory.path().join("ssh.log")).unwrap();
     assert!(log.contains("-l core -T -p 2222 -- gate fleetctl fd-forward /"), "{log}");
+}
+
+#[tokio::test]
+async fn a_tunnel_that_ends_on_the_machine_of_a_unit_is_the_way_to_it() {
+    let (fake, directory) = (Cluster::default().serve(), files(&[("hello.service", HELLO)]));
+    programs(directory.path());
+    fleetctl(&fake, directory.path(), "start hello").await;
+    for (line, words) in [
+        ("ssh hello true", "true"),
+        ("status hello", "systemctl status -l hello.service"),
+        ("journal hello", "journalctl --unit hello.service"),
+    ] {
+        for (tunnel, way) in [("gate:2222", "-p 2222 -- gate"), ("10.82.0.13", "-- 10.82.0.13")] {
+            let _ = std::fs::remove_file(directory.path().join("ssh.log"));
+            fleetctl(&fake, directory.path(), &format!("--tunnel={tunnel} {line}")).await;
+            let log = std::fs::read_to_string(directory.path().join("ssh.log")).unwrap();
+            let last = log.lines().find(|line| !line.contains("fd-forward")).unwrap();
+            assert!(last.contains(&format!("{way} {words}")) && !last.contains("-J"), "{line}: {last}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn variables_that_are_set_to_nothing_count_as_not_set() {
+    const VARIABLES: [&str; 18] = [
+        "CA_FILE",
+        "CERT_FILE",
+        "COMPLETE",
+        "DEBUG",
+        "DRIVER",
+        "ENDPOINT",
+        "ETCD_CAFILE",
+        "ETCD_CERTFILE",
+        "ETCD_KEYFILE",
+        "ETCD_KEY_PREFIX",
+        "EXPERIMENTAL_API",
+        "KEY_FILE",
+        "KNOWN_HOSTS_FILE",
+        "REQUEST_TIMEOUT",
+        "SSH_TIMEOUT",
+        "SSH_USERNAME",
+        "STRICT_HOST_KEY_CHECKING",
+        "TUNNEL",
+    ];
+    let fake = Cluster::default().serve();
+    let output = Command::new(env!("CARGO_BIN_EXE_fleetctl"))
+        .args([&format!("-endpoint={}", fake.endpoint), "list-machines", "-no-legend", "-fields", "ip"])
+        .envs(VARIABLES.map(|name| (format!("FLEETCTL_{name}"), "")))
+        .env("XDG_RUNTIME_DIR", "")
+        .output()
+        .await
+        .unwrap();
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!((&*out, &*err, output.status.code()), ("10.82.0.13\n", "", Some(0)));
 }
 
 #[tokio::test]

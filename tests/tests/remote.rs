@@ -33,5 +33,13 @@ fn status_journal_ssh_and_tunnel_reach_other_hosts() {
     let tunnel = format!("--tunnel={address}");
     assert!(cluster.ok(&[&tunnel, "list-unit-files"]).contains("far.service"));
     cluster.ok(&[&tunnel, "start", "far.service"]);
+    // The unit is on the host that the tunnel ends on, whatever name that has here.
+    cluster.host("h1").sh(&format!("printf 'Host far-end\\n HostName {address}\\n' >> /root/.ssh/config")).unwrap();
+    for tunnel in [&*tunnel, &format!("--tunnel={address}:22"), "--tunnel=far-end"] {
+        assert_eq!(cluster.ok(&[tunnel, "ssh", "far.service", "hostname"]).trim(), "h2", "{tunnel}");
+        assert_eq!(cluster.ok(&[tunnel, "ssh", "--machine", &id, "hostname"]).trim(), "h2", "{tunnel}");
+        assert!(cluster.ok(&[tunnel, "status", "far.service"]).contains("Active: active (running)"), "{tunnel}");
+        assert!(cluster.ok(&[tunnel, "journal", "far.service"]).contains("far away"), "{tunnel}");
+    }
     cluster.ok(&[&tunnel, "destroy", "far.service"]);
 }

@@ -58,5 +58,6 @@ pub async fn run(context: &Context, args: &Journal) -> Outcome {
         argv.insert(0, "sudo");
     }
     let roster = context.roster().await?;
-    remote::run(remote::command_on(&unit.machine_id, &argv, &roster, &context.ssh, args.ssh_port)?).await
+    let command = remote::command_on(&unit.machine_id, &argv, &roster, &context.ssh, args.ssh_port).await?;
+    remote::run(command).await
 }

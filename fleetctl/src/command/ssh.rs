@@ -64,7 +64,7 @@ pub async fn run(context: &Context, args: &SshArgs) -> Outcome {
             found.ok_or_else(|| unable("could not find matching unit or machine"))?
         }
     };
-    let mut command = context.ssh.to(&address, args.ssh_port, args.forward_agent);
+    let mut command = context.ssh.to(&address, args.ssh_port, args.forward_agent).await;
     command.args(words);
     remote::run(command).await
 }

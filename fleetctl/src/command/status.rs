@@ -45,7 +45,7 @@ pub async fn run(context: &Context, args: &Status) -> Outcome {
             None => roster.insert(context.roster().await?),
         };
         let argv = remote::systemctl(&context.ssh, &["status", "-l", name]);
-        let command = remote::command_on(&unit.machine_id, &argv, roster, &context.ssh, args.ssh_port)?;
+        let command = remote::command_on(&unit.machine_id, &argv, roster, &context.ssh, args.ssh_port).await?;
         let code = remote::run(command).await?;
         if code != 0 {
             return Ok(code);
