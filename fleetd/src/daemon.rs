@@ -143,6 +143,7 @@ async fn member(
         token_limit: config.token_limit,
         refusal: member.refused(),
         metrics,
+        go_clients: http::GoClients::default(),
         ending: shutdown.clone(),
     };
     tasks.spawn(http::serve(http::router(Arc::new(api)), listeners, shutdown.clone()));

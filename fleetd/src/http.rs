@@ -10,6 +10,7 @@ mod discovery;
 mod drain;
 mod error;
 mod evict;
+mod go_client;
 mod listen;
 mod machines;
 mod page;
@@ -34,7 +35,7 @@ use fleet_core::model::Keys;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::error;
 
-pub use self::{error::ApiError, listen::Listeners};
+pub use self::{error::ApiError, go_client::GoClients, listen::Listeners};
 use crate::{
     machine::Refusal,
     metrics::Metrics,
@@ -57,6 +58,8 @@ pub struct Api<S> {
     pub refusal: tokio::sync::watch::Receiver<Refusal>,
     /// Counters.
     pub metrics: Metrics,
+    /// The restarts of CoreOS fleet's own client.
+    pub go_clients: GoClients,
     /// Ends the answers that have no end of their own.
     pub ending: CancellationToken,
 }

@@ -5,6 +5,8 @@
 
 #[path = "compatibility/discovery.rs"]
 mod discovery;
+#[path = "compatibility/go_client.rs"]
+mod go_client;
 #[path = "compatibility/refusals.rs"]
 mod refusals;
 #[path = "compatibility/rounds.rs"]
@@ -39,6 +41,7 @@ fn every_row_of_the_document_holds() {
     stage.play(transcript!("5-scheduling"));
     stage.play(transcript!("7-http"));
     stage.play(transcript!("7-go-client"));
+    go_client::check(&cluster);
     discovery::check(&mut stage);
     // The last: it turns machines over.
     stage.play(transcript!("6-machine"));

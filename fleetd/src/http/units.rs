@@ -10,7 +10,7 @@ use axum::{
 use fleet_core::{
     model::{
         Desired, Key, Keys, Record, UnitRecord,
-        api::{self, Unit, UnitPage, options_of},
+        api::{self, Unit, UnitPage, UnitStatus, options_of},
     },
     unit::{Requirements, UnitFile, UnitHash, UnitName, verify::MAX_FILE},
 };
@@ -18,7 +18,7 @@ use fleet_core::{
 use tokio::time::Instant;
 
 use super::{
-    Api, ApiError, Shared, TRIES, aged, body, only,
+    Api, ApiError, Shared, TRIES, aged, body, go_client, only,
     page::page,
     request::{Name, Query, Whole},
     status::Index,
@@ -67,22 +67,30 @@ pub(super) async fn one<S: Store>(
     Whole(body): Whole,
 ) -> Result<Response, ApiError> {
     match method {
-        Method::GET => get(&api, &name).await,
+        Method::GET => get(&api, &name, go_client::is(&headers)).await,
         Method::PUT => put(&api, &name, &headers, &body).await,
         Method::DELETE => delete(&api, &name).await.map(IntoResponse::into_response),
         _ => Err(ApiError::method_not_allowed("only GET, PUT and DELETE supported against this resource")),
     }
 }
 
-async fn get<S: Store>(api: &Api<S>, name: &str) -> Result<Response, ApiError> {
+async fn get<S: Store>(api: &Api<S>, name: &str, by_go_client: bool) -> Result<Response, ApiError> {
     let name = UnitName::new(name).map_err(|_| missing())?;
     let reading = api.view.read().await?;
     let known = reading.cluster.units.contains_key(&name) || reading.cluster.globals.contains_key(&name);
     if !known {
         return Err(missing());
     }
-    let unit = units(api, &reading.cluster, &[&name]).await?.pop().ok_or_else(missing)?;
+    let mut unit = units(api, &reading.cluster, &[&name]).await?.pop().ok_or_else(missing)?;
+    if by_go_client {
+        unit.current_state = api.go_clients.shown(&name, &status(&reading.cluster, &name), Instant::now());
+    }
     Ok(aged(unit, reading.age))
+}
+
+/// How one unit stands.
+fn status(cluster: &Cluster, name: &UnitName) -> UnitStatus {
+    Index::new(cluster, Some(&[name.clone()].into())).status(name)
 }
 
 /// Units with their contents.
@@ -206,8 +214,16 @@ async fn put<S: Store>(api: &Api<S>, name: &str, headers: &HeaderMap, body: &[u8
             unit.name
         )));
     }
-    let wish = Wish::read(name, &unit.desired_state, unit.options)?;
+    let mut wish = Wish::read(name, &unit.desired_state, unit.options)?;
+    let before = match go_client::is(headers) {
+        true => Some(self::status(&api.view.read().await?.cluster, &wish.name)),
+        false => None,
+    };
+    wish.anew = before.is_some() && api.go_clients.is_restart(&wish.name, wish.desired, received);
     let (status, checked) = set(api, &wish).await?;
+    if let Some(before) = before {
+        api.go_clients.take_note(&wish.name, wish.desired, &before, Instant::now());
+    }
     Ok((times(received, checked), status).into_response())
 }
 
@@ -219,6 +235,8 @@ pub(super) struct Wish {
     pub new: Option<New>,
     /// What is wanted, when that was said.
     pub desired: Option<Desired>,
+    /// The unit is to be run anew, though it may be launched as it is wanted.
+    pub anew: bool,
 }
 
 impl Wish {
@@ -241,7 +259,7 @@ impl Wish {
         let (requirements, _) =
             Requirements::read_new(&file, &name).map_err(|error| ApiError::bad_request(&error.to_string()))?;
         let new = (!options.is_empty()).then(|| New { hash: UnitHash::of(&text), text, global: requirements.global });
-        Ok(Self { name, new, desired })
+        Ok(Self { name, new, desired, anew: false })
     }
 }
 
@@ -251,7 +269,8 @@ pub(super) async fn set<S: Store>(api: &Api<S>, wish: &Wish) -> Result<(StatusCo
     for _ in 0..TRIES {
         let present = present(api, &wish.name, new.map(|new| new.hash)).await?;
         let checked = Instant::now();
-        let (record, global, status) = next(&wish.name, &present, new, wish.desired)?;
+        let (mut record, global, status) = next(&wish.name, &present, new, wish.desired)?;
+        record.generation = record.generation.wrapping_add(u64::from(wish.anew));
         if present.is(&record, global) && (new.is_none() || present.has_file) {
             return Ok((StatusCode::NO_CONTENT, checked));
         }

@@ -16,7 +16,7 @@ use fleet_core::{
     unit::UnitName,
 };
 use fleetd::{
-    http::{Api, router},
+    http::{Api, GoClients, router},
     metrics::Metrics,
     registry::{Transaction, Write, files::Files, memory::MemoryStore, view::View},
 };
@@ -44,6 +44,7 @@ impl Server {
             token_limit: 100,
             refusal,
             metrics: Metrics::default(),
+            go_clients: GoClients::default(),
             ending: CancellationToken::new(),
         }));
         Self { store, keys, api }

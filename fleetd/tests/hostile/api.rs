@@ -12,7 +12,7 @@ use fleet_core::{
     unit::{UnitFile, UnitName},
 };
 use fleetd::{
-    http::{Api, router},
+    http::{Api, GoClients, router},
     metrics::Metrics,
     registry::{
         Transaction, Write,
@@ -193,6 +193,7 @@ fn api(store: MemoryClient, keys: Keys) -> Router {
         token_limit: 2,
         refusal,
         metrics: Metrics::default(),
+        go_clients: GoClients::default(),
         ending: CancellationToken::new(),
     }))
 }

@@ -58,6 +58,7 @@ impl Operator {
             token_limit: 100,
             refusal: machine.refusal().context("a machine without fleetd has no API")?,
             metrics: machine.metrics.clone(),
+            go_clients: http::GoClients::default(),
             ending: shutdown.clone(),
         };
         let serving = http::serve(http::router(Arc::new(api)), Arc::new(listeners), shutdown.clone());
