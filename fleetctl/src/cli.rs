@@ -1,17 +1,32 @@
 //! The command line: global flags and their `FLEETCTL_*` variables.
 
-use std::{ffi::OsString, time::Duration};
+mod spelling;
 
-use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, builder::BoolishValueParser};
+use std::{
+    env,
+    ffi::{OsStr, OsString},
+    time::Duration,
+};
 
+use clap::{
+    ArgAction, Args, CommandFactory, FromArgMatches, Parser,
+    builder::{BoolishValueParser, Resettable},
+    error::{ContextKind, ContextValue},
+};
+use fleet_core::unit::parse_span;
+
+pub use self::spelling::normalized;
 use crate::{
     client::Client,
-    command::{self, Command},
+    command::Command,
     error::Failure,
-    help,
+    help, output,
     remote::{HostPort, Ssh},
     transport::{DEFAULT_ENDPOINT, Endpoint, Transport},
 };
+
+/// Longer than anybody waits.
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Controls a cluster of hosts that run fleet
 #[derive(Parser, Debug)]
@@ -46,11 +61,13 @@ pub struct Global {
     /// Reach fleetd and all machines by SSH through this machine
     #[arg(long, global = true, value_name = "HOST[:PORT]", env = "FLEETCTL_TUNNEL")]
     tunnel: Option<String>,
-    /// Seconds that a single request may take
-    #[arg(long, global = true, value_name = "SECONDS", env = "FLEETCTL_REQUEST_TIMEOUT", default_value = "3", value_parser = seconds)]
+    /// What a single request may take: seconds, or a time such as 500ms or 1m30s
+    #[arg(long, global = true, value_name = "TIME", env = "FLEETCTL_REQUEST_TIMEOUT", default_value = "3", value_parser = time,
+          allow_hyphen_values = true)]
     request_timeout: Duration,
-    /// Seconds that an SSH connection may take to come about
-    #[arg(long, global = true, value_name = "SECONDS", env = "FLEETCTL_SSH_TIMEOUT", default_value = "10", value_parser = seconds)]
+    /// What an SSH connection may take to come about, in the same form
+    #[arg(long, global = true, value_name = "TIME", env = "FLEETCTL_SSH_TIMEOUT", default_value = "10", value_parser = time,
+          allow_hyphen_values = true)]
     ssh_timeout: Duration,
     /// Log in as this user, instead of as your ssh configuration says
     #[arg(long, global = true, value_name = "USER", env = "FLEETCTL_SSH_USERNAME")]
@@ -149,11 +166,18 @@ fn given(value: &Option<String>) -> Option<String> {
 
 /// Reads the command line. Ends the process for help, the version and bad usage.
 pub fn parse() -> Cli {
-    let mut command = help::styled(definition());
-    let matches = command.try_get_matches_from_mut(normalized(std::env::args_os()));
-    let cli = matches.and_then(|matches| Cli::from_arg_matches(&matches)).unwrap_or_else(|error| error.exit());
+    let mut command = without_empty(help::styled(definition()), |name| env::var_os(name));
+    let words = normalized(&command, env::args_os());
+    let matches = command.try_get_matches_from_mut(words);
+    let cli = matches.and_then(|matches| Cli::from_arg_matches(&matches)).unwrap_or_else(|error| {
+        // That nobody reads it is no failure, here and below.
+        let _ = error.print();
+        if let Some(variable) = culprit(&error, &command, |name| env::var_os(name)) {
+            output::note(&format!("hint: the value is that of the variable {variable}"));
+        }
+        std::process::exit(error.exit_code());
+    });
     if cli.command.is_none() {
-        // That nobody reads it is no failure.
         let _ = help::shortened(command).print_help();
         std::process::exit(0);
     }
@@ -165,32 +189,37 @@ pub fn definition() -> clap::Command {
     Cli::command()
 }
 
-/// Spells switches the way clap knows them, where Go also takes `--full=true` and `--full=false`.
-///
-/// Words after `ssh` are left alone: they may be another program's.
-fn normalized(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
-    let mut normalized: Vec<OsString> = Vec::new();
-    let mut foreign = false;
-    for arg in args {
-        let text = arg.to_str().unwrap_or_default();
-        foreign |= matches!(text, "ssh" | "--");
-        let switch = text.split_once('=').filter(|(flag, _)| command::SWITCHES.contains(flag));
-        match switch {
-            Some((flag, value)) if !foreign => match value {
-                "1" | "t" | "T" | "TRUE" | "true" | "True" => normalized.push(flag.into()),
-                "0" | "f" | "F" | "FALSE" | "false" | "False" => {}
-                // Clap knows best how to refuse it.
-                _ => normalized.push(arg),
-            },
-            _ => normalized.push(arg),
-        }
-    }
-    normalized
+/// Takes variables away from options that they would set to nothing: to CoreOS fleet, those were not set.
+pub fn without_empty(command: clap::Command, variable: impl Fn(&OsStr) -> Option<OsString>) -> clap::Command {
+    let is_empty = |name: &OsStr| variable(name).is_some_and(|value| value.is_empty());
+    command.mut_args(|arg| match arg.get_env() {
+        Some(name) if is_empty(name) => arg.env(Resettable::Reset),
+        _ => arg,
+    })
 }
 
-fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds: f64 = text.parse().map_err(|_| "want a number of seconds".to_owned())?;
-    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+/// The variable that a refused value comes from, when it is one.
+fn culprit(
+    error: &clap::Error,
+    command: &clap::Command,
+    variable: impl Fn(&OsStr) -> Option<OsString>,
+) -> Option<String> {
+    let told = |kind| match error.get(kind)? {
+        ContextValue::String(text) => Some(text),
+        _ => None,
+    };
+    let (arg, value) = (told(ContextKind::InvalidArg)?, told(ContextKind::InvalidValue)?);
+    // `--request-timeout <TIME>`
+    let flag = arg.strip_prefix("--")?.split([' ', '[', '=']).next();
+    let refused = command.get_arguments().find(|known| known.get_long() == flag)?;
+    let name = refused.get_env().filter(|name| variable(name).is_some_and(|set| set == **value))?;
+    Some(name.to_string_lossy().into_owned())
+}
+
+/// Reads a time that somebody may wait: seconds, or with a unit.
+fn time(text: &str) -> Result<Duration, String> {
+    let time = parse_span(text).ok().flatten().filter(|time| !time.is_zero() && *time <= DAY);
+    time.ok_or_else(|| "expect more than 0 seconds, and at most a day: 3, 0.5, 500ms or 1m30s".into())
 }
 
 #[cfg(test)]
@@ -199,9 +228,9 @@ mod tests {
 
     fn parsed(line: &str) -> Result<Cli, clap::Error> {
         let words = std::iter::once("fleetctl").chain(line.split_whitespace()).map(OsString::from);
-        help::styled(definition())
-            .try_get_matches_from(normalized(words))
-            .and_then(|matches| Cli::from_arg_matches(&matches))
+        let command = help::styled(definition());
+        let words = normalized(&command, words);
+        command.try_get_matches_from(words).and_then(|matches| Cli::from_arg_matches(&matches))
     }
 
     #[test]
@@ -210,16 +239,48 @@ mod tests {
     }
 
     #[test]
-    fn every_flag_without_a_value_is_a_known_switch() {
-        let mut root = definition();
-        root.build();
-        let takes_none = |arg: &&clap::Arg| matches!(arg.get_action(), ArgAction::SetTrue);
-        for command in root.get_subcommands().filter(|command| command.get_name() != "help") {
-            for arg in command.get_arguments().filter(takes_none) {
-                let flag = format!("--{}", arg.get_long().unwrap());
-                assert!(command::SWITCHES.contains(&&*flag) || flag == "--forward-agent", "{flag}");
+    fn variable_set_to_nothing_is_not_set() {
+        let variables = |command: &clap::Command| -> Vec<OsString> {
+            command.get_arguments().filter_map(clap::Arg::get_env).map(OsStr::to_owned).collect()
+        };
+        let all = variables(&definition());
+        assert!(all.len() > 15 && all.contains(&"FLEETCTL_DEBUG".into()), "{all:?}");
+        assert_eq!(variables(&without_empty(definition(), |_| None)), all);
+        assert_eq!(variables(&without_empty(definition(), |_| Some("x".into()))), all);
+        assert!(variables(&without_empty(definition(), |_| Some(OsString::new()))).is_empty());
+        let below = definition().get_subcommands().flat_map(variables).count();
+        assert_eq!(below, 0, "no command has variables of its own");
+    }
+
+    #[test]
+    fn variable_with_a_value_that_is_refused_is_named() {
+        let culprit = |line: &str, variable: &str| {
+            culprit(&parsed(line).err().unwrap(), &definition(), |name| (name == variable).then(|| "-1".into()))
+        };
+        let (line, variable) = ("--request-timeout=-1 version", "FLEETCTL_REQUEST_TIMEOUT");
+        assert_eq!(culprit(line, variable).as_deref(), Some(variable));
+        assert_eq!(culprit(line, "FLEETCTL_SSH_TIMEOUT"), None);
+        assert_eq!(culprit("--request-timeout=-2 version", variable), None, "it is set, but the flag counts");
+        assert_eq!(culprit("version --bogus=-1", variable), None);
+    }
+
+    #[test]
+    fn times_are_seconds_or_have_units() {
+        for (text, seconds) in
+            [("3", 3.0), ("0.5", 0.5), ("2s", 2.0), ("500ms", 0.5), ("1m30s", 90.0), ("1.5h", 5400.0), ("24h", 86400.0)]
+        {
+            for flag in ["--request-timeout", "-ssh-timeout"] {
+                let global = parsed(&format!("{flag} {text} version")).unwrap().global;
+                let time = if flag == "-ssh-timeout" { global.ssh_timeout } else { global.request_timeout };
+                assert_eq!(time, Duration::from_secs_f64(seconds), "{flag} {text}");
             }
         }
+        for text in ["-1", "-1s", "0", "0s", "soon", "1e3", "infinity", "25h", "5apples", "nan"] {
+            let error = parsed(&format!("version --request-timeout={text}")).unwrap_err();
+            assert_eq!(error.exit_code(), i32::from(crate::error::USAGE), "{text}");
+            assert!(error.to_string().contains("expect more than 0 seconds, and at most a day"), "{error}");
+        }
+        assert!(parsed("--request-timeout -1 version").unwrap_err().to_string().contains("expect more than 0 seconds"));
     }
 
     #[test]
@@ -244,12 +305,6 @@ mod tests {
         ] {
             assert_eq!(parsed(line).unwrap().global.ssh().unwrap().strict, strict, "{line}");
         }
-    }
-
-    #[test]
-    fn words_of_a_remote_command_are_not_touched() {
-        let words = ["fleetctl", "ssh", "h", "ls", "--full=false", "--h"].map(OsString::from);
-        assert_eq!(normalized(words.clone()), words);
     }
 
     #[test]

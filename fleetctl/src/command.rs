@@ -42,28 +42,6 @@ use crate::{
 /// What a command returns: its exit code.
 pub type Outcome = Result<u8, Failure>;
 
-/// Flags without a value, which Go also takes as `--flag=true`.
-pub const SWITCHES: [&str; 18] = [
-    "--debug",
-    "--dry-run",
-    "--f",
-    "--follow",
-    "--full",
-    "--h",
-    "--help",
-    "--l",
-    "--no-block",
-    "--no-legend",
-    "--no-systemd",
-    "--replace",
-    "--sign",
-    "--start",
-    "--strict",
-    "--sudo",
-    "--trace",
-    "--watch",
-];
-
 /// What commands work with.
 pub struct Context {
     /// The way to fleetd.

@@ -113,8 +113,9 @@ fn ask<T>(question: impl AsyncFnOnce(&Client) -> Result<Vec<T>, ClientError>) ->
 
 /// The client of the command line that is being typed, which stands after `--`.
 fn client() -> Option<Client> {
-    let words = std::env::args_os().skip_while(|word| word != "--").skip(1);
-    let matches = cli::definition().ignore_errors(true).try_get_matches_from(words).ok()?;
+    let definition = cli::without_empty(cli::definition(), |name| std::env::var_os(name));
+    let words = cli::normalized(&definition, std::env::args_os().skip_while(|word| word != "--").skip(1));
+    let matches = definition.ignore_errors(true).try_get_matches_from(words).ok()?;
     let global = Global::from_arg_matches(&matches).ok()?;
     // A login takes longer than anybody waits for, and may ask for a password.
     let ssh = global.ssh().ok()?;

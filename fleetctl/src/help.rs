@@ -22,7 +22,8 @@ const WIDTH: usize = 96;
 /// What stands below the options of `fleetctl help`.
 pub const ROOT_SECTIONS: &str = "\
 ENVIRONMENT:
-    Every global option can be set by a variable: --ssh-timeout by FLEETCTL_SSH_TIMEOUT.
+    Every global option can be set by a variable: --ssh-timeout by FLEETCTL_SSH_TIMEOUT. One that is set to
+    nothing counts as not set.
 
 EXIT CODES:
     0   done
