@@ -100,7 +100,7 @@ impl Host {
             return Ok(seen);
         }
         let Some(&pid) = mark.find().first() else {
-            bail!("{} is down", self.name());
+            bail!("{} is down: `fleet-lab boot {}` boots it", self.name(), self.name());
         };
         self.0.pid1.store(pid, Ordering::Relaxed);
         Ok(pid)
@@ -203,7 +203,7 @@ impl Host {
     /// Power loss: SIGKILL of the host's PID 1, which takes every process of the host with it.
     pub fn kill(&self) -> Result<()> {
         if self.init_mark().signal(Signal::KILL)? == 0 {
-            bail!("{} is down", self.name());
+            bail!("{} is down already", self.name());
         }
         self.ended(END_DEADLINE)
     }
@@ -230,7 +230,7 @@ impl Host {
     /// etcd is away, does not count.
     pub fn boot(&self) -> Result<()> {
         if self.is_up() {
-            bail!("{} is up", self.name());
+            bail!("{} is up already", self.name());
         }
         // It may have gone down by itself a moment ago.
         self.ended(END_DEADLINE)?;

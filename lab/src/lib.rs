@@ -80,13 +80,20 @@ impl Lab {
     /// Takes up a lab that another process started. It is not removed when this value is dropped.
     pub fn attach(subnet: u8) -> Result<Self> {
         let dirs = Dirs::of(subnet);
-        let state = dirs.load().with_context(|| format!("there is no lab on subnet {subnet}"))?;
+        let state = dirs.load().with_context(|| {
+            format!("the lab on subnet {subnet} is not whole, `fleet-lab down --subnet {subnet}` removes what is left")
+        })?;
         Ok(Self::new(subnet, state, None))
     }
 
     /// Subnets on which there are labs, or left-overs of labs.
     pub fn existing() -> Vec<u8> {
         state::existing()
+    }
+
+    /// Whether a process is setting up, using or removing the lab on a subnet.
+    pub fn is_in_use(subnet: u8) -> bool {
+        Lock::is_taken(subnet)
     }
 
     /// Removes the lab on a subnet, whoever started it and whatever is left of it. Refuses while

@@ -69,7 +69,7 @@ enum Command {
     #[command(after_help = "Example: fleet-lab add --metadata disk=ssd")]
     Add {
         /// Its metadata.
-        #[arg(long, value_name = "KEY=VALUE,...", default_value = "")]
+        #[arg(long, value_name = "KEY=VALUE,...", default_value = "", value_parser = metadata)]
         metadata: String,
     },
     /// Cut a host off from the network.
@@ -167,10 +167,14 @@ fn host_metadata(text: &str) -> Result<(String, String), String> {
     let Some((host, metadata)) = text.split_once(':') else {
         return Err("not of the form HOST:KEY=VALUE,...".to_owned());
     };
-    if let Some(odd) = metadata.split(',').find(|pair| !pair.contains('=')) {
-        return Err(format!("`{odd}` is not of the form KEY=VALUE"));
+    Ok((host.to_owned(), self::metadata(metadata)?))
+}
+
+fn metadata(text: &str) -> Result<String, String> {
+    match text.split(',').find(|pair| !text.is_empty() && !pair.contains('=')) {
+        Some(odd) => Err(format!("`{odd}` is not of the form KEY=VALUE")),
+        None => Ok(text.to_owned()),
     }
-    Ok((host.to_owned(), metadata.to_owned()))
 }
 
 fn main() -> ExitCode {
@@ -184,7 +188,10 @@ fn main() -> ExitCode {
 }
 
 fn run(args: Args) -> Result<()> {
-    let lab = || Lab::attach(chosen(args.subnet)?);
+    if !matches!(args.command, Command::Sim { .. }) && !rustix::process::geteuid().is_root() {
+        bail!("fleet-lab needs root (namespaces, mounts, a bridge): run it with sudo");
+    }
+    let lab = || Lab::attach(chosen(args.subnet, &Lab::existing())?);
     match args.command {
         Command::Up(options) => up(args.subnet, options),
         Command::Exec { host, program } => {
@@ -225,7 +232,8 @@ fn run(args: Args) -> Result<()> {
 fn sim(args: &[OsString]) -> Result<()> {
     let program = std::env::current_exe()?.with_file_name("fleet-scale");
     if !program.is_file() {
-        bail!("no {}: build it first (`cargo build --release -p fleet-tests`)", program.display());
+        let profile = if cfg!(debug_assertions) { "" } else { " --release" };
+        bail!("no {}: build it first (`cargo build{profile} -p fleet-tests`)", program.display());
     }
     let error = std::process::Command::new(&program).args(args).exec();
     Err(error).with_context(|| format!("cannot run {}", program.display()))
@@ -235,18 +243,20 @@ fn seconds(start: Instant) -> f32 {
     start.elapsed().as_secs_f32()
 }
 
-fn chosen(subnet: Option<u8>) -> Result<u8> {
-    if let Some(subnet) = subnet {
-        return Ok(subnet);
+/// The lab that a command is for, of those that there are.
+fn chosen(subnet: Option<u8>, existing: &[u8]) -> Result<u8> {
+    match (subnet, existing) {
+        (Some(subnet), _) if existing.contains(&subnet) => Ok(subnet),
+        (Some(subnet), []) => bail!("there is no lab: start one with `fleet-lab up --subnet {subnet}`"),
+        (Some(subnet), others) => bail!("there is no lab on subnet {subnet}, only on {}", listed(others)),
+        (None, []) => bail!("there is no lab: start one with `fleet-lab up`"),
+        (None, [one]) => Ok(*one),
+        (None, several) => bail!("there are labs on the subnets {}: choose one with --subnet", listed(several)),
     }
-    match Lab::existing().as_slice() {
-        [] => bail!("there is no lab: start one with `fleet-lab up`"),
-        [one] => Ok(*one),
-        several => {
-            let several: Vec<String> = several.iter().map(u8::to_string).collect();
-            bail!("there are labs on the subnets {}: choose one with --subnet", several.join(", "))
-        }
-    }
+}
+
+fn listed(numbers: &[u8]) -> String {
+    numbers.iter().map(u8::to_string).collect::<Vec<_>>().join(", ")
 }
 
 fn up(subnet: Option<u8>, options: Up) -> Result<()> {
@@ -279,22 +289,20 @@ fn up(subnet: Option<u8>, options: Up) -> Result<()> {
     lab.keep()?;
     eprintln!("up in {:.1} s", seconds(start));
 
-    let which = match Lab::existing().as_slice() {
-        [_] => String::new(),
-        _ => format!(" --subnet {subnet}"),
-    };
+    // Also when it is the only lab: the next one, of a test perhaps, would make the commands ambiguous.
     let try_this = if options.no_fleet { "systemctl status" } else { "fleetctl list-machines" };
-    println!("try:  fleet-lab{which} exec h1 {try_this}");
-    println!("end:  fleet-lab{which} down");
+    println!("try:  fleet-lab exec --subnet {subnet} h1 {try_this}");
+    println!("end:  fleet-lab down --subnet {subnet}");
     Ok(())
 }
 
 fn etcd(lab: &Lab, action: EtcdAction, member: Option<u8>) -> Result<()> {
-    let members: Vec<Member> =
-        lab.members().into_iter().filter(|m| member.is_none_or(|number| number == m.number())).collect();
-    if members.is_empty() {
-        bail!("this lab has only etcd member 1");
+    let known = lab.members();
+    if let Some(unknown) = member.filter(|number| known.iter().all(|member| member.number() != *number)) {
+        let known: Vec<u8> = known.iter().map(Member::number).collect();
+        bail!("no etcd member {unknown} in this lab, only {}", listed(&known));
     }
+    let members: Vec<Member> = known.into_iter().filter(|m| member.is_none_or(|number| number == m.number())).collect();
     for member in members {
         match action {
             EtcdAction::Stop => member.stop(),
@@ -310,13 +318,14 @@ fn etcd(lab: &Lab, action: EtcdAction, member: Option<u8>) -> Result<()> {
 
 fn status(subnet: Option<u8>) -> Result<()> {
     let mut out = String::new();
-    let subnets = subnet.map_or_else(Lab::existing, |subnet| vec![subnet]);
+    let existing = Lab::existing();
+    let subnets = subnet.map_or_else(|| existing.clone(), |subnet| vec![subnet]);
     if subnets.is_empty() {
         writeln!(out, "no lab")?;
     }
     for subnet in subnets {
         let Ok(lab) = Lab::attach(subnet) else {
-            writeln!(out, "subnet {subnet}: left-overs of a lab; `fleet-lab down --subnet {subnet}` removes them")?;
+            writeln!(out, "subnet {subnet}: {}", unreadable(subnet, &existing, Lab::is_in_use(subnet)))?;
             continue;
         };
         writeln!(out, "subnet {subnet}: {}", lab.dir().display())?;
@@ -351,14 +360,31 @@ fn status(subnet: Option<u8>) -> Result<()> {
     }
 }
 
-fn down(subnet: Option<u8>, all: bool) -> Result<()> {
-    if all {
-        return Lab::existing().into_iter().try_for_each(Lab::remove);
+/// What is on a subnet where there is no lab that can be read.
+fn unreadable(subnet: u8, existing: &[u8], is_in_use: bool) -> String {
+    if !existing.contains(&subnet) {
+        "no lab".into()
+    } else if is_in_use {
+        "another process is setting up a lab, or removing one".into()
+    } else {
+        format!("left-overs of a lab; `fleet-lab down --subnet {subnet}` removes them")
     }
-    // Asked to remove what is not there, there is nothing left to do.
+}
+
+fn down(subnet: Option<u8>, all: bool) -> Result<()> {
+    let existing = Lab::existing();
+    if all {
+        let (used, unused): (Vec<u8>, Vec<u8>) = existing.into_iter().partition(|subnet| Lab::is_in_use(*subnet));
+        if !used.is_empty() {
+            eprintln!("left alone, as other processes use them: the labs on the subnets {}", listed(&used));
+        }
+        return unused.into_iter().try_for_each(Lab::remove);
+    }
     match subnet {
-        None if Lab::existing().is_empty() => Ok(()),
-        _ => Lab::remove(chosen(subnet)?),
+        // Asked to remove what is not there, there is nothing left to do; but parts of it may be, without its files.
+        Some(subnet) => Lab::remove(subnet),
+        None if existing.is_empty() => Ok(()),
+        None => Lab::remove(chosen(None, &existing)?),
     }
 }
 
@@ -373,9 +399,33 @@ mod tests {
     }
 
     #[test]
+    fn lab_that_is_not_there_is_told_from_one_that_is_not_whole() {
+        assert_eq!(unreadable(7, &[], false), "no lab");
+        assert_eq!(unreadable(7, &[6, 8], false), "no lab");
+        assert!(unreadable(7, &[7], false).starts_with("left-overs of a lab; `fleet-lab down --subnet 7`"));
+        assert!(unreadable(7, &[7], true).starts_with("another process is setting up a lab"));
+    }
+
+    #[test]
+    fn command_is_for_the_lab_that_is_named_or_the_only_one() {
+        let chosen = |subnet, existing: &[u8]| chosen(subnet, existing).map_err(|error| error.to_string());
+        assert_eq!(chosen(None, &[7]), Ok(7));
+        assert_eq!(chosen(Some(7), &[3, 7]), Ok(7));
+        for (subnet, existing, words) in [
+            (None, &[][..], "there is no lab: start one with `fleet-lab up`"),
+            (Some(7), &[], "there is no lab: start one with `fleet-lab up --subnet 7`"),
+            (Some(7), &[3, 5], "there is no lab on subnet 7, only on 3, 5"),
+            (None, &[3, 5], "there are labs on the subnets 3, 5: choose one with --subnet"),
+        ] {
+            assert_eq!(chosen(subnet, existing), Err(words.to_owned()));
+        }
+    }
+
+    #[test]
     fn metadata_belongs_to_a_host() {
         assert_eq!(host_metadata("h1:disk=ssd,region=east"), Ok(("h1".to_owned(), "disk=ssd,region=east".to_owned())));
         assert!(host_metadata("disk=ssd").is_err());
         assert!(host_metadata("h1:disk").is_err());
+        assert!(metadata("disk").is_err() && metadata("").is_ok());
     }
 }

@@ -210,10 +210,18 @@ impl Lock {
         }
     }
 
+    /// Whether a process has it. Looks only: what is not there is not made.
+    pub(crate) fn is_taken(subnet: u8) -> bool {
+        File::open(Dirs::of(subnet).lock_file())
+            .is_ok_and(|file| flock(&file, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK))
+    }
+
     /// Fails if another process has it.
     pub(crate) fn take(subnet: u8) -> Result<Self> {
         let Some(lock) = Self::try_take(subnet)? else {
-            bail!("the lab on subnet {subnet} is being used by another process (a running test?)");
+            bail!(
+                "the lab on subnet {subnet} is being used by another process (a running test?): wait, or take another"
+            );
         };
         Ok(lock)
     }
