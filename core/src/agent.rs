@@ -12,8 +12,8 @@
 //!     └───────── Stop ◀───┴───────────────────┘
 //! ```
 //!
-//! A unit that ends or fails by itself is not started again: its `Restart=` is what does that. A unit that the
-//! agent has not installed is never named in a step other than `Install`.
+//! A unit that ends or fails by itself is not started again: its `Restart=` is what does that, or whoever asks once more
+//! ([`Wanted::request`]). A unit that the agent has not installed is never named in a step other than `Install`.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -33,6 +33,9 @@ pub struct Wanted {
     pub target: Target,
     /// Grows when a restart is asked for; `None` is content with any.
     pub generation: Option<u64>,
+    /// Grows when somebody asks once more for what was wanted already: what does not run is started then, and what is
+    /// only to be loaded is stopped. `None` is content with any.
+    pub request: Option<u64>,
 }
 
 /// What the agent has put in place of a unit, as its manifest on disk remembers it.
@@ -44,22 +47,63 @@ pub struct Installed {
     pub applied: Target,
     /// The generation it carried out; `None` when that is not known any more, which counts as carried out.
     pub generation: Option<u64>,
+    /// The request it carried out; `None` when that is not known any more, which counts as carried out.
+    #[serde(default)]
+    pub request: Option<u64>,
+    /// For that, it was started or stopped, not found as it should be.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub acted: bool,
     /// The agent asked for it to be stopped, so that it is down, or will be, not by itself.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub stopping: bool,
+    /// It has ended as it should and is not to run again, as a oneshot does.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub finished: bool,
+    /// Systemd does not find its file: it has to be put in place again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub lost: bool,
 }
 
 impl Installed {
     /// A unit whose file has just been put in place.
     #[must_use]
     pub fn loaded(hash: UnitHash, generation: Option<u64>) -> Self {
-        Self { hash, applied: Target::Loaded, generation, stopping: false }
+        Self {
+            hash,
+            applied: Target::Loaded,
+            generation,
+            request: None,
+            acted: false,
+            stopping: false,
+            finished: false,
+            lost: false,
+        }
     }
 
     /// What is wanted when nothing is to change.
     #[must_use]
     pub fn as_wanted(&self) -> Wanted {
-        Wanted { hash: self.hash, target: self.effective(), generation: self.generation }
+        Wanted { hash: self.hash, target: self.effective(), generation: self.generation, request: self.request }
+    }
+
+    /// Takes note that the unit was started, or restarted, as it is wanted.
+    pub fn launched(&mut self, wanted: &Wanted) {
+        self.applied = Target::Launched;
+        self.carried_out(wanted);
+        (self.acted, self.stopping, self.finished) = (true, false, false);
+    }
+
+    /// Takes note that the unit is as it is wanted, and needs no step.
+    pub fn settled(&mut self, wanted: &Wanted) {
+        self.applied = wanted.target;
+        self.carried_out(wanted);
+        self.acted = std::mem::take(&mut self.stopping);
+        self.finished &= wanted.target == Target::Launched;
+    }
+
+    fn carried_out(&mut self, wanted: &Wanted) {
+        self.generation = wanted.generation.or(self.generation);
+        self.request = wanted.request.or(self.request);
     }
 
     /// How far it is still brought.
@@ -93,6 +137,12 @@ impl Runtime {
     #[must_use]
     pub fn is_down(&self) -> bool {
         matches!(self.active, Active::Inactive | Active::Failed) && self.job.is_none()
+    }
+
+    /// The unit waits for systemd to start it again after it failed.
+    #[must_use]
+    pub fn waits_for_restart(&self) -> bool {
+        self.active == Active::Activating && self.sub.starts_with("auto-restart") && self.job.is_none()
     }
 }
 
@@ -186,21 +236,42 @@ pub fn next_step(
     if wanted.hash != installed.hash {
         return once_down(runtime, Step::Install, "its contents changed");
     }
-    let carried_out = match (wanted.generation, installed.generation) {
-        (Some(wanted), Some(installed)) => wanted == installed,
-        _ => true,
-    };
-    let is_settled = wanted.generation.is_none() || installed.generation == wanted.generation;
+    if installed.lost && runtime.is_down() {
+        return Some((Step::Install, "systemd does not find its file"));
+    }
+    let is_restart = differ(wanted.generation, installed.generation);
+    let is_asked = differ(wanted.request, installed.request);
+    let is_settled = [(wanted.generation, installed.generation), (wanted.request, installed.request)]
+        .iter()
+        .all(|(wanted, installed)| wanted.is_none() || wanted == installed);
     match (wanted.target, installed.applied) {
         (Target::Loaded, Target::Launched) => once_down(runtime, Step::Settle, "wanted loaded, not launched"),
+        (Target::Loaded, Target::Loaded) if is_asked => once_down(runtime, Step::Settle, "asked to be stopped"),
         // A stop that is still under way ends first: its ExecStop may need what a start would overwrite.
         (Target::Launched, _) if installed.effective() == Target::Loaded && is_stopping(runtime) => None,
-        (Target::Launched, Target::Launched) if !carried_out => Some((Step::Restart, "restart asked for")),
+        (Target::Launched, _) if is_restart => Some((Step::Restart, "restart asked for")),
         // Also when it was wanted otherwise only for a moment: what stopped it was the agent.
         (Target::Launched, _) if installed.effective() == Target::Loaded => Some((Step::Start, "wanted launched")),
+        (Target::Launched, _) if is_asked => asked_to_run(installed, runtime),
         _ if !is_settled => Some((Step::Settle, "already as wanted")),
         _ => None,
     }
+}
+
+/// What is to be done for a launched unit that somebody asked to start.
+fn asked_to_run(installed: &Installed, runtime: &Runtime) -> Option<(Step, &'static str)> {
+    let has_finished = installed.finished && runtime.active == Active::Inactive;
+    if runtime.waits_for_restart() || runtime.is_down() && !has_finished {
+        return Some((Step::Start, "asked for, and it does not run"));
+    }
+    // Whatever stops it, it is to run after that.
+    let is_ending = is_stopping(runtime) || runtime.active == Active::Deactivating;
+    (!is_ending).then_some((Step::Settle, "asked for, and it runs or has finished"))
+}
+
+/// Whether both are known and not the same.
+fn differ(wanted: Option<u64>, carried_out: Option<u64>) -> bool {
+    wanted.zip(carried_out).is_some_and(|(wanted, carried_out)| wanted != carried_out)
 }
 
 /// The next step of each of these units that has one, in their order.

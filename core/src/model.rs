@@ -6,10 +6,12 @@ pub mod json;
 mod keys;
 mod machine;
 mod record;
+mod standing;
 mod state;
 
 pub use held::{HeldMachineRecord, HeldRecord, HeldUnitRecord, timestamp};
 pub use keys::{Key, Keys};
 pub use machine::{MachineId, MachineIdError, MachineRecord, MetadataEdits, apply_edits, short};
 pub use record::{DecodeError, Desired, Record, ScheduledRecord, UnitRecord};
+pub use standing::{Standing, words};
 pub use state::{LoadState, StartSteps, StateRecord, Target};

@@ -1,5 +1,6 @@
 //! Unit files and what they mean to fleet.
 
+mod behaviour;
 mod file;
 mod glob;
 mod hash;
@@ -11,6 +12,7 @@ mod stop_bound;
 mod text;
 pub mod verify;
 
+pub use behaviour::{Behaviour, required, triggered};
 pub use file::{ParseError, ParseErrorKind, UnitFile, UnitOption};
 pub use glob::{Glob, GlobError};
 pub use hash::{HashError, UnitHash};

@@ -18,8 +18,8 @@ use std::{
 
 use fleet_core::model::{
     api::{
-        Drain, ErrorEntity, Held, Machine, MachinePage, Trace, Unit, UnitOption, UnitPage, UnitState, UnitStatePage,
-        UnitStatus, Why,
+        Drain, ErrorEntity, Failed, FailedUnit, Held, Machine, MachinePage, Trace, Unit, UnitOption, UnitPage,
+        UnitState, UnitStatePage, UnitStatus, Why,
     },
     json,
 };
@@ -77,6 +77,15 @@ pub struct Client {
     aged: AtomicBool,
     /// When fleetd took what was sent of each unit.
     taken: Mutex<BTreeMap<String, Taken>>,
+}
+
+/// How far the restart of a global unit is to go, when it goes from machine to machine.
+#[derive(Clone, Debug, Default)]
+pub struct Rolling {
+    /// The last machine, in the order of their IDs, that restarts for now; without, all do.
+    pub up_to: Option<String>,
+    /// The restart that goes on; without, another one begins.
+    pub generation: Option<u64>,
 }
 
 /// When a change was taken: sent by our clock, the rest by fleetd's, in microseconds.
@@ -208,6 +217,13 @@ impl Client {
         }
     }
 
+    /// The units that are wanted and do not run.
+    pub async fn failed(&self) -> Result<Vec<FailedUnit>> {
+        let failed = self.get::<Failed>("/failed").await?;
+        // Everything else answers 404 with a message.
+        failed.map(|failed| failed.units).ok_or(ClientError::Api { code: 404, message: String::new() })
+    }
+
     /// Creates a unit or gives it new contents, and says what is wanted of it.
     pub async fn put(&self, name: &str, options: Vec<UnitOption>, desired: &str) -> Result<()> {
         let unit = Unit { name: name.into(), options, desired_state: desired.into(), ..Unit::default() };
@@ -246,8 +262,12 @@ impl Client {
     }
 
     /// Asks for one restart of a unit that is launched.
-    pub async fn restart(&self, name: &str) -> Result<()> {
-        self.tell(Method::POST, &format!("/units/{}/restart", escape(name)), None::<&Unit>).await
+    pub async fn restart(&self, name: &str, rolling: &Rolling) -> Result<()> {
+        let generation = rolling.generation.map(|generation| format!("generation={generation}"));
+        let up_to = rolling.up_to.as_ref().map(|machine| format!("upTo={machine}"));
+        let query: Vec<String> = generation.into_iter().chain(up_to).collect();
+        let query = if query.is_empty() { String::new() } else { format!("?{}", query.join("&")) };
+        self.tell(Method::POST, &format!("/units/{}/restart{query}", escape(name)), None::<&Unit>).await
     }
 
     /// The status of `names` now, and whenever it changes. `None` from a fleetd that has no such route.

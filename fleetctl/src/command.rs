@@ -26,10 +26,10 @@ mod verify;
 mod version;
 mod why;
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use clap::Subcommand;
-use fleet_core::model::api::{Change, Unit};
+use fleet_core::model::api::{Again, Change, Unit};
 
 use crate::{
     cli::Cli,
@@ -38,6 +38,8 @@ use crate::{
     output,
     remote::Ssh,
 };
+
+pub use restart::restarting;
 
 /// What a command returns: its exit code.
 pub type Outcome = Result<u8, Failure>;
@@ -132,12 +134,13 @@ impl Context {
         Ok(found)
     }
 
-    /// Says what is wanted of several units.
+    /// Says what is wanted of several units, and what is asked of those of which it was wanted before.
     ///
     /// # Errors
     /// The first request that fails.
-    async fn set_desired(&self, names: &[String], desired: &'static str) -> Result<(), ClientError> {
-        let change = |name: &String| Change { name: name.clone(), desired_state: desired.into(), ..Change::default() };
+    async fn set_desired(&self, names: &[String], desired: &'static str, again: Again) -> Result<(), ClientError> {
+        let change =
+            |name: &String| Change { name: name.clone(), desired_state: desired.into(), again, ..Change::default() };
         self.client.change(names.iter().map(change).collect()).await.map(drop).map_err(|(_, error)| error)
     }
 }
@@ -148,8 +151,17 @@ fn no_units_given() -> Outcome {
     Ok(0)
 }
 
-/// CoreOS fleet's answer to units that are all unknown.
-fn no_units_found() -> Outcome {
-    output::note("Units not found in registry");
-    Ok(0)
+/// Says which names the cluster does not know. CoreOS fleet passes over them, and exits with 0.
+fn tell_unknown<'n>(names: &[String], known: impl IntoIterator<Item = &'n str>) {
+    let known: BTreeSet<&str> = known.into_iter().collect();
+    for name in names.iter().filter(|name| !known.contains(&***name)) {
+        output::note(&format!("warning: unit {name} does not exist"));
+    }
+}
+
+/// Says what became of units: `stopped a.service b.service`.
+fn tell(done: &str, names: &[String]) {
+    if !names.is_empty() {
+        output::note(&format!("{done} {}", names.join(" ")));
+    }
 }

@@ -250,10 +250,18 @@ pub async fn run(mut command: Command) -> Result<u8, Failure> {
     Ok(exit_code(status))
 }
 
-/// The last lines of a unit's journal, if they can be had at once and without asking anybody anything.
+/// The journal of the last run of unit `$1`: what it wrote, and what systemd wrote of it.
+const LAST_RUN: &str = "id=$(systemctl show --property=InvocationID --value -- \"$1\") && test -n \"$id\" && \
+    exec journalctl -q --no-pager -n 10 --output short _SYSTEMD_INVOCATION_ID=$id + INVOCATION_ID=$id";
+
+/// The last lines of the journal of a unit's last run, if they can be had at once and without asking anybody anything.
 pub async fn journal_tail(id: &str, unit: &str, roster: &Roster, ssh: &Ssh) -> Option<String> {
     let glance = Ssh { timeout: GLANCE / 2, batch: true, ..ssh.clone() };
-    let argv = journalctl(ssh, unit, &["--no-pager", "-q", "-n", "10", "--output", "short"]);
+    // In a user's journal the runs of a unit cannot be told apart.
+    let argv = match ssh.user_units {
+        true => journalctl(ssh, unit, &["--no-pager", "-q", "-n", "10", "--output", "short"]),
+        false => vec!["/bin/sh", "-c", LAST_RUN, "sh", unit],
+    };
     let mut command = command_on(id, &argv, roster, &glance, None).await.ok()?;
     command.stdin(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
     let output = tokio::time::timeout(GLANCE, command.output()).await.ok()?.ok()?;

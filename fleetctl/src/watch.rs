@@ -7,9 +7,10 @@
 mod changes;
 mod feed;
 mod progress;
+mod rolling;
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     io::{IsTerminal, stderr},
     iter::repeat_n,
     time::Duration,
@@ -20,7 +21,7 @@ use fleet_core::model::api::{UnitStatus, Why};
 use indicatif::ProgressBar;
 use tokio::time::{Instant, sleep_until};
 
-pub use self::{changes::Changes, feed::STREAM, progress::Goal};
+pub use self::{changes::Changes, feed::STREAM, progress::Goal, rolling::roll};
 use self::{feed::Feed, progress::Progress};
 use crate::{
     command::Context,
@@ -68,19 +69,22 @@ impl Patience {
 /// When it was heard of each unit that it is where it should be.
 pub type Reached = BTreeMap<String, Instant>;
 
-/// Waits until all units have reached the goal, or says `Triggered unit X VERB` and returns.
+/// Waits until all units have reached the goal, or says `Triggered unit X VERB` and returns. Of those of which it was
+/// wanted before, `again`, only those count as reached, and are spoken of, for which something had to be done.
 ///
 /// # Errors
 /// A unit has failed, time is up, or the cluster cannot be followed.
 pub async fn wait_for(
     context: &Context,
     names: &[String],
+    again: &BTreeSet<String>,
     goal: Goal,
     verb: &str,
     patience: Patience,
 ) -> Result<Reached, Failure> {
     if !patience.waits() {
-        let mut lines = names.iter().flat_map(|name| repeat_n(name, times("start", verb)));
+        let new = names.iter().filter(|name| !again.contains(*name));
+        let mut lines = new.flat_map(|name| repeat_n(name, times("start", verb)));
         lines.try_for_each(|name| output::result(&format!("Triggered unit {name} {verb}")))?;
         return Ok(Reached::new());
     }
@@ -88,7 +92,7 @@ pub async fn wait_for(
         return Ok(Reached::new());
     }
     let mut feed = Feed::open(&context.client, names);
-    let mut waiter = Waiter::new(context, names, goal, times("restart", verb), patience.deadline());
+    let mut waiter = Waiter::new(context, names, again, goal, times("restart", verb), patience.deadline());
     while !waiter.pending.is_empty() {
         let wake = waiter.wakes_at();
         tokio::select! {
@@ -113,6 +117,8 @@ struct Waiter<'c> {
     context: &'c Context,
     goal: Goal,
     deadline: Option<Instant>,
+    /// Those of which it was wanted before.
+    again: &'c BTreeSet<String>,
     pending: BTreeMap<String, Pending>,
     reached: Reached,
     roster: Roster,
@@ -137,11 +143,19 @@ struct Pending {
 }
 
 impl<'c> Waiter<'c> {
-    fn new(context: &'c Context, names: &[String], goal: Goal, times: usize, deadline: Option<Instant>) -> Self {
+    fn new(
+        context: &'c Context,
+        names: &[String],
+        again: &'c BTreeSet<String>,
+        goal: Goal,
+        times: usize,
+        deadline: Option<Instant>,
+    ) -> Self {
         Self {
             context,
             goal,
             deadline,
+            again,
             pending: names.iter().map(|name| (name.clone(), Pending::default())).collect(),
             reached: Reached::new(),
             roster: Roster::default(),
@@ -174,8 +188,11 @@ impl<'c> Waiter<'c> {
             Progress::Unplaced | Progress::Waiting | Progress::Troubled(_) => Ok(()),
             Progress::Starting => self.announce(&name).await,
             Progress::Reached => {
-                self.reached.insert(name.clone(), Instant::now());
+                if self.is_news(&name) {
+                    self.reached.insert(name.clone(), Instant::now());
+                }
                 self.announce(&name).await?;
+                self.tell_notices(&name).await;
                 self.pending.remove(&name);
                 self.spinner.reached(self.pending.len());
                 Ok(())
@@ -208,11 +225,35 @@ impl<'c> Waiter<'c> {
         Ok(())
     }
 
+    /// Whether something was done with a unit for this command.
+    fn is_news(&self, name: &str) -> bool {
+        let acted = |unit: &Pending| unit.status.reports.iter().any(|report| report.acted);
+        !self.again.contains(name) || self.pending.get(name).is_some_and(acted)
+    }
+
+    /// Says what systemd kept a unit from its start for, though nothing is wrong.
+    async fn tell_notices(&mut self, name: &str) {
+        let Some(unit) = self.pending.get(name).filter(|_| self.goal == Goal::Launched) else { return };
+        let reports = unit.status.reports.iter();
+        let notices: Vec<(String, String)> =
+            reports.filter_map(|report| Some((report.machine_id.clone(), report.notice.clone()?))).collect();
+        for (machine, notice) in notices {
+            let legend = self.legend(&machine).await;
+            self.spinner.aside(|| output::note(&format!("warning: {name} on {legend}: {notice}")));
+        }
+    }
+
     /// Says on stdout, once, that the cluster has brought a unit where it should be.
     async fn announce(&mut self, name: &str) -> Result<(), Failure> {
         let Some(unit) = self.pending.get_mut(name).filter(|unit| !unit.announced) else { return Ok(()) };
+        if unit.status.global {
+            return self.announce_everywhere(name).await;
+        }
         // A unit that failed before it was started is nowhere yet.
         if self.goal != Goal::Destroyed && unit.status.current_state != self.goal.state() {
+            return Ok(());
+        }
+        if self.again.contains(name) && !unit.status.reports.iter().any(|report| report.acted) {
             return Ok(());
         }
         unit.announced = true;
@@ -225,6 +266,26 @@ impl<'c> Waiter<'c> {
             _ => format!("Unit {name} {} on {}", self.goal.state(), self.legend(&machine).await),
         };
         self.spinner.aside(|| (0..self.times).try_for_each(|_| output::result(&line)))
+    }
+
+    /// Says of a global unit where something was done. On stdout CoreOS fleet says nothing.
+    async fn announce_everywhere(&mut self, name: &str) -> Result<(), Failure> {
+        let Some(unit) = self.pending.get_mut(name).filter(|unit| unit.progress == Some(Progress::Reached)) else {
+            return Ok(());
+        };
+        unit.announced = true;
+        let done = match self.goal {
+            Goal::Launched => "started",
+            Goal::Stopped => "stopped",
+            _ => return Ok(()),
+        };
+        let acted = unit.status.reports.iter().filter(|report| report.acted);
+        let machines: Vec<String> = acted.map(|report| report.machine_id.clone()).collect();
+        for machine in machines {
+            let legend = self.legend(&machine).await;
+            self.spinner.aside(|| output::note(&format!("{name} {done} on {legend}")));
+        }
+        Ok(())
     }
 
     /// Says which units are gone, in the order of the arguments: one waits for those before it.
@@ -266,34 +327,49 @@ impl<'c> Waiter<'c> {
 
     async fn timed_out(&mut self) -> Failure {
         let Some((name, unit)) = self.pending.iter().next() else { return Failure::new("timed out") };
-        let name = name.clone();
-        if unit.announced {
-            let report = progress::report(&unit.status);
-            let states = report.map_or_else(String::new, |report| format!(": {} ({})", report.active, report.sub));
-            return self.failed(&name, &format!("it is not active in time{states}")).await;
-        }
-        waiting_failed(&format!("timed out waiting for unit {name} to report state {}", self.goal.state()))
+        let (name, others) = (name.clone(), self.pending.len() - 1);
+        let report = if unit.status.global {
+            progress::least_far(&unit.status, self.goal)
+        } else {
+            progress::report(&unit.status)
+        };
+        let state = report.map(|report| format!("{} ({})", report.active, report.sub));
+        let machine = report.map(|report| report.machine_id.clone()).unwrap_or_default();
+        let what = match (&unit.progress, state) {
+            (Some(Progress::Unplaced), _) => "it has no machine".into(),
+            (Some(Progress::Troubled(what)), _) => what.clone(),
+            (_, Some(state)) => format!("it is {state}"),
+            (_, None) => "nothing is known of it".into(),
+        };
+        let place = self.place(&machine).await;
+        let failure = Failure::new(format!("timed out: {name}{place} is not {}: {what}", self.goal.reached()));
+        let failure = if others > 0 { failure.line(format!("{others} more units are not")) } else { failure };
+        failure.hint(format!("`fleetctl why {name}` tells more; it goes on without this command"))
     }
 
-    /// What happened to a unit, first in the words that scripts know.
+    /// What happened to a unit.
     async fn failed(&mut self, name: &str, what: &str) -> Failure {
-        let machine = self.pending.get(name).map(|unit| unit.status.machine_id.clone()).unwrap_or_default();
-        let place = if machine.is_empty() { String::new() } else { format!(" on {}", self.legend(&machine).await) };
-        let message = format!("{name}{place}: {what}");
-        if self.goal != Goal::Launched {
-            return waiting_failed(&message);
+        let report = self.pending.get(name).and_then(|unit| match unit.status.global {
+            true => progress::least_far(&unit.status, self.goal).cloned(),
+            false => progress::report(&unit.status).cloned(),
+        });
+        let scheduled = self.pending.get(name).map(|unit| unit.status.machine_id.clone()).unwrap_or_default();
+        let machine = report.as_ref().map_or(scheduled, |report| report.machine_id.clone());
+        let failure = Failure::new(format!("{name}{}: {what}", self.place(&machine).await));
+        // What has not run has nothing to say in the journal.
+        let has_run = report.is_some_and(|report| report.problem.is_none() && report.active != "inactive");
+        if self.goal != Goal::Launched || machine.is_empty() || !has_run {
+            return failure.hint(format!("`fleetctl why {name}` tells more"));
         }
-        let known = format!("Failed to find an active unit {name} within 2s, err: Failed to fetch states within 2s");
-        let failure = Failure::said(format!("Error waiting for units: {known}"))
-            .line(format!("Error waiting for systemd unit states, err: {known}"))
-            .line(format!("error: {message}"));
-        if machine.is_empty() {
-            return failure;
-        }
+        let hint = format!("its journal is in `fleetctl journal {name}`; `fleetctl start {name}` tries again");
         match remote::journal_tail(&machine, name, &self.roster, &self.context.ssh).await {
-            Some(tail) => tail.lines().fold(failure, Failure::line),
-            None => failure.hint(format!("see its journal with `fleetctl journal {name}`")),
+            Some(tail) => tail.lines().fold(failure, |failure, line| failure.line(format!("  {line}"))).hint(hint),
+            None => failure.hint(hint),
         }
+    }
+
+    async fn place(&mut self, machine: &str) -> String {
+        if machine.is_empty() { String::new() } else { format!(" on {}", self.legend(machine).await) }
     }
 
     async fn legend(&mut self, machine: &str) -> String {
@@ -305,11 +381,6 @@ impl<'c> Waiter<'c> {
         }
         self.roster.legend(machine, false)
     }
-}
-
-fn waiting_failed(message: &str) -> Failure {
-    Failure::said(format!("Error waiting for units: {message}"))
-        .line(format!("Error waiting for unit states, exit status: {message}"))
 }
 
 fn explanation(name: &str, why: &Why) -> String {

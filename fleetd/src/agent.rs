@@ -16,6 +16,7 @@ mod disk;
 mod install;
 mod jobs;
 mod look;
+mod outcome;
 pub mod publish;
 mod report;
 mod trail;
@@ -31,7 +32,7 @@ pub use disk::Disk;
 use fleet_core::{
     agent::{Action, Active, Installed, Runtime, Step, Wanted, reconcile},
     model::MachineId,
-    unit::UnitName,
+    unit::{Behaviour, UnitName},
 };
 use tokio::{
     sync::watch,
@@ -62,6 +63,8 @@ const LOOKS: (Duration, u32) = (Duration::from_millis(50), 8);
 const SETTLE: Duration = Duration::from_millis(40);
 /// A start that is over by then is told of once, when it is over.
 const HUSH: Duration = Duration::from_millis(300);
+/// How long after its start was asked for a unit may show nothing of it.
+const CONFIRM: Duration = Duration::from_secs(2);
 /// Between two looks while systemd does not answer.
 const SILENCE: Duration = Duration::from_secs(1);
 /// How often everything is looked at though nothing was heard.
@@ -98,6 +101,18 @@ pub struct Agent<S, D, F> {
     since: BTreeMap<UnitName, (Active, String, u64)>,
     /// What keeps a unit from being as it should.
     problems: BTreeMap<UnitName, String>,
+    /// What the log was last told of a unit that is not as it should be.
+    logged: BTreeMap<UnitName, String>,
+    /// What is to be known of a unit though nothing is in the way.
+    notices: BTreeMap<UnitName, String>,
+    /// What the contents in place say of starts.
+    behaviour: BTreeMap<UnitName, Behaviour>,
+    /// Units that have run since they were installed: systemd may count their starts.
+    has_run: BTreeSet<UnitName>,
+    /// Units that cannot be started before another one is there.
+    lacking: BTreeSet<UnitName>,
+    /// Units that systemd keeps loaded until it was asked how their start went.
+    held: BTreeSet<UnitName>,
     /// Units whose last step failed, and when to try again.
     retries: BTreeMap<UnitName, (Backoff, Instant)>,
     /// Units started as part of a batch, of which nothing has been seen yet.
@@ -128,9 +143,13 @@ pub struct Agent<S, D, F> {
 }
 
 /// A start that is under way.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Launch {
     queued: Instant,
+    /// The number of its job, or of the one that brought it about.
+    job: u32,
+    /// That job has ended.
+    ended: bool,
     /// Since when the unit has been active, if it is.
     active: Option<Instant>,
 }
@@ -172,6 +191,12 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
             runtime: BTreeMap::new(),
             since: BTreeMap::new(),
             problems: BTreeMap::new(),
+            logged: BTreeMap::new(),
+            notices: BTreeMap::new(),
+            behaviour: BTreeMap::new(),
+            has_run: BTreeSet::new(),
+            lacking: BTreeSet::new(),
+            held: BTreeSet::new(),
             retries: BTreeMap::new(),
             unconfirmed: BTreeMap::new(),
             starting: BTreeMap::new(),
@@ -326,9 +351,7 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
         for unit in units {
             let want = self.wanted.as_ref().and_then(|wanted| wanted.get(unit));
             if let (Some(want), Some(entry)) = (want, self.installed.get_mut(unit)) {
-                entry.applied = want.target;
-                entry.generation = want.generation.or(entry.generation);
-                entry.stopping = false;
+                entry.settled(want);
             }
             self.succeeded(unit);
         }
@@ -364,16 +387,32 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
             self.retries.entry(unit.clone()).or_insert_with(|| (Backoff::new(RETRY.0, RETRY.1), Instant::now()));
         *at = Instant::now() + backoff.delay();
         self.touch(unit);
-        if self.problems.get(unit) != Some(&problem) {
+        if self.logged.get(unit) != Some(&problem) {
             warn!(%unit, problem, "unit is not as it should be, trying again");
-            self.problems.insert(unit.clone(), problem);
+            self.logged.insert(unit.clone(), problem.clone());
         }
+        self.problems.insert(unit.clone(), problem);
+    }
+
+    /// Systemd has taken the job of a start: what comes of it is not known yet.
+    fn under_way(&mut self, unit: &UnitName) {
+        self.problems.remove(unit);
+        self.retry_now(unit);
     }
 
     /// A step of this unit succeeded.
     fn succeeded(&mut self, unit: &UnitName) {
         self.retries.remove(unit);
         self.problems.remove(unit);
+        self.logged.remove(unit);
+        self.touch(unit);
+    }
+
+    /// A part of what a unit needs is done: the rest is tried at once. Should that fail, it waits longer than before.
+    fn retry_now(&mut self, unit: &UnitName) {
+        if let Some((_, at)) = self.retries.get_mut(unit) {
+            *at = Instant::now();
+        }
         self.touch(unit);
     }
 
@@ -381,11 +420,13 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
         let retries = self.retries.values().map(|(_, at)| *at).filter(|at| *at > self.acted);
         let soon = (self.stale || self.unsaved).then(|| Instant::now() + Duration::from_secs(1));
         let settled = self.starting.values().filter_map(|launch| launch.active).map(|since| since + SETTLE);
+        let unheard = self.starting.iter().filter(|(unit, _)| self.runtime.get(*unit).is_some_and(Runtime::is_down));
+        let unheard = unheard.map(|(_, launch)| launch.queued + CONFIRM);
         let hushed = self.news.iter().filter_map(|unit| self.starting.get(unit)).map(|launch| launch.queued + HUSH);
         // A unit that the fence has let through only after the last look.
         let unseen = (!self.unseen.is_empty()).then(Instant::now);
         let times = retries.chain(self.unconfirmed.values().copied()).chain(settled).chain(hushed);
-        times.chain(soon).chain(unseen).chain([self.resync]).min().unwrap_or(self.resync)
+        times.chain(unheard).chain(soon).chain(unseen).chain([self.resync]).min().unwrap_or(self.resync)
     }
 
     fn is_starting(&self, unit: &UnitName) -> bool {

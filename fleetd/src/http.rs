@@ -79,6 +79,7 @@ pub fn router<S: Store>(api: Arc<Api<S>>) -> Router {
         .route("/machines", any(machines::collection::<S>))
         .route("/machines/{id}/drain", any(drain::drain::<S>))
         .route("/machines/{id}/evict", any(evict::evict::<S>))
+        .route("/failed", any(status::failed::<S>))
         .route("/held", any(evict::list::<S>))
         .route("/units", any(units::collection::<S>))
         .route("/units/{name}", any(units::one::<S>))

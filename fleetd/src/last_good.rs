@@ -305,7 +305,7 @@ mod tests {
         let (filesystem, files) = (Memory::default(), files());
         let unit = |text: &str| {
             let file = UnitFile::parse_bytes(text.as_bytes()).unwrap();
-            let record = UnitRecord { hash: file.hash(), desired: Desired::Launched, generation: 3 };
+            let record = UnitRecord::new(file.hash(), Desired::Launched, 3);
             files.insert(file);
             record
         };

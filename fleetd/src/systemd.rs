@@ -12,7 +12,7 @@ pub mod memory;
 use std::{collections::BTreeMap, future::Future, path::PathBuf};
 
 pub use dbus::{Bus, Dbus};
-pub use dirty::Dirty;
+pub use dirty::{Dirty, Ended};
 use fleet_core::{agent::Runtime, unit::UnitName};
 use thiserror::Error;
 
@@ -33,15 +33,27 @@ pub enum SystemdError {
         what: String,
         /// Its answer.
         #[source]
-        source: zbus::Error,
+        source: Answer,
     },
+}
+
+/// What systemd answers when it says no: a D-Bus error, shown as its text alone.
+#[derive(Debug, Error)]
+#[error("{}", text(.0))]
+pub struct Answer(pub zbus::Error);
+
+fn text(error: &zbus::Error) -> String {
+    match error {
+        zbus::Error::MethodError(_, Some(text), _) => text.trim_end_matches('.').into(),
+        other => other.to_string(),
+    }
 }
 
 impl SystemdError {
     /// Whether systemd says that it has no such unit, or no such unit file.
     #[must_use]
     pub fn is_no_such_unit(&self) -> bool {
-        let Self::Refused { source: zbus::Error::MethodError(name, ..), .. } = self else { return false };
+        let Self::Refused { source: Answer(zbus::Error::MethodError(name, ..)), .. } = self else { return false };
         name.as_str() == "org.freedesktop.systemd1.NoSuchUnit"
     }
 }
@@ -83,10 +95,20 @@ pub trait Systemd: Clone + Send + Sync + 'static {
         units: &[UnitName],
     ) -> impl Future<Output = Result<BTreeMap<UnitName, Runtime>, SystemdError>> + Send;
 
-    /// Queues a job for a unit, replacing one that contradicts it. Returns when it is queued, not when it is done.
-    fn queue(&self, verb: Verb, unit: &str) -> impl Future<Output = Result<(), SystemdError>> + Send;
+    /// Queues a job for a unit, replacing one that contradicts it. Returns its number when it is queued, not when it is
+    /// done. Jobs that are queued because of it have greater numbers.
+    fn queue(&self, verb: Verb, unit: &str) -> impl Future<Output = Result<u32, SystemdError>> + Send;
 
-    /// Forgets that a unit failed, so that systemd can unload it.
+    /// Keeps a unit loaded, so that what became of its start can be asked for.
+    fn hold(&self, unit: &UnitName) -> impl Future<Output = Result<(), SystemdError>> + Send;
+
+    /// Takes back `hold`.
+    fn release(&self, unit: &UnitName) -> impl Future<Output = Result<(), SystemdError>> + Send;
+
+    /// The conditions and assertions that kept a held unit from its last start, as they would stand in its file.
+    fn unmet(&self, unit: &UnitName) -> impl Future<Output = Result<Vec<String>, SystemdError>> + Send;
+
+    /// Forgets that a unit failed, so that systemd can unload it, and how often it was started lately.
     fn reset_failed(&self, unit: &UnitName) -> impl Future<Output = Result<(), SystemdError>> + Send;
 
     /// Makes unit files outside the search path known until the next boot.

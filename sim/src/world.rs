@@ -414,13 +414,17 @@ impl World {
         self.library.insert(hash, contents);
         let stored = self.store.entries(&(key.clone(), format!("{key}\0"))).pop();
         let before = stored.and_then(|stored| UnitRecord::decode(&stored.value).ok());
-        let (desired, generation) = before.map_or((Desired::Inactive, 0), |record| (record.desired, record.generation));
         let writes = match event {
             Event::Destroy(_) => vec![Write::Delete { key }],
             _ => {
-                let desired = if let Event::Want(_, desired) = event { *desired } else { desired };
-                let generation = if matches!(event, Event::Restart(_)) { generation + 1 } else { generation };
-                let record = UnitRecord { hash, desired, generation };
+                let before = before.unwrap_or_else(|| UnitRecord::new(hash, Desired::Inactive, 0));
+                let record = match event {
+                    Event::Want(_, desired) if *desired == before.desired => before.asked_again(),
+                    Event::Want(_, desired) => UnitRecord { desired: *desired, ..before },
+                    Event::Restart(_) => before.restarted(),
+                    _ => before,
+                };
+                let record = UnitRecord { hash, ..record };
                 let file = Write::put(self.keys.format(&Key::File(hash)), text.into_bytes());
                 vec![file, Write::put(key, record.encode())]
             }

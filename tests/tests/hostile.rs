@@ -45,7 +45,7 @@ async fn values_larger_than_an_answer_of_etcd_can_be_hide_no_other() {
     let (store, keys) = (connect(&etcd), Keys::new("fleet"));
     let large = |n: usize| UnitFile::parse(&format!("[Unit]\nDescription={n}\n")).unwrap().hash();
     let good = UnitFile::parse("[Service]\nExecStart=/bin/a\n").unwrap();
-    let record = UnitRecord { hash: good.hash(), desired: Desired::Launched, generation: 0 };
+    let record = UnitRecord::new(good.hash(), Desired::Launched, 0);
     let name = |n: usize| UnitName::new(&format!("u{n:03}.service")).unwrap();
     let mut writes = vec![
         vec![Write::put(keys.format(&Key::Unit(name(LARGE))), record.encode())],
@@ -158,7 +158,7 @@ fn garbage_under_every_kind_of_key_stops_no_unit_and_is_told_once() {
     garbage.push((format!("/fleet/metadata/{h1}"), b"{\"v\":99,\"edits\":{}}".to_vec()));
     // A unit whose file is another's.
     let hash = UnitHash::of("of no file");
-    let wrong = UnitRecord { hash, desired: Desired::Launched, generation: 1 };
+    let wrong = UnitRecord::new(hash, Desired::Launched, 1);
     put(&endpoint, b"/fleet/unit/wrong.service", &wrong.encode());
     put(&endpoint, format!("/fleet/file/{hash}").as_bytes(), b"[Service]\nExecStart=/bin/sleep 1\n");
     for (key, value) in &garbage {

@@ -30,7 +30,7 @@ fn name(n: usize) -> UnitName {
 }
 
 fn record(generation: u64) -> UnitRecord {
-    UnitRecord { hash: UnitHash::of(""), desired: Desired::Launched, generation }
+    UnitRecord::new(UnitHash::of(""), Desired::Launched, generation)
 }
 
 fn put(n: usize, generation: u64) -> Write {

@@ -9,11 +9,16 @@ fn hash(n: u8) -> UnitHash {
 }
 
 fn wanted(n: u8, target: Target, generation: u64) -> Wanted {
-    Wanted { hash: hash(n), target, generation: Some(generation) }
+    Wanted { hash: hash(n), target, generation: Some(generation), request: Some(0) }
+}
+
+/// The same, asked for once more.
+fn asked(target: Target) -> Option<Wanted> {
+    Some(Wanted { request: Some(1), ..wanted(1, target, 0) })
 }
 
 fn installed(n: u8, applied: Target, generation: u64) -> Installed {
-    Installed { applied, ..Installed::loaded(hash(n), Some(generation)) }
+    Installed { applied, request: Some(0), ..Installed::loaded(hash(n), Some(generation)) }
 }
 
 fn runtime(active: &str, job: Option<Job>) -> Runtime {
@@ -126,6 +131,97 @@ fn one_step_at_a_time_leads_from_what_is_to_what_should_be() {
             runtime("deactivating", Some(Job::Stop)),
             None,
         ),
+        (
+            "asked for, and failed",
+            asked(Launched),
+            Some(installed(1, Launched, 0)),
+            runtime("failed", None),
+            Some(Step::Start),
+        ),
+        (
+            "asked for, and ended by itself",
+            asked(Launched),
+            Some(installed(1, Launched, 0)),
+            runtime("inactive", None),
+            Some(Step::Start),
+        ),
+        (
+            "asked for, and waiting for a restart of systemd's",
+            asked(Launched),
+            Some(installed(1, Launched, 0)),
+            Runtime { sub: "auto-restart".into(), ..runtime("activating", None) },
+            Some(Step::Start),
+        ),
+        (
+            "asked for, and running",
+            asked(Launched),
+            Some(installed(1, Launched, 0)),
+            runtime("active", None),
+            Some(Step::Settle),
+        ),
+        (
+            "asked for, and on its way",
+            asked(Launched),
+            Some(installed(1, Launched, 0)),
+            runtime("inactive", Some(Job::Start)),
+            Some(Step::Settle),
+        ),
+        (
+            "asked for while it goes down: it is started after that",
+            asked(Launched),
+            Some(installed(1, Launched, 0)),
+            runtime("deactivating", None),
+            None,
+        ),
+        (
+            "asked for, and finished",
+            asked(Launched),
+            Some(Installed { finished: true, ..installed(1, Launched, 0) }),
+            runtime("inactive", None),
+            Some(Step::Settle),
+        ),
+        (
+            "asked for, finished once and failed since",
+            asked(Launched),
+            Some(Installed { finished: true, ..installed(1, Launched, 0) }),
+            runtime("failed", None),
+            Some(Step::Start),
+        ),
+        (
+            "asked to be stopped, only loaded and running",
+            asked(Loaded),
+            Some(installed(1, Loaded, 0)),
+            runtime("active", None),
+            Some(Step::Stop),
+        ),
+        (
+            "asked to be stopped, and down",
+            asked(Loaded),
+            Some(Installed { stopping: true, ..installed(1, Loaded, 0) }),
+            runtime("inactive", None),
+            Some(Step::Settle),
+        ),
+        (
+            "its file is lost",
+            Some(wanted(1, Launched, 0)),
+            Some(Installed { lost: true, ..installed(1, Loaded, 0) }),
+            runtime("inactive", None),
+            Some(Step::Install),
+        ),
+        (
+            "its file is lost, but it runs",
+            Some(wanted(1, Launched, 0)),
+            Some(Installed { lost: true, ..installed(1, Launched, 0) }),
+            runtime("active", None),
+            None,
+        ),
+        (
+            "its file is lost, and gone",
+            None,
+            Some(Installed { lost: true, ..installed(1, Loaded, 0) }),
+            runtime("inactive", None),
+            Some(Step::Remove),
+        ),
         ("gone, running", None, Some(installed(1, Launched, 0)), runtime("active", None), Some(Step::Stop)),
         ("gone, down", None, Some(installed(1, Launched, 0)), runtime("failed", None), Some(Step::Remove)),
         ("gone, never started", None, Some(installed(1, Loaded, 0)), runtime("inactive", None), Some(Step::Remove)),
@@ -175,13 +271,12 @@ impl Host {
             Step::Install => {
                 assert!(self.runtime.get(&unit).is_none_or(Runtime::is_down), "file replaced under a running unit");
                 let wanted = wanted.unwrap();
-                self.installed.insert(unit, Installed::loaded(wanted.hash, wanted.generation));
+                let entry = Installed::loaded(wanted.hash, wanted.generation);
+                self.installed.insert(unit, Installed { request: wanted.request, ..entry });
             }
             Step::Start | Step::Restart => {
                 *self.starts.entry(unit.clone()).or_default() += 1;
-                let entry = self.installed.get_mut(&unit).unwrap();
-                (entry.applied, entry.generation) = (Target::Launched, wanted.unwrap().generation);
-                entry.stopping = false;
+                self.installed.get_mut(&unit).unwrap().launched(wanted.unwrap());
                 self.runtime.insert(unit, runtime("active", None));
             }
             Step::Stop => {
@@ -190,10 +285,7 @@ impl Host {
                 self.runtime.insert(unit, runtime("inactive", None));
             }
             Step::Settle => {
-                let entry = self.installed.get_mut(&unit).unwrap();
-                let wanted = wanted.unwrap();
-                (entry.applied, entry.generation) = (wanted.target, wanted.generation);
-                entry.stopping = false;
+                self.installed.get_mut(&unit).unwrap().settled(wanted.unwrap());
             }
             Step::Remove => {
                 self.installed.remove(&unit);
@@ -206,7 +298,10 @@ impl Host {
 fn any_wanted() -> impl Strategy<Value = BTreeMap<UnitName, Wanted>> {
     let name = (0..4u8).prop_map(|n| UnitName::new(&format!("u{n}.service")).unwrap());
     let target = prop::sample::select(vec![Target::Loaded, Target::Launched]);
-    let one = (0..3u8, target, 0..3u64).prop_map(|(n, target, generation)| wanted(n, target, generation));
+    let one = (0..3u8, target, 0..3u64, 0..3u64).prop_map(|(n, target, generation, request)| Wanted {
+        request: Some(request),
+        ..wanted(n, target, generation)
+    });
     prop::collection::btree_map(name, one, 0..4)
 }
 
@@ -221,7 +316,8 @@ proptest! {
             prop_assert_eq!(host.installed.len(), wanted.len());
             for (unit, want) in &wanted {
                 let entry = host.installed[unit];
-                prop_assert_eq!((entry.hash, entry.applied, entry.generation), (want.hash, want.target, want.generation));
+                prop_assert_eq!((entry.hash, entry.applied), (want.hash, want.target));
+                prop_assert_eq!((entry.generation, entry.request), (want.generation, want.request));
                 let active = host.runtime.get(unit).is_some_and(|runtime| runtime.active == Active::Active);
                 prop_assert_eq!(active, want.target == Target::Launched);
                 let unchanged = before.get(unit) == Some(want);

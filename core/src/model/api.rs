@@ -162,6 +162,8 @@ pub struct UnitStatus {
     pub machine_id: String,
     /// The restart that is asked for.
     pub generation: u64,
+    /// How often somebody asked once more for what was wanted already.
+    pub request: u64,
     /// What agents report of it, by machine ID. A machine that it has left may still be stopping it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub reports: Vec<UnitReport>,
@@ -180,6 +182,15 @@ pub struct UnitReport {
     pub current_state: String,
     /// The restart that was carried out.
     pub generation: u64,
+    /// The request that was carried out; absent from an agent that knows of none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request: Option<u64>,
+    /// Something had to be done for that: the unit was started or stopped, not found as it should be.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub acted: bool,
+    /// It has ended as it should, and is not to run again.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub finished: bool,
     /// Systemd still has a job for it to finish.
     pub job: bool,
     /// Systemd's load state.
@@ -193,6 +204,9 @@ pub struct UnitReport {
     /// What keeps the agent from doing what is wanted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
+    /// What is to be known of it though nothing is in the way, say a condition that kept it from its start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub notice: Option<String>,
 }
 
 /// Added: the body of `POST /fleet/v1/changes`: what is wanted of many units.
@@ -215,9 +229,31 @@ pub struct Change {
     /// Its contents, in order; none leave them as they are.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub options: Vec<UnitOption>,
+    /// What is asked for also if the state was wanted before.
+    #[serde(skip_serializing_if = "Again::is_no")]
+    pub again: Again,
     /// The unit is to be forgotten.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub destroy: bool,
+}
+
+/// What a request asks for although the unit was wanted so before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Again {
+    /// Nothing.
+    #[default]
+    No,
+    /// What is launched and does not run is started, what is loaded and runs is stopped.
+    Ensure,
+    /// The unit is run anew, also if it was wanted otherwise for a moment.
+    Restart,
+}
+
+impl Again {
+    fn is_no(&self) -> bool {
+        *self == Self::No
+    }
 }
 
 /// The answer: how each change went, in the order of the request.
@@ -293,6 +329,27 @@ pub struct MachineVerdict {
     pub reason: String,
 }
 
+/// Added: `GET /fleet/v1/failed`: units that are wanted and do not run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Failed {
+    /// The units, by name and machine ID.
+    pub units: Vec<FailedUnit>,
+}
+
+/// A unit that is wanted and does not run, on one machine or on none.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct FailedUnit {
+    /// The unit.
+    pub name: String,
+    /// The machine; absent while it has none.
+    #[serde(rename = "machineID", skip_serializing_if = "String::is_empty")]
+    pub machine_id: String,
+    /// Why, in words.
+    pub reason: String,
+}
+
 /// Added: `GET /fleet/v1/machines/ID/drain`: how far a machine is from being empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -320,7 +377,7 @@ pub struct DrainUnit {
     /// Where it is starting.
     #[serde(rename = "machineID", skip_serializing_if = "String::is_empty")]
     pub machine_id: String,
-    /// Why it is stuck.
+    /// Why it is stuck, or what keeps it from its start on the other machine.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub reason: String,
 }
@@ -361,6 +418,9 @@ pub struct HeldUnit {
     /// The machine.
     #[serde(rename = "machineID")]
     pub machine_id: String,
+    /// When the machine was found gone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<String>,
     /// When it is down for certain; absent when that is never.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub until: Option<String>,
@@ -377,6 +437,7 @@ impl From<HeldRecord> for Held {
         let unit = |held: HeldUnitRecord| HeldUnit {
             name: held.name.to_string(),
             machine_id: held.machine.into(),
+            since: held.since,
             until: held.until,
         };
         Self {

@@ -38,6 +38,9 @@ pub struct HeldUnitRecord {
     pub name: UnitName,
     /// The machine.
     pub machine: MachineId,
+    /// When the machine was found gone; absent from an engine that does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<String>,
     /// When it is down for certain; absent when that is never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<String>,
@@ -92,6 +95,7 @@ mod tests {
             units: vec![HeldUnitRecord {
                 name: UnitName::new("a.service").unwrap(),
                 machine,
+                since: Some(timestamp(60)),
                 until: Some(timestamp(90)),
             }],
         };

@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use thiserror::Error;
 
-use super::{HeldRecord, MachineRecord, MetadataEdits, StateRecord, json};
+use super::{HeldRecord, MachineId, MachineRecord, MetadataEdits, StateRecord, json};
 use crate::unit::UnitHash;
 
 /// The version of the schema that this code writes, and the newest that it reads.
@@ -111,6 +111,39 @@ pub struct UnitRecord {
     /// Counts the restarts asked for. An agent that sees it grow restarts the unit.
     #[serde(default)]
     pub generation: u64,
+    /// Counts how often somebody asked once more for what was wanted already. An agent that sees it grow brings the unit
+    /// to `desired` again: what is launched and does not run is started, what is loaded and runs is stopped.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub request: u64,
+    /// Of a global unit that is being restarted on one machine after the other: `generation` counts on machines up to
+    /// this ID, others keep what they have. Absent: it counts everywhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restarted_to: Option<Box<MachineId>>,
+}
+
+impl UnitRecord {
+    /// A record of contents that are wanted so.
+    #[must_use]
+    pub fn new(hash: UnitHash, desired: Desired, generation: u64) -> Self {
+        Self { hash, desired, generation, request: 0, restarted_to: None }
+    }
+
+    /// The same, with one restart more asked for, everywhere at once.
+    #[must_use]
+    pub fn restarted(&self) -> Self {
+        // Any other number asks for a restart; the greatest may stand there when others write, too.
+        Self { generation: self.generation.wrapping_add(1), restarted_to: None, ..self.clone() }
+    }
+
+    /// The same, asked for once more.
+    #[must_use]
+    pub fn asked_again(&self) -> Self {
+        Self { request: self.request.wrapping_add(1), ..self.clone() }
+    }
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// All of the value of `sched/<machine>/<name>`.
@@ -137,7 +170,7 @@ mod tests {
 
     #[test]
     fn values_carry_their_version_and_pass_over_unknown_members() {
-        let record = UnitRecord { hash: UnitHash::of(""), desired: Desired::Launched, generation: 2 };
+        let record = UnitRecord::new(UnitHash::of(""), Desired::Launched, 2);
         let text = String::from_utf8(record.encode()).unwrap();
         assert_eq!(
             text,
@@ -150,7 +183,7 @@ mod tests {
 
     #[test]
     fn scheduled_value_is_that_of_its_unit_with_or_without_the_file() {
-        let unit = UnitRecord { hash: UnitHash::of(""), desired: Desired::Launched, generation: 2 };
+        let unit = UnitRecord::new(UnitHash::of(""), Desired::Launched, 2);
         let without = ScheduledRecord { unit: unit.clone(), file: None };
         assert_eq!(without.encode(), unit.encode());
         let with = ScheduledRecord { file: Some("[Unit]\n".into()), ..without };

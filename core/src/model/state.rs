@@ -62,6 +62,15 @@ pub struct StateRecord {
     /// The generation that the agent carried out.
     #[serde(default)]
     pub generation: u64,
+    /// The request that the agent carried out; absent from an agent that knows of none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<u64>,
+    /// Something had to be done for that: the unit was started or stopped, not found as it should be.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub acted: bool,
+    /// It has ended as it should, and is not to run again: a oneshot that succeeded.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub finished: bool,
     /// A systemd job for the unit is still unfinished.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub job: bool,
@@ -70,6 +79,9 @@ pub struct StateRecord {
     /// What keeps the agent from doing what is wanted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
+    /// What is to be known of it though nothing is in the way, say a condition that kept it from its start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notice: Option<String>,
     /// The unit is down and removed, as a schedule with `inactive` has told this machine: the revision of that key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub released: Option<i64>,

@@ -209,6 +209,12 @@ impl Losses {
         self.gone.get(machine).map(|loss| loss.dead)
     }
 
+    /// When a machine was found gone; `None` when it is there.
+    #[must_use]
+    pub fn gone_since(&self, machine: &MachineId) -> Option<Duration> {
+        self.gone.get(machine).map(|loss| loss.since)
+    }
+
     /// The machines that are held, by ID.
     #[must_use]
     pub fn held(&self, now: Duration) -> Vec<HeldMachine> {

@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use fleet_core::model::api::{Change, Changes, ChangesMade, Unit, UnitPage};
+use fleet_core::model::api::{Again, Change, Changes, ChangesMade, Unit, UnitPage};
 use hyper::Method;
 use tokio::time::Instant;
 
@@ -49,7 +49,7 @@ impl Client {
     /// # Errors
     /// The first that is refused; others may have been taken.
     pub async fn change(self: &Arc<Self>, changes: Vec<Change>) -> std::result::Result<Vec<bool>, Failed> {
-        if changes.len() > 1 {
+        if changes.len() > 1 || changes.iter().any(|change| change.again != Again::No) {
             let made = self.each(chunks(&changes), |client, chunk| async move { client.change_at_once(chunk).await });
             match made.await {
                 Ok(made) => return Ok(made.into_iter().flatten().collect()),
@@ -62,7 +62,8 @@ impl Client {
     }
 
     async fn change_one(&self, change: Change) -> std::result::Result<bool, Failed> {
-        let Change { name, options, desired_state, destroy } = change;
+        // CoreOS fleet's fleetd cannot be asked again.
+        let Change { name, options, desired_state, destroy, again: _ } = change;
         let made = match destroy {
             true => self.destroy(&name).await,
             false => self.put(&name, options, &desired_state).await.map(|()| true),

@@ -1,10 +1,12 @@
 //! `fleetctl destroy`
 
+use std::collections::BTreeSet;
+
 use clap::Args;
 use clap_complete::ArgValueCompleter;
 use fleet_core::model::api::Change;
 
-use super::{Context, Outcome, no_units_found, no_units_given};
+use super::{Context, Outcome, no_units_given, tell_unknown};
 use crate::{
     completion, output,
     units::Argument,
@@ -34,12 +36,10 @@ pub async fn run(context: &Context, args: &Destroy) -> Outcome {
     let destroyed = context.client.change(names.iter().map(destroy).collect()).await;
     let destroyed = destroyed.map_err(|(_, error)| error.during("Error destroying units"))?;
     let gone: Vec<String> =
-        names.into_iter().zip(destroyed).filter(|(_, existed)| *existed).map(|(name, _)| name).collect();
-    if gone.is_empty() {
-        return no_units_found();
-    }
+        names.iter().zip(destroyed).filter(|(_, existed)| *existed).map(|(name, _)| name.clone()).collect();
+    tell_unknown(&names, gone.iter().map(|name| &**name));
     if args.patience.waits() {
-        watch::wait_for(context, &gone, Goal::Destroyed, "destroy", args.patience).await?;
+        watch::wait_for(context, &gone, &BTreeSet::new(), Goal::Destroyed, "destroy", args.patience).await?;
     } else {
         gone.iter().try_for_each(|name| output::result(&format!("Destroyed {name}")))?;
     }

@@ -87,6 +87,12 @@ async fn wait(context: &Context, roster: &Roster, machine: &str, deadline: Optio
                 if now != units {
                     (progress, told) = (Instant::now(), false);
                 }
+                for unit in now.values().filter(|unit| unit.state == "starting" && !unit.reason.is_empty()) {
+                    if units.get(&unit.name).is_none_or(|before| before.reason != unit.reason) {
+                        let to = roster.legend(&unit.machine_id, false);
+                        output::note(&format!("Unit {} does not start on {to}: {}", unit.name, unit.reason));
+                    }
+                }
                 units = now;
                 // A picture from before the drain began says so, too.
                 ended = if status.drained || context.client.was_aged() { 0 } else { ended + 1 };

@@ -7,7 +7,7 @@ use std::{
 };
 
 use clap::{Args, ValueHint};
-use fleet_core::model::api::Unit;
+use fleet_core::model::api::{Again, Unit};
 
 use super::{
     Context, Outcome,
@@ -138,7 +138,7 @@ async fn apply(context: &Context, steps: &[(DumpedUnit, Step)]) -> Result<(), Fa
             .filter(|(_, step)| *step == Step::Set(desired))
             .map(|(unit, _)| unit.name.to_string())
             .collect();
-        let setting = context.set_desired(&names, desired.as_str()).await;
+        let setting = context.set_desired(&names, desired.as_str(), Again::No).await;
         setting.map_err(|error| error.during("Error starting units"))?;
     }
     for (unit, step) in steps {

@@ -1,11 +1,14 @@
 //! `fleetctl start`, and what it shares with `load`.
 
+use std::collections::BTreeSet;
+
 use clap::Args;
+use fleet_core::model::api::Again;
 use tokio::time::Instant;
 
 use super::{
     Context, Outcome, no_units_given,
-    submit::{self, FileArgs, Intent},
+    submit::{self, Created, FileArgs, Intent},
 };
 use crate::{
     error::Failure,
@@ -17,7 +20,9 @@ use crate::{
 ///
 /// Creates units that do not exist yet, as `fleetctl submit` does, and has each started on the machine that suits
 /// it best. Returns when systemd there says that it is active, or as soon as it is known to have failed, with the
-/// end of its journal. While no machine can take a unit, says why.
+/// end of its journal. While no machine can take a unit, says why. A unit that was started before and does not run is
+/// started again where it is, a global unit on the machines where it does not run; what runs is left alone, and so is a
+/// oneshot that has succeeded.
 #[derive(Args, Debug)]
 #[command(
     after_help = "EXAMPLES:\n    fleetctl start hello.service\n    fleetctl start web@{1..3}\n    fleetctl start --trace hello.service"
@@ -58,17 +63,26 @@ pub async fn bring(
     patience: Patience,
 ) -> Result<Reached, Failure> {
     let units = submit::create(context, texts, intent).await?;
-    let lacking: Vec<String> =
-        units.iter().filter(|unit| unit.desired != intent.desired).map(|unit| unit.name.clone()).collect();
-    let setting = context.set_desired(&lacking, intent.desired).await;
+    // To start what was started before starts what does not run; to load what is loaded asks for nothing.
+    let ensures = goal == Goal::Launched;
+    let is_new = |unit: &Created| unit.changed || unit.desired != intent.desired;
+    let asked = units.iter().filter(|unit| unit.desired != intent.desired || ensures && !unit.changed);
+    let asked: Vec<String> = asked.map(|unit| unit.name.clone()).collect();
+    let again = if ensures { Again::Ensure } else { Again::No };
+    let setting = context.set_desired(&asked, intent.desired, again).await;
     setting.map_err(|error| error.during(&format!("Error {verb}ing units")))?;
     let mut awaited = Vec::new();
-    for unit in units.into_iter().filter(|unit| unit.changed || lacking.contains(&unit.name)) {
-        if unit.global {
-            output::result(&format!("Triggered global unit {} {verb}", unit.name))?;
-        } else {
-            awaited.push(unit.name);
+    let mut again = BTreeSet::new();
+    for unit in units {
+        match (is_new(&unit), unit.global) {
+            (true, true) => output::result(&format!("Triggered global unit {} {verb}", unit.name))?,
+            (true, false) => awaited.push(unit.name),
+            (false, _) if ensures => {
+                again.insert(unit.name.clone());
+                awaited.push(unit.name);
+            }
+            (false, _) => {}
         }
     }
-    watch::wait_for(context, &awaited, goal, verb, patience).await
+    watch::wait_for(context, &awaited, &again, goal, verb, patience).await
 }

@@ -56,7 +56,7 @@ pub async fn run(context: &Context, args: &Status) -> Outcome {
 
 impl Context {
     /// The machines, for their addresses.
-    pub(super) async fn roster(&self) -> Result<Roster, Failure> {
+    pub async fn roster(&self) -> Result<Roster, Failure> {
         let machines = self.client.machines().await;
         machines.map(Roster::new).map_err(|error| error.during("Error retrieving list of active machines"))
     }

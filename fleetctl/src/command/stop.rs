@@ -1,10 +1,12 @@
 //! `fleetctl stop`
 
+use std::collections::BTreeSet;
+
 use clap::Args;
 use clap_complete::ArgValueCompleter;
-use fleet_core::model::api::Unit;
+use fleet_core::model::api::{Again, Unit};
 
-use super::{Context, Outcome, no_units_found, no_units_given};
+use super::{Context, Outcome, no_units_given, tell, tell_unknown};
 use crate::{
     completion,
     error::Failure,
@@ -15,7 +17,8 @@ use crate::{
 
 /// Stop units
 ///
-/// Stops units and leaves them on their machines. Returns when systemd there says that they run no longer.
+/// Stops units and leaves them on their machines. Returns when systemd there says that they run no longer. Units that
+/// are only loaded are stopped, too, if something else has started them, say a timer.
 #[derive(Args, Debug)]
 #[command(after_help = "EXAMPLES:\n    fleetctl stop hello.service")]
 pub struct Stop {
@@ -32,27 +35,35 @@ pub async fn run(context: &Context, args: &Stop) -> Outcome {
     }
     let names = Argument::names(&args.units);
     let units = context.known(&names, "Error stopping units").await?;
-    if units.is_empty() {
-        return no_units_found();
-    }
-    let (global, local): (Vec<_>, Vec<_>) = units.into_iter().partition(units::is_global);
+    tell_unknown(&names, units.iter().map(|unit| &*unit.name));
+    let is_local = |unit: &&Unit| !units::is_global(unit);
     // One that has a machine is on its way there, and can be stopped like any other.
-    if let Some(unit) = local.iter().find(|unit| unit.current_state == "inactive" && unit.machine_id.is_empty()) {
-        let failure = Failure::said(format!("Unable to stop unit {} in state inactive", unit.name));
+    let is_nowhere = |unit: &&Unit| unit.current_state == "inactive" && unit.machine_id.is_empty();
+    if let Some(unit) = units.iter().filter(is_local).find(is_nowhere) {
+        let name = &unit.name;
         return Err(match &*unit.desired_state {
-            "inactive" => failure,
-            _ => failure.hint(format!("it waits for a machine; `fleetctl unload {}` calls that off", unit.name)),
+            "inactive" => Failure::new(format!("cannot stop {name}: it is inactive, on no machine")),
+            _ => Failure::new(format!("cannot stop {name}: it waits for a machine"))
+                .hint(format!("`fleetctl unload {name}` calls that off, `fleetctl why {name}` says what it waits for")),
         });
     }
-    let running = |unit: &Unit| unit.current_state != "loaded" || unit.desired_state == "launched";
-    let stopping: Vec<String> = local.into_iter().filter(running).map(|unit| unit.name).collect();
-    let global: Vec<String> = global.into_iter().map(|unit| unit.name).collect();
-    let setting = context.set_desired(&[&*global, &*stopping].concat(), "loaded").await;
+    let asked: Vec<String> = units.iter().map(|unit| unit.name.clone()).collect();
+    let setting = context.set_desired(&asked, "loaded", Again::Ensure).await;
     setting.map_err(|error| error.during("Error stopping units"))?;
-    for name in &global {
-        output::result(&format!("Triggered global unit {name} stop"))?;
+    for unit in units.iter().filter(|unit| units::is_global(unit)) {
+        output::result(&format!("Triggered global unit {} stop", unit.name))?;
     }
-    watch::wait_for(context, &stopping, Goal::Stopped, "stop", args.patience).await?;
-    output::note(&format!("Successfully stopped units [{}].", stopping.join(" ")));
+    let is_down = |unit: &&Unit| unit.current_state == "loaded" && unit.desired_state != "launched";
+    let again: BTreeSet<String> = units.iter().filter(is_local).filter(is_down).map(|unit| unit.name.clone()).collect();
+    let stopped = watch::wait_for(context, &asked, &again, Goal::Stopped, "stop", args.patience).await?;
+    if args.patience.waits() {
+        let (stopped, down): (Vec<_>, Vec<_>) = units
+            .into_iter()
+            .filter(|unit| is_local(&unit))
+            .map(|unit| unit.name)
+            .partition(|name| stopped.contains_key(name));
+        tell("stopped", &stopped);
+        tell("did not run:", &down);
+    }
     Ok(0)
 }

@@ -140,7 +140,7 @@ pub async fn send(context: &Context, changes: Vec<Change>) -> Result<(), Failure
         name,
         desired_state: desired.into(),
         options: options_of(&file),
-        destroy: false,
+        ..api::Change::default()
     };
     let sent = context.client.change(changes.into_iter().map(change).collect());
     sent.await.map(drop).map_err(|(name, error): (String, ClientError)| {

@@ -1,10 +1,12 @@
 //! `fleetctl unload`
 
+use std::collections::BTreeSet;
+
 use clap::Args;
 use clap_complete::ArgValueCompleter;
-use fleet_core::model::api::Unit;
+use fleet_core::model::api::{Again, Unit};
 
-use super::{Context, Outcome, no_units_found, no_units_given};
+use super::{Context, Outcome, no_units_given, tell, tell_unknown};
 use crate::{
     completion, output,
     units::{self, Argument},
@@ -30,20 +32,23 @@ pub async fn run(context: &Context, args: &Unload) -> Outcome {
     }
     let names = Argument::names(&args.units);
     let units = context.known(&names, "Error unloading units").await?;
-    if units.is_empty() {
-        return no_units_found();
-    }
+    tell_unknown(&names, units.iter().map(|unit| &*unit.name));
     let (global, local): (Vec<_>, Vec<_>) = units.into_iter().partition(units::is_global);
     // One that still waits for a machine is inactive, too, but wanted.
     let loaded = |unit: &Unit| unit.current_state != "inactive" || unit.desired_state != "inactive";
-    let unloading: Vec<String> = local.into_iter().filter(loaded).map(|unit| unit.name).collect();
+    let (unloading, others): (Vec<_>, Vec<_>) = local.into_iter().partition(loaded);
+    let names = |units: Vec<Unit>| units.into_iter().map(|unit| unit.name).collect::<Vec<String>>();
+    let (unloading, others) = (names(unloading), names(others));
     let global: Vec<String> = global.into_iter().map(|unit| unit.name).collect();
-    let setting = context.set_desired(&[&*global, &*unloading].concat(), "inactive").await;
+    let setting = context.set_desired(&[&*global, &*unloading].concat(), "inactive", Again::No).await;
     setting.map_err(|error| error.during("Error unloading units"))?;
     for name in &global {
         output::result(&format!("Triggered global unit {name} unload"))?;
     }
-    watch::wait_for(context, &unloading, Goal::Unloaded, "unload", args.patience).await?;
-    output::note(&format!("Successfully unloaded units [{}].", unloading.join(" ")));
+    watch::wait_for(context, &unloading, &BTreeSet::new(), Goal::Unloaded, "unload", args.patience).await?;
+    if args.patience.waits() {
+        tell("unloaded", &unloading);
+        tell("was not loaded:", &others);
+    }
     Ok(0)
 }

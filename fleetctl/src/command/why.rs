@@ -2,7 +2,7 @@
 
 use clap::Args;
 use clap_complete::ArgValueCompleter;
-use fleet_core::model::api::{MachineVerdict, Why as Answer};
+use fleet_core::model::api::{FailedUnit, MachineVerdict, Why as Answer};
 use serde::Serialize;
 
 use super::{Context, Outcome};
@@ -10,7 +10,7 @@ use crate::{
     completion,
     error::{ClientError, Failure, NOT_FOUND},
     format::{self, FormatArgs, member},
-    machines::legend,
+    machines::{legend, unknown_route},
     output,
     table::Table,
     units::Argument,
@@ -18,11 +18,13 @@ use crate::{
 
 /// Say where a unit runs or could run, and what is in the way elsewhere
 ///
-/// Exits with 0 when the unit has a machine or could have one, with 3 when no machine can take it. With a MACHINE,
-/// the question is about that one only.
+/// Says how it is on its machine, a global unit on each. Exits with 0 when the unit has a machine or could have one,
+/// with 3 when no machine can take it. With a MACHINE, the question is about that one only. Without a UNIT, lists the
+/// units that are wanted and do not run, with the reasons.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 EXAMPLES:
+    fleetctl why
     fleetctl why web@4
     fleetctl why web@4 d097
 
@@ -31,11 +33,13 @@ JSON:
     unit        string
     summary     string: the whole answer in one sentence
     machineID   string, or null: the machine it is scheduled to
-    machines    array of objects {machineID, primaryIP, fits, reason}, by machineID")]
+    machines    array of objects {machineID, primaryIP, fits, reason}, by machineID
+    Without a UNIT: an array of objects {unit, machineID, reason}, by unit, then machineID. machineID is null while
+    the unit has no machine.")]
 pub struct Why {
-    /// The unit
+    /// The unit; without, all that are wanted and do not run
     #[arg(value_name = "UNIT", add = ArgValueCompleter::new(completion::units))]
-    unit: String,
+    unit: Option<String>,
     /// One machine: its address or the beginning of its ID
     #[arg(value_name = "MACHINE", add = ArgValueCompleter::new(completion::machine_ids))]
     machine: Option<String>,
@@ -63,6 +67,21 @@ struct PlainVerdict<'a> {
     reason: &'a str,
 }
 
+/// A unit that is wanted and does not run.
+#[derive(Serialize)]
+struct PlainFailed<'a> {
+    unit: &'a str,
+    #[serde(rename = "machineID")]
+    machine_id: Option<String>,
+    reason: &'a str,
+}
+
+impl<'a> From<&'a FailedUnit> for PlainFailed<'a> {
+    fn from(failed: &'a FailedUnit) -> Self {
+        Self { unit: &failed.name, machine_id: member(&failed.machine_id), reason: &failed.reason }
+    }
+}
+
 impl<'a> From<&'a Answer> for Plain<'a> {
     fn from(answer: &'a Answer) -> Self {
         let verdict = |verdict: &'a MachineVerdict| PlainVerdict {
@@ -81,7 +100,37 @@ impl<'a> From<&'a Answer> for Plain<'a> {
 }
 
 pub async fn run(context: &Context, args: &Why) -> Outcome {
-    let name = Argument::new(&args.unit).name;
+    match &args.unit {
+        Some(unit) => one(context, args, unit).await,
+        None => all(context, args).await,
+    }
+}
+
+/// Lists the units that are wanted and do not run.
+async fn all(context: &Context, args: &Why) -> Outcome {
+    let failed = context.client.failed().await;
+    let failed = failed.map_err(|error| unknown_route(&error, "cannot tell which units do not run"))?;
+    if args.format.is_json() {
+        let plain: Vec<_> = failed.iter().map(PlainFailed::from).collect();
+        output::verbatim(&format::pretty(&plain))?;
+        return Ok(0);
+    }
+    if failed.is_empty() {
+        output::note("all units that are wanted run");
+        return Ok(0);
+    }
+    let roster = context.roster().await?;
+    let mut table = Table::new(["unit", "machine", "reason"], true);
+    for FailedUnit { name, machine_id, reason } in failed {
+        table.row(vec![name, roster.legend(&machine_id, false), reason]);
+    }
+    table.print()?;
+    Ok(0)
+}
+
+/// Explains one unit.
+async fn one(context: &Context, args: &Why, unit: &str) -> Outcome {
+    let name = Argument::new(unit).name;
     let answer = context.client.why(&name).await.map_err(|error| match error {
         ClientError::Api { code: 404 | 405, .. } => {
             Failure::new(format!("cannot tell why of {name}: this fleetd does not know the question"))

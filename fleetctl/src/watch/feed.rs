@@ -154,6 +154,7 @@ async fn look(client: &Client, name: &str) -> Result<UnitStatus, ClientError> {
         current_state: unit.current_state,
         machine_id: unit.machine_id,
         generation: 0,
+        request: 0,
     })
 }
 

@@ -76,10 +76,28 @@ pub fn progress(status: &UnitStatus, goal: Goal) -> Progress {
     if goal == Goal::Unloaded {
         return if status.current_state == "inactive" { gone_from_machines(status) } else { Progress::Waiting };
     }
+    if status.global {
+        return everywhere(status, goal);
+    }
     if status.machine_id.is_empty() {
         return if goal.needs_machine() { Progress::Unplaced } else { Progress::Waiting };
     }
     let Some(report) = report(status) else { return Progress::Waiting };
+    if status.current_state != goal.state() {
+        return report.problem.clone().map_or(Progress::Waiting, Progress::Troubled);
+    }
+    here(status, report, goal)
+}
+
+/// Judges a global unit by all machines that tell of it: the one that is least far counts, and one that has failed counts
+/// at once.
+fn everywhere(status: &UnitStatus, goal: Goal) -> Progress {
+    let judged = status.reports.iter().map(|report| here(status, report, goal));
+    judged.max_by_key(Progress::rank).unwrap_or(Progress::Reached)
+}
+
+/// Judges what one machine tells.
+pub fn here(status: &UnitStatus, report: &UnitReport, goal: Goal) -> Progress {
     if !carried_out(status, report, goal) {
         return report.problem.clone().map_or(Progress::Waiting, Progress::Troubled);
     }
@@ -95,17 +113,35 @@ pub fn progress(status: &UnitStatus, goal: Goal) -> Progress {
     }
 }
 
+impl Progress {
+    /// How little a machine that is so far lets the others decide.
+    fn rank(&self) -> u8 {
+        match self {
+            Self::Reached => 0,
+            Self::Starting => 1,
+            Self::Waiting | Self::Unplaced => 2,
+            Self::Troubled(_) => 3,
+            Self::Failed(_) => 4,
+        }
+    }
+}
+
 /// What the agent of the unit's machine reports.
 pub fn report(status: &UnitStatus) -> Option<&UnitReport> {
     status.reports.iter().find(|report| report.machine_id == status.machine_id)
 }
 
-/// Whether a report is about what is wanted now: the same contents, the same restart, the same state.
+/// The machine that a global unit has failed on, or is least far.
+pub fn least_far(status: &UnitStatus, goal: Goal) -> Option<&UnitReport> {
+    status.reports.iter().max_by_key(|report| here(status, report, goal).rank())
+}
+
+/// Whether a report is about what is wanted now: the same contents, the same restart and request, the same state.
 fn carried_out(status: &UnitStatus, report: &UnitReport, goal: Goal) -> bool {
-    status.current_state == goal.state()
-        && report.current_state == goal.state()
+    report.current_state == goal.state()
         && report.hash == status.hash
         && report.generation == status.generation
+        && report.request.is_none_or(|request| request == status.request)
 }
 
 fn starting(report: &UnitReport) -> Progress {
@@ -119,9 +155,11 @@ fn starting(report: &UnitReport) -> Progress {
         "active" | "reloading" | "refreshing" => Progress::Reached,
         // It has come and gone, as a oneshot does.
         "inactive" => Progress::Reached,
-        "failed" => Progress::Failed(states(report)),
+        "failed" => Progress::Failed("it failed".into()),
         // Its first attempt failed, whatever becomes of the next.
-        "activating" if report.sub.starts_with("auto-restart") => Progress::Failed(states(report)),
+        "activating" if report.sub.starts_with("auto-restart") => {
+            Progress::Failed("it failed, and systemd will try again".into())
+        }
         _ => Progress::Starting,
     }
 }
@@ -143,10 +181,6 @@ fn runs(report: &UnitReport) -> bool {
 fn unreadable(report: &UnitReport) -> Option<String> {
     let complains = !["loaded", ""].contains(&&*report.load);
     complains.then(|| format!("systemd could not load it: load state {}", report.load))
-}
-
-fn states(report: &UnitReport) -> String {
-    format!("active state {}, sub state {}", report.active, report.sub)
 }
 
 #[cfg(test)]
@@ -197,8 +231,8 @@ mod tests {
             (Launched, "launched/active/running", Reached),
             (Launched, "launched/reloading/reload", Reached),
             (Launched, "launched/inactive/dead", Reached),
-            (Launched, "launched/failed/failed", failed("active state failed, sub state failed")),
-            (Launched, "launched/activating/auto-restart", failed("active state activating, sub state auto-restart")),
+            (Launched, "launched/failed/failed", failed("it failed")),
+            (Launched, "launched/activating/auto-restart", failed("it failed, and systemd will try again")),
             (Loaded, "launched/active/running", Waiting),
             (Loaded, "loaded/inactive/dead", Reached),
             (Stopped, "launched/active/running", Waiting),
@@ -225,8 +259,45 @@ mod tests {
         assert_eq!(progress(&status, Goal::Launched), Progress::Waiting);
         status.reports[0].generation = 1;
         assert_eq!(progress(&status, Goal::Launched), Progress::Reached);
+        status.request = 1;
+        assert_eq!(progress(&status, Goal::Launched), Progress::Reached, "an agent that knows of no requests");
+        status.reports[0].request = Some(0);
+        assert_eq!(progress(&status, Goal::Launched), Progress::Waiting);
+        status.reports[0].request = Some(1);
+        assert_eq!(progress(&status, Goal::Launched), Progress::Reached);
         status.reports[0].machine_id = "other".into();
         assert_eq!(progress(&status, Goal::Launched), Progress::Waiting);
+    }
+
+    #[test]
+    fn a_global_unit_is_as_far_as_it_is_where_it_is_least_far() {
+        let of = |states: &[&str]| {
+            let reports = states.iter().zip(1..).flat_map(|(state, number)| {
+                let mut one = status("launched", state);
+                one.reports.iter_mut().for_each(|report| report.machine_id = format!("m{number}"));
+                one.reports
+            });
+            let reports = reports.collect();
+            let none = String::new();
+            UnitStatus {
+                global: true,
+                machine_id: none.clone(),
+                current_state: none,
+                reports,
+                ..status("launched", "")
+            }
+        };
+        let (runs, dead) = ("launched/active/running", "launched/failed/failed");
+        for (states, expected) in [
+            (&[][..], Progress::Reached),
+            (&[runs, runs], Progress::Reached),
+            (&[runs, "launched/activating/start"], Progress::Starting),
+            (&["loaded/inactive/dead", "launched/activating/start"], Progress::Waiting),
+            (&[runs, dead, "loaded/inactive/dead"], failed("it failed")),
+        ] {
+            assert_eq!(progress(&of(states), Goal::Launched), expected, "{states:?}");
+        }
+        assert_eq!(least_far(&of(&[runs, dead]), Goal::Launched).unwrap().machine_id, "m2");
     }
 
     #[test]

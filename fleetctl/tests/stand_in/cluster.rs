@@ -145,7 +145,7 @@ impl Cluster {
     }
 
     fn change(&self, asked: Changes) -> Answer {
-        let made = asked.changes.into_iter().map(|Change { name, desired_state, options, destroy }| {
+        let made = asked.changes.into_iter().map(|Change { name, desired_state, options, destroy, again: _ }| {
             let answer = match destroy {
                 true => {
                     self.units.lock().unwrap().remove(&name).map_or_else(unknown, |_| Answer::Whole(204, String::new()))
@@ -228,12 +228,13 @@ impl Cluster {
         UnitStatus {
             name: name.into(),
             exists: true,
-            global: false,
+            global: name.starts_with("glob"),
             hash,
             desired_state: unit.desired_state.clone(),
             current_state: unit.current_state.clone(),
             machine_id: unit.machine_id.clone(),
             generation,
+            request: 0,
             reports: if unit.machine_id.is_empty() { Vec::new() } else { vec![report] },
         }
     }

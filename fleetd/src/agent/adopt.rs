@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use fleet_core::{
     agent::Installed,
-    unit::{UnitFile, UnitName},
+    unit::{Behaviour, UnitFile, UnitName},
 };
 use tokio::task::yield_now;
 use tokio_util::sync::CancellationToken;
@@ -37,6 +37,7 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
         self.strict = strict_of(&read);
         let mut strays = false;
         for (unit, file) in read {
+            self.behaviour.insert(unit.clone(), Behaviour::of(&file));
             let hash = self.files.insert(file);
             if !self.installed.contains_key(&unit) {
                 // Written just before a crash, and most likely not started yet.

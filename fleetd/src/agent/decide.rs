@@ -44,6 +44,7 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
             self.retries.remove(unit);
             self.begin_trail(unit, &wishes, &cluster);
         }
+        self.logged.retain(|unit, _| wishes.units.contains_key(unit) || self.installed.contains_key(unit));
         self.problems.retain(|unit, _| wishes.units.contains_key(unit) || self.installed.contains_key(unit));
         // One that is recalled no longer is told of in another way.
         self.news.extend(before.recalled.into_keys());
@@ -54,6 +55,17 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
         self.want(wishes.units.clone());
         self.wishes = Some(wishes);
         self.watch_units();
+        // What is to be done for a request depends on how the unit is now, not when it was heard of last.
+        for unit in changed.iter().filter(|unit| self.is_asked(unit)) {
+            self.systemd.dirty().mark(unit.as_str(), None);
+        }
+    }
+
+    /// Whether somebody asks once more for what was wanted of a unit already.
+    fn is_asked(&self, unit: &UnitName) -> bool {
+        let want = self.wanted.as_ref().and_then(|wanted| wanted.get(unit));
+        let entry = self.installed.get(unit);
+        want.zip(entry).is_some_and(|(want, entry)| want.request != entry.request)
     }
 
     /// From now on this is to be carried out.
@@ -146,7 +158,11 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
         self.unconfirmed.retain(|unit, _| watched.contains(unit));
         self.starting.retain(|unit, _| watched.contains(unit));
         self.trails.retain(|unit, _| watched.contains(unit));
-        self.alone.retain(|unit| watched.contains(unit));
+        for units in [&mut self.alone, &mut self.has_run, &mut self.lacking] {
+            units.retain(|unit| watched.contains(unit));
+        }
+        self.notices.retain(|unit, _| watched.contains(unit));
+        self.behaviour.retain(|unit, _| watched.contains(unit));
         self.unseen = watched.iter().filter(|unit| !self.runtime.contains_key(*unit)).cloned().collect();
         self.systemd.dirty().watch(watched);
         let wanted = self.wanted.iter().flat_map(BTreeMap::values).map(|want| want.hash);

@@ -8,7 +8,7 @@ use std::{
 use fleet_core::{
     agent::{Active, Installed},
     model::Target,
-    unit::{UnitFile, UnitName},
+    unit::{Behaviour, UnitFile, UnitName},
 };
 use tracing::{info, warn};
 
@@ -96,14 +96,25 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
         let mut resting = Vec::new();
         for unit in &placed {
             let Some(want) = wanted(self, unit) else { continue };
-            self.installed.insert(unit.clone(), Installed::loaded(want.hash, want.generation));
+            let entry = Installed::loaded(want.hash, want.generation);
+            self.installed.insert(unit.clone(), Installed { request: want.request, ..entry });
+            self.has_run.remove(unit);
+            if let Some(file) = files.get(&want.hash) {
+                self.behaviour.insert(unit.clone(), Behaviour::of(file));
+            }
             if let Some(trail) = self.trails.get_mut(unit) {
                 trail.installed();
             }
             if want.target == Target::Loaded {
                 resting.push(unit.clone());
+                self.succeeded(unit);
+            } else {
+                // Whether it is as it should be shows when it is started.
+                self.retry_now(unit);
             }
-            self.succeeded(unit);
+        }
+        if !placed.is_empty() {
+            self.retry_lacking();
         }
         told("installed", &placed);
         self.save();
@@ -228,6 +239,7 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
             {
                 warn!(%unit, error = %crate::chain(&error), "failure not reset");
             }
+            self.let_go(unit).await;
             gone.push(unit.clone());
             removed.extend(self.installed.remove_entry(unit));
             self.runtime.remove(unit);

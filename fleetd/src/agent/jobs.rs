@@ -5,7 +5,7 @@
 //! Other jobs are queued one by one, with few unfinished at a time. How a unit fared is always read from the unit
 //! itself.
 
-use std::{collections::BTreeSet, path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, path::PathBuf};
 
 use fleet_core::{
     agent::{Job, Runtime},
@@ -15,7 +15,7 @@ use fleet_core::{
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use super::{Agent, Launch, Steps};
+use super::{Agent, CONFIRM, Launch, Steps};
 use crate::{
     filesystem::{FileError, Filesystem, show_change},
     registry::Store,
@@ -27,8 +27,6 @@ use crate::{
 const WINDOW: usize = 64;
 /// What the names of targets of batches begin with.
 const PREFIX: &str = "fleet-batch-";
-/// How long after its batch was started a unit may show nothing of it.
-const CONFIRM: Duration = Duration::from_secs(2);
 
 /// How a target has to do with the units of its batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,62 +103,73 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
     /// Starts units.
     async fn start(&mut self, units: &[UnitName], room: usize) {
         let (mut alone, together): (Vec<_>, Vec<_>) = units.iter().cloned().partition(|unit| self.alone.contains(unit));
-        for unit in self.try_together(Relation::Wants, together, &mut alone).await {
-            self.launched(&unit);
-            self.unconfirmed.insert(unit, Instant::now() + CONFIRM);
+        if together.len() > 1 {
+            for unit in &together {
+                self.before_start(unit).await;
+            }
+        }
+        if let Some((job, units)) = self.try_together(Relation::Wants, together, &mut alone).await {
+            for unit in units {
+                self.launched(&unit, job);
+                self.unconfirmed.insert(unit, Instant::now() + CONFIRM);
+            }
         }
         for unit in alone.iter().take(room) {
-            self.alone.remove(unit);
             self.queue(Verb::Start, unit).await;
         }
     }
 
-    /// Starts or stops units together, if they are several. Returns those whose job is queued; those that are to be taken
-    /// one by one go to `alone`.
+    /// Starts or stops units together, if they are several. Returns those whose jobs are queued, and the number of the
+    /// first of these; those that are to be taken one by one go to `alone`.
     async fn try_together(
         &mut self,
         relation: Relation,
         units: Vec<UnitName>,
         alone: &mut Vec<UnitName>,
-    ) -> Vec<UnitName> {
+    ) -> Option<(u32, Vec<UnitName>)> {
         if units.len() < 2 {
             alone.extend(units);
-            return Vec::new();
+            return None;
         }
         match self.together(relation, &units).await {
-            Ok(true) => {
-                units.iter().for_each(|unit| self.succeeded(unit));
-                return units;
+            Ok(Some(job)) => {
+                for unit in &units {
+                    match relation {
+                        Relation::Wants => self.under_way(unit),
+                        Relation::Conflicts => self.succeeded(unit),
+                    }
+                }
+                return Some((job, units));
             }
-            Ok(false) => {
+            Ok(None) => {
                 self.alone.extend(units.iter().cloned());
                 alone.extend(units);
             }
             Err(error) => units.iter().for_each(|unit| self.failed(unit, crate::chain(&error))),
         }
-        Vec::new()
+        None
     }
 
-    /// Starts or stops units by one job of a target of their own. Returns whether that was possible.
+    /// Starts or stops units by one job of a target of their own. Returns its number, if that was possible.
     ///
     /// # Errors
     /// Systemd does not answer.
-    async fn together(&mut self, relation: Relation, units: &[UnitName]) -> Result<bool, SystemdError> {
+    async fn together(&mut self, relation: Relation, units: &[UnitName]) -> Result<Option<u32>, SystemdError> {
         let target = match self.batches.write(relation, units).await {
             Ok(target) => target,
             Err(error) => {
                 warn!(error = %crate::chain(&error), "cannot write the target of a batch, taking units one by one");
-                return Ok(false);
+                return Ok(None);
             }
         };
         match self.systemd.queue(Verb::Start, &target).await {
-            Ok(()) => {
+            Ok(job) => {
                 info!(units = units.len(), target, relation = relation.as_str(), "batch queued");
-                Ok(true)
+                Ok(Some(job))
             }
             Err(error @ SystemdError::Refused { .. }) => {
                 warn!(error = %crate::chain(&error), "batch refused, taking units one by one");
-                Ok(false)
+                Ok(None)
             }
             Err(error) => Err(error),
         }
@@ -182,35 +191,35 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
 
     /// Queues one job, and remembers what it brings the unit to.
     async fn queue(&mut self, verb: Verb, unit: &UnitName) {
+        if verb != Verb::Stop {
+            self.before_start(unit).await;
+            self.alone.remove(unit);
+        }
         match self.systemd.queue(verb, unit.as_str()).await {
-            Ok(()) => {
+            Ok(job) => {
                 info!(%unit, verb = verb.as_str(), "job queued");
                 self.queued.insert(unit.clone());
-                self.succeeded(unit);
-                if verb != Verb::Stop {
-                    self.launched(unit);
+                if verb == Verb::Stop {
+                    self.succeeded(unit);
+                } else {
+                    self.under_way(unit);
+                    self.launched(unit, job);
                 }
             }
-            Err(error) => {
-                if error.is_no_such_unit() {
-                    // Its link is gone, say because a removal was cut short. It is put in place again.
-                    self.installed.remove(unit);
-                }
-                self.failed(unit, crate::chain(&error));
-            }
+            Err(error) if error.is_no_such_unit() => self.refused(unit, crate::chain(&error)).await,
+            Err(error) => self.failed(unit, crate::chain(&error)),
         }
     }
 
-    fn launched(&mut self, unit: &UnitName) {
-        self.starting.insert(unit.clone(), Launch { queued: Instant::now(), active: None });
+    fn launched(&mut self, unit: &UnitName, job: u32) {
+        self.lacking.remove(unit);
+        self.starting.insert(unit.clone(), Launch { queued: Instant::now(), job, ended: false, active: None });
         if let Some(trail) = self.trails.get_mut(unit) {
             trail.queued();
         }
         let want = self.wanted.as_ref().and_then(|wanted| wanted.get(unit));
         if let (Some(want), Some(entry)) = (want, self.installed.get_mut(unit)) {
-            entry.applied = Target::Launched;
-            entry.stopping = false;
-            entry.generation = want.generation.or(entry.generation);
+            entry.launched(want);
         }
     }
 

@@ -12,12 +12,12 @@ use fleet_core::{
 use tokio::time::Instant;
 use tracing::warn;
 
-use super::{Agent, RESYNC, SETTLE};
+use super::{Agent, CONFIRM, RESYNC, SETTLE};
 use crate::{
     backoff::jitter,
     filesystem::Filesystem,
     registry::Store,
-    systemd::{Systemd, SystemdError},
+    systemd::{Ended, Systemd, SystemdError},
 };
 
 impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
@@ -36,23 +36,28 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
             }
         }
         let now = Instant::now();
-        let settled =
-            self.starting.iter().filter(|(_, launch)| launch.active.is_some_and(|since| since + SETTLE <= now));
+        let settled = self.starting.iter().filter(|(_, launch)| {
+            launch.active.is_some_and(|since| since + SETTLE <= now) || launch.queued + CONFIRM <= now
+        });
         for (unit, _) in settled {
             dirty.entry(unit.clone()).or_default();
         }
         let units: Vec<UnitName> = dirty.keys().cloned().collect();
+        let ended: Vec<(UnitName, Ended)> =
+            dirty.into_iter().filter_map(|(unit, ended)| Some((unit, ended?))).collect();
+        for (unit, ended) in &ended {
+            if let Some(launch) = self.starting.get_mut(unit) {
+                // One of an earlier job says nothing of this start.
+                launch.ended |= ended.job >= launch.job;
+            }
+        }
         if !self.refresh(&units).await {
             // What was asked about stays marked; how jobs ended must be kept with it.
-            for (unit, result) in dirty.iter().filter(|(_, result)| result.is_some()) {
-                self.systemd.dirty().mark(unit.as_str(), result.as_deref());
-            }
+            ended.into_iter().for_each(|(unit, ended)| self.systemd.dirty().mark(unit.as_str(), Some(ended)));
             return;
         }
-        for (unit, result) in &dirty {
-            if let Some(result) = result {
-                self.job_ended(unit, result);
-            }
+        for (unit, ended) in &ended {
+            self.job_ended(unit, ended).await;
         }
     }
 
@@ -91,17 +96,30 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
         }
         if !runtime.is_down() {
             self.unconfirmed.remove(unit);
+            self.has_run.insert(unit.clone());
+            self.notices.remove(unit);
+        }
+        let ended_well = runtime.active == Active::Inactive
+            && self.runtime.get(unit).is_some_and(|before| before.active == Active::Activating)
+            && self.behaviour.get(unit).is_some_and(|behaviour| behaviour.ends);
+        if ended_well {
+            self.finished(unit);
         }
         if let Some(launch) = self.starting.get_mut(unit) {
             let is_active = runtime.active == Active::Active && runtime.job.is_none();
             let since = is_active.then(|| *launch.active.get_or_insert_with(Instant::now));
             launch.active = since;
-            let settled = runtime.is_down() || since.is_some_and(|since| since.elapsed() >= SETTLE);
+            // To be down is the outcome of a start only once its job is over: before, it has not begun.
+            let is_over = launch.ended || launch.queued.elapsed() >= CONFIRM;
+            let settled = runtime.is_down() && is_over || since.is_some_and(|since| since.elapsed() >= SETTLE);
             if let Some(trail) = self.trails.get_mut(unit) {
                 trail.seen(is_active, settled);
             }
             if settled {
                 self.starting.remove(unit);
+                if !runtime.is_down() {
+                    self.succeeded(unit);
+                }
             }
         }
         if runtime.active == Active::Active && !self.retries.contains_key(unit) {
@@ -140,15 +158,5 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
             }
         }
         Ok(listed)
-    }
-
-    /// A job of a unit has ended, in systemd's words as `result`.
-    fn job_ended(&mut self, unit: &UnitName, result: &str) {
-        self.unconfirmed.remove(unit);
-        let down = self.runtime.get(unit).is_some_and(|runtime| runtime.active == Active::Inactive);
-        if down && !matches!(result, "done" | "canceled" | "skipped") {
-            self.problems.insert(unit.clone(), format!("its job in systemd ended with \"{result}\""));
-        }
-        self.touch(unit);
     }
 }

@@ -202,7 +202,6 @@ impl<S: Store> Publisher<S> {
 
 /// Equal but for the times: a restarted fleetd does not know since when a unit has been as it is, nor how it started.
 fn same(one: &StateRecord, other: &StateRecord) -> bool {
-    let StateRecord { hash, load, active, sub, current, generation, job, since: _, problem, released, start: _ } = one;
-    (hash, load, active, sub, current) == (&other.hash, &other.load, &other.active, &other.sub, &other.current)
-        && (generation, job, problem, released) == (&other.generation, &other.job, &other.problem, &other.released)
+    let timeless = |state: &StateRecord| StateRecord { since: 0, start: None, ..state.clone() };
+    timeless(one) == timeless(other)
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use fleet_core::{
-    agent::Runtime,
+    agent::{Active, Installed, Runtime},
     model::{Desired, StateRecord},
     unit::{UnitHash, UnitName},
 };
@@ -81,7 +81,7 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
             }
         }
         if let Some(entry) = installed {
-            return Some(self.state(unit, entry.hash, entry.applied.into(), entry.generation, runtime));
+            return Some(self.state(unit, entry.hash, entry.applied.into(), Some(entry), runtime));
         }
         let want = self.wanted.as_ref().and_then(|wanted| wanted.get(unit));
         let want = want.filter(|_| self.problems.contains_key(unit))?;
@@ -93,7 +93,7 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
         unit: &UnitName,
         hash: UnitHash,
         current: Desired,
-        generation: Option<u64>,
+        entry: Option<&Installed>,
         runtime: &Runtime,
     ) -> StateRecord {
         StateRecord {
@@ -102,10 +102,14 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
             active: runtime.active.to_string(),
             sub: runtime.sub.clone(),
             current,
-            generation: generation.unwrap_or_default(),
+            generation: entry.and_then(|entry| entry.generation).unwrap_or_default(),
+            request: Some(entry.and_then(|entry| entry.request).unwrap_or_default()),
+            acted: entry.is_some_and(|entry| entry.acted),
+            finished: entry.is_some_and(|entry| entry.finished) && runtime.active == Active::Inactive,
             job: runtime.job.is_some() || self.is_starting(unit),
             since: self.since.get(unit).map_or(0, |(_, _, since)| *since),
             problem: self.problems.get(unit).cloned(),
+            notice: self.notices.get(unit).cloned(),
             released: None,
             start: self.trails.get(unit).filter(|_| current == Desired::Launched).and_then(super::Trail::whole),
         }

@@ -75,7 +75,9 @@ impl<S: Store> Wisher<S> {
     /// The revision that asks for a unit here, and when it has come.
     pub fn asked_by(&self, cluster: &Cluster, unit: &UnitName) -> Option<(Revision, Instant)> {
         let scheduled = cluster.scheduled.get(&(self.machine.clone(), unit.clone()));
-        let asked = scheduled.filter(|value| wanted(&value.record).is_some()).or_else(|| cluster.globals.get(unit));
+        let asked = scheduled
+            .filter(|value| wanted(&value.record, &self.machine).is_some())
+            .or_else(|| cluster.globals.get(unit));
         asked.map(|value| (value.revision, value.seen))
     }
 
@@ -83,14 +85,14 @@ impl<S: Store> Wisher<S> {
         let mut wishes = Wishes { listed: cluster.listed, ..Wishes::default() };
         let mut scheduled: Vec<(&UnitName, Wanted)> = Vec::new();
         for ((_, unit), value) in cluster.scheduled.iter().filter(|((machine, _), _)| *machine == self.machine) {
-            match wanted(&value.record) {
+            match wanted(&value.record, &self.machine) {
                 Some(want) => scheduled.push((unit, want)),
                 None => drop(wishes.recalled.insert(unit.clone(), (value.record.hash, value.revision))),
             }
         }
         let globals = cluster.globals.iter().filter(|(unit, _)| !unit.is_template());
         let globals: Vec<(&UnitName, Wanted)> =
-            globals.filter_map(|(unit, value)| Some((unit, wanted(&value.record)?))).collect();
+            globals.filter_map(|(unit, value)| Some((unit, wanted(&value.record, &self.machine)?))).collect();
         self.read_requirements(scheduled.iter().chain(&globals)).await?;
         wishes.units = scheduled.iter().map(|(unit, want)| ((*unit).clone(), *want)).collect();
         if !globals.is_empty() {
@@ -150,14 +152,17 @@ impl<S: Store> Wisher<S> {
     }
 }
 
-/// What a record asks of the machine that it is for; `None` when that is nothing.
-fn wanted(record: &UnitRecord) -> Option<Wanted> {
+/// What a record asks of a machine that it is for; `None` when that is nothing.
+fn wanted(record: &UnitRecord, machine: &MachineId) -> Option<Wanted> {
     let target = match record.desired {
         Desired::Inactive => return None,
         Desired::Loaded => Target::Loaded,
         Desired::Launched => Target::Launched,
     };
-    Some(Wanted { hash: record.hash, target, generation: Some(record.generation) })
+    // A restart that goes from machine to machine has not come here yet.
+    let is_due = record.restarted_to.as_deref().is_none_or(|last| machine <= last);
+    let generation = is_due.then_some(record.generation);
+    Some(Wanted { hash: record.hash, target, generation, request: Some(record.request) })
 }
 
 /// Whether a unit with these requirements may run once in the cluster at most.

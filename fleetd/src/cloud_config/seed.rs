@@ -106,8 +106,8 @@ impl<S: Store> Seed<S> {
         if outcome != Outcome::Same {
             // The revision sets apart a unit that is destroyed and submitted again from one that never went.
             let born = u64::try_from(found.revision).unwrap_or_default();
-            let generation = found.record.as_ref().map_or(born, |record| record.generation);
-            let record = UnitRecord { hash, desired: unit.desired, generation };
+            let record = found.record.clone().unwrap_or_else(|| UnitRecord::new(hash, unit.desired, born));
+            let record = UnitRecord { hash, desired: unit.desired, ..record };
             let file = self.keys.format(&Key::File(hash));
             writes.push(Write::put(file, unit.file.canonical().into_bytes()));
             let (key, other, before) =
@@ -225,7 +225,7 @@ mod tests {
     async fn a_unit_that_somebody_else_submitted_stays_as_he_left_it() {
         let store = store();
         let seed = seed(&store, 'a');
-        let record = UnitRecord { hash: unit(ONE, false).file.hash(), desired: Desired::Inactive, generation: 3 };
+        let record = UnitRecord::new(unit(ONE, false).file.hash(), Desired::Inactive, 3);
         let write = Write::put("/fleet/unit/a.service".into(), record.encode());
         store.write("operator", &Transaction { writes: vec![write], ..Default::default() }).unwrap();
         assert_eq!(seed.submit(&unit(ONE, true)).await.unwrap(), Outcome::Same);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use fleet_core::{
-    model::{Desired, Key, MachineId, UnitRecord},
+    model::{Desired, Key, MachineId, StateRecord, UnitRecord},
     sched::Losses,
     unit::UnitName,
 };
@@ -89,21 +89,31 @@ impl Situation<'_> {
             return dead && self.down_at(unit, machine).is_some_and(|at| at <= self.now);
         }
         let Some(scheduled) = self.scheduled(unit, machine) else { return true };
-        let state = self.current.states.get(&(machine.clone(), unit.clone()));
-        let released = state.and_then(|state| state.record.released);
+        let released = self.state(unit, machine).and_then(|state| state.released);
         is_recall(&scheduled.record) && released == Some(scheduled.revision)
     }
 
-    /// Whether the copy of a unit on a machine is as far as it will come.
+    /// Whether the copy of a unit on a machine is as far as it will come: it runs, has failed, or cannot be started and
+    /// no other copy runs that would be lost for it.
     pub fn is_settled(&self, unit: &UnitName, machine: &MachineId) -> bool {
         let Some(wanted) = self.current.units.get(unit).map(|value| &value.record) else { return true };
         if wanted.desired != Desired::Launched {
             return true;
         }
-        let state = self.current.states.get(&(machine.clone(), unit.clone())).map(|value| &value.record);
-        state.is_some_and(|state| {
+        self.state(unit, machine).is_some_and(|state| {
             let at_rest = ["active", "failed", "inactive"].contains(&&*state.active) && !state.job;
-            state.hash == wanted.hash && state.current == Desired::Launched && at_rest
+            let is_done = state.current == Desired::Launched && at_rest;
+            state.hash == wanted.hash && (is_done || state.problem.is_some() && !self.runs_elsewhere(unit, machine))
         })
+    }
+
+    fn runs_elsewhere(&self, unit: &UnitName, machine: &MachineId) -> bool {
+        let mut others = self.placements.of(unit).filter(|other| *other != machine);
+        others
+            .any(|other| self.state(unit, other).is_some_and(|state| !["failed", "inactive"].contains(&&*state.active)))
+    }
+
+    fn state(&self, unit: &UnitName, machine: &MachineId) -> Option<&StateRecord> {
+        self.current.states.get(&(machine.clone(), unit.clone())).map(|value| &*value.record)
     }
 }

@@ -34,11 +34,11 @@ impl World {
     }
 
     fn want(&self, hash: UnitHash) {
-        self.write(&Key::Unit(unit()), Some(UnitRecord { hash, desired: Launched, generation: 0 }.encode()));
+        self.write(&Key::Unit(unit()), Some(UnitRecord::new(hash, Launched, 0).encode()));
     }
 
     fn place(&self, number: u32, hash: UnitHash) {
-        let record = UnitRecord { hash, desired: Launched, generation: 0 };
+        let record = UnitRecord::new(hash, Launched, 0);
         self.write(&Key::Sched(machine(number), unit()), Some(record.encode()));
     }
 
@@ -185,7 +185,7 @@ async fn recall_of_a_unit_that_has_become_global_is_over_at_once() {
     world.place(2, file.hash());
     world.lead().await;
     assert!(world.placements().values().any(|(desired, _)| *desired == Inactive));
-    let record = UnitRecord { hash: file.hash(), desired: Launched, generation: 0 };
+    let record = UnitRecord::new(file.hash(), Launched, 0);
     world.write(&Key::Unit(unit()), None);
     world.write(&Key::Global(unit()), Some(record.encode()));
     world.pass(5).await;

@@ -207,7 +207,7 @@ mod tests {
     /// `a.service` wanted at revision 40, scheduled to machine 1 at 41; machine 2 lives since 30.
     fn cluster() -> (Cluster, UnitName, UnitRecord) {
         let unit = UnitName::new("a.service").unwrap();
-        let record = UnitRecord { hash: UnitHash::of(""), desired: Desired::Launched, generation: 3 };
+        let record = UnitRecord::new(UnitHash::of(""), Desired::Launched, 3);
         let host = MachineRecord {
             address: "10.0.0.2".into(),
             hostname: "h2".into(),
@@ -311,7 +311,7 @@ mod tests {
     fn a_thousand_moves_fit_into_transactions_that_etcd_takes() {
         let (keys, leadership) = (Keys::new("fleet"), leadership());
         let mut cluster = Cluster::default();
-        let record = UnitRecord { hash: UnitHash::of(""), desired: Desired::Launched, generation: 0 };
+        let record = UnitRecord::new(UnitHash::of(""), Desired::Launched, 0);
         let orders: Vec<Order> = (0..1000)
             .map(|n| {
                 let unit = UnitName::new(&format!("u{n}.service")).unwrap();

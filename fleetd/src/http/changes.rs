@@ -78,7 +78,8 @@ pub(super) async fn changes<S: Store>(
 
 fn read(change: Change) -> Result<Asked, ApiError> {
     if !change.destroy {
-        return Wish::read(&change.name, &change.desired_state, change.options).map(Asked::Set);
+        let wish = Wish::read(&change.name, &change.desired_state, change.options);
+        return wish.map(|wish| Asked::Set(Wish { again: change.again, ..wish }));
     }
     if !change.options.is_empty() || !change.desired_state.is_empty() {
         return Err(ApiError::bad_request("what is to be destroyed has neither options nor a desired state"));
@@ -173,7 +174,7 @@ fn plan<S: Store>(
             return Some(Ok((StatusCode::NO_CONTENT, transaction(&api.keys, name, &present, None, None))));
         }
     };
-    let (record, global, status) = match next(name, &present, wish.new.as_ref(), wish.desired) {
+    let (record, global, status) = match next(wish, &present) {
         Ok(next) => next,
         Err(error) => return Some(Err(error)),
     };

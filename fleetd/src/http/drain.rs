@@ -70,8 +70,17 @@ async fn get<S: Store>(api: &Api<S>, id: &MachineId) -> Result<Response, ApiErro
         })
         .map(|((machine, unit), _)| (unit, machine))
         .collect();
-    let mut units: Vec<DrainUnit> =
-        here.iter().map(|(unit, scheduled)| state(unit, scheduled, elsewhere.get(unit).copied())).collect();
+    // What keeps the new copy from its start.
+    let problem = |unit: &UnitName, machine: &MachineId| {
+        let state = cluster.states.get(&(machine.clone(), unit.clone()));
+        state.and_then(|state| state.record.problem.clone()).unwrap_or_default()
+    };
+    let mut units: Vec<DrainUnit> = Vec::new();
+    for (unit, scheduled) in &here {
+        let to = elsewhere.get(unit).copied();
+        let reason = to.map(|machine| problem(unit, machine)).unwrap_or_default();
+        units.push(DrainUnit { reason, ..state(unit, scheduled, to) });
+    }
     if units.iter().any(|unit| unit.state == WAITING) {
         explain(api, &reading, id, &mut units).await?;
     }

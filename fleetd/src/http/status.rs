@@ -8,9 +8,9 @@ use std::{
 use axum::{extract::State, http::Method, response::Response};
 use fleet_core::{
     model::{
-        Desired, HeldRecord, MachineId, StateRecord, UnitRecord,
-        api::{MachineVerdict, UnitReport, UnitStatus, Why},
-        apply_edits,
+        Desired, HeldRecord, MachineId, Standing, StateRecord, UnitRecord,
+        api::{Failed, FailedUnit, MachineVerdict, UnitReport, UnitStatus, Why},
+        apply_edits, words,
     },
     sched::{Decision, Planner},
     unit::{Requirements, UnitHash, UnitName},
@@ -100,6 +100,7 @@ impl<'c> Index<'c> {
             hash: record.hash.to_string(),
             desired_state: record.desired.to_string(),
             generation: record.generation,
+            request: record.request,
             ..base.clone()
         };
         match (ordinary, global) {
@@ -120,12 +121,16 @@ fn report(machine: &MachineId, state: &StateRecord) -> UnitReport {
         hash: state.hash.to_string(),
         current_state: state.current.to_string(),
         generation: state.generation,
+        request: state.request,
+        acted: state.acted,
+        finished: state.finished,
         job: state.job,
         load: state.load.clone(),
         active: state.active.clone(),
         sub: state.sub.clone(),
         since: state.since,
         problem: state.problem.clone(),
+        notice: state.notice.clone(),
     }
 }
 
@@ -152,19 +157,99 @@ pub(super) async fn why<S: Store>(
     let address = |machine: &MachineId| {
         cluster.machines.get(machine).map(|entry| entry.record.address.clone()).unwrap_or_default()
     };
+    let state = |machine: &MachineId| cluster.states.get(&(machine.clone(), unit.clone())).map(|state| &*state.record);
     let machines = explanation.verdicts.iter().map(|verdict| MachineVerdict {
         id: verdict.machine.to_string(),
         primary_ip: address(&verdict.machine),
         fits: verdict.fits,
-        reason: verdict.reason.to_string(),
+        reason: match state(&verdict.machine) {
+            Some(state) => format!("{}; {}", verdict.reason, words(state)),
+            None => verdict.reason.to_string(),
+        },
     });
+    let desired = wanted(cluster, &unit).map_or(Desired::Inactive, |record| record.desired);
+    let placed = explanation.placed.as_ref().and_then(state);
+    let off: Vec<&str> = cluster
+        .machines
+        .keys()
+        .filter(|machine| {
+            cluster.globals.contains_key(&unit)
+                && state(machine).is_some_and(|state| Standing::of(desired, state) == Standing::Off)
+        })
+        .map(MachineId::short)
+        .collect();
+    let standing = match placed {
+        Some(state) if Standing::of(desired, state) == Standing::Off => {
+            format!("; it does not run there: {}", words(state))
+        }
+        Some(state) if desired == Desired::Launched => format!("; {}", words(state)),
+        None if !off.is_empty() => format!("; it does not run on {}", off.join(", ")),
+        _ => String::new(),
+    };
     let body = Why {
         name: unit.to_string(),
         machine_id: explanation.placed.as_ref().map(ToString::to_string).unwrap_or_default(),
         machines: machines.collect(),
-        summary: format!("{}{}", explanation.summary, outlook(&unit, explanation.placed.as_ref(), &held, &reading)),
+        summary: format!(
+            "{}{standing}{}",
+            explanation.summary,
+            outlook(&unit, explanation.placed.as_ref(), &held, &reading)
+        ),
     };
     Ok(aged(body, reading.age))
+}
+
+/// What is wanted of a unit.
+fn wanted<'c>(cluster: &'c Cluster, unit: &UnitName) -> Option<&'c UnitRecord> {
+    cluster.units.get(unit).or_else(|| cluster.globals.get(unit)).map(|value| &*value.record)
+}
+
+/// `GET /failed`: the units that are wanted and do not run.
+pub(super) async fn failed<S: Store>(State(api): Shared<S>, method: Method) -> Result<Response, ApiError> {
+    only(&method, &[Method::GET], "GET")?;
+    let reading = api.view.read().await?;
+    let cluster = &reading.cluster;
+    let held = known_held(&api, &reading).await;
+    let index = Index::new(cluster, None);
+    let mut units = Vec::new();
+    let mut unplaced = Vec::new();
+    let mut add = |unit: &UnitName, machine: &MachineId, reason: String| {
+        units.push(FailedUnit { name: unit.to_string(), machine_id: machine.to_string(), reason });
+    };
+    let is_wanted = |record: &UnitRecord| record.desired != Desired::Inactive;
+    for (unit, value) in cluster.units.iter().filter(|(unit, value)| !unit.is_template() && is_wanted(&value.record)) {
+        let Some(machine) = index.machine(unit) else {
+            unplaced.push(unit);
+            continue;
+        };
+        let report = index.reports(unit).iter().find(|(reporter, _)| *reporter == machine);
+        match report {
+            Some((_, state)) if Standing::of(value.record.desired, state) == Standing::Off => {
+                add(unit, machine, words(state).to_string());
+            }
+            None if !cluster.machines.contains_key(machine) => {
+                add(unit, machine, format!("its machine is gone{}", held_until(unit, Some(machine), &held)));
+            }
+            _ => {}
+        }
+    }
+    for (unit, value) in cluster.globals.iter().filter(|(_, value)| is_wanted(&value.record)) {
+        for (machine, state) in index.reports(unit) {
+            if Standing::of(value.record.desired, state) == Standing::Off {
+                add(unit, machine, words(state).to_string());
+            }
+        }
+    }
+    if !unplaced.is_empty() {
+        let (planner, _) = plan(&api, cluster, &held).await?;
+        for unit in unplaced {
+            let explanation = planner.explain(unit);
+            let reason = format!("{}{}", explanation.summary, outlook(unit, None, &held, &reading));
+            units.push(FailedUnit { name: unit.to_string(), machine_id: String::new(), reason });
+        }
+    }
+    units.sort_by(|one, other| (&one.name, &one.machine_id).cmp(&(&other.name, &other.machine_id)));
+    Ok(aged(Failed { units }, reading.age))
 }
 
 /// What is to be said of when something will change.

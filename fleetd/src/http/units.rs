@@ -9,8 +9,8 @@ use axum::{
 };
 use fleet_core::{
     model::{
-        Desired, Key, Keys, Record, UnitRecord,
-        api::{self, Unit, UnitPage, UnitStatus, options_of},
+        Desired, Key, Keys, MachineId, Record, Standing, UnitRecord,
+        api::{self, Again, Unit, UnitPage, UnitStatus, options_of},
     },
     unit::{Requirements, UnitFile, UnitHash, UnitName, verify::MAX_FILE},
 };
@@ -215,16 +215,25 @@ async fn put<S: Store>(api: &Api<S>, name: &str, headers: &HeaderMap, body: &[u8
         )));
     }
     let mut wish = Wish::read(name, &unit.desired_state, unit.options)?;
-    let before = match go_client::is(headers) {
-        true => Some(self::status(&api.view.read().await?.cluster, &wish.name)),
-        false => None,
+    let cluster = api.view.read().await?.cluster;
+    let before = go_client::is(headers).then(|| self::status(&cluster, &wish.name));
+    wish.again = match wish.desired {
+        desired if before.is_some() && api.go_clients.is_restart(&wish.name, desired, received) => Again::Restart,
+        // Programs say again and again what they want: that is to cost no write while it is so.
+        Some(Desired::Launched) if is_off(&cluster, &wish.name) => Again::Ensure,
+        _ => Again::No,
     };
-    wish.anew = before.is_some() && api.go_clients.is_restart(&wish.name, wish.desired, received);
     let (status, checked) = set(api, &wish).await?;
     if let Some(before) = before {
         api.go_clients.take_note(&wish.name, wish.desired, &before, Instant::now());
     }
     Ok((times(received, checked), status).into_response())
+}
+
+/// Whether a unit that is wanted launched is known not to run on a machine where it should.
+fn is_off(cluster: &Cluster, name: &UnitName) -> bool {
+    let states = cluster.machines.keys().filter_map(|machine| cluster.states.get(&(machine.clone(), name.clone())));
+    states.into_iter().any(|state| Standing::of(Desired::Launched, &state.record) == Standing::Off)
 }
 
 /// What a request wants of a unit.
@@ -235,8 +244,8 @@ pub(super) struct Wish {
     pub new: Option<New>,
     /// What is wanted, when that was said.
     pub desired: Option<Desired>,
-    /// The unit is to be run anew, though it may be launched as it is wanted.
-    pub anew: bool,
+    /// Whether that is asked for also if it was wanted before.
+    pub again: Again,
 }
 
 impl Wish {
@@ -259,7 +268,7 @@ impl Wish {
         let (requirements, _) =
             Requirements::read_new(&file, &name).map_err(|error| ApiError::bad_request(&error.to_string()))?;
         let new = (!options.is_empty()).then(|| New { hash: UnitHash::of(&text), text, global: requirements.global });
-        Ok(Self { name, new, desired, anew: false })
+        Ok(Self { name, new, desired, again: Again::No })
     }
 }
 
@@ -269,8 +278,7 @@ pub(super) async fn set<S: Store>(api: &Api<S>, wish: &Wish) -> Result<(StatusCo
     for _ in 0..TRIES {
         let present = present(api, &wish.name, new.map(|new| new.hash)).await?;
         let checked = Instant::now();
-        let (mut record, global, status) = next(&wish.name, &present, new, wish.desired)?;
-        record.generation = record.generation.wrapping_add(u64::from(wish.anew));
+        let (record, global, status) = next(wish, &present)?;
         if present.is(&record, global) && (new.is_none() || present.has_file) {
             return Ok((StatusCode::NO_CONTENT, checked));
         }
@@ -289,18 +297,14 @@ pub(super) struct New {
 }
 
 /// What the record of a unit becomes, whether it is global, and the status that says so.
-pub(super) fn next(
-    name: &UnitName,
-    present: &Present,
-    new: Option<&New>,
-    desired: Option<Desired>,
-) -> Result<(UnitRecord, bool, StatusCode), ApiError> {
+pub(super) fn next(wish: &Wish, present: &Present) -> Result<(UnitRecord, bool, StatusCode), ApiError> {
+    let Wish { name, new, desired, again } = wish;
     match (&present.record, new) {
         (None, None) => Err(ApiError::conflict("unit does not exist and options field empty")),
         (None, Some(new)) => {
             // The revision sets apart a unit that is destroyed and submitted again from one that never went.
             let generation = u64::try_from(present.revision).unwrap_or_default();
-            let record = UnitRecord { hash: new.hash, desired: desired.unwrap_or(Desired::Inactive), generation };
+            let record = UnitRecord::new(new.hash, desired.unwrap_or(Desired::Inactive), generation);
             Ok((record, new.global, StatusCode::CREATED))
         }
         (Some(_), _) if name.is_template() && desired.is_some_and(|desired| desired != Desired::Inactive) => {
@@ -308,12 +312,19 @@ pub(super) fn next(
         }
         (Some((now, _)), Some(new)) if new.hash != now.hash => {
             let desired = desired.unwrap_or(Desired::Inactive);
-            Ok((UnitRecord { hash: new.hash, desired, generation: now.generation }, new.global, StatusCode::CREATED))
+            let record = UnitRecord { hash: new.hash, desired, restarted_to: None, ..now.clone() };
+            Ok((record, new.global, StatusCode::CREATED))
         }
         (Some((now, global)), _) => {
             let desired =
                 desired.ok_or_else(|| ApiError::conflict("must provide DesiredState to update existing unit"))?;
-            Ok((UnitRecord { desired, ..now.clone() }, *global, StatusCode::NO_CONTENT))
+            let record = UnitRecord { desired, ..now.clone() };
+            let record = match again {
+                Again::Restart => record.restarted(),
+                Again::Ensure if record == *now && desired != Desired::Inactive => record.asked_again(),
+                _ => record,
+            };
+            Ok((record, *global, StatusCode::NO_CONTENT))
         }
     }
 }
@@ -332,27 +343,68 @@ pub(super) async fn delete<S: Store>(api: &Api<S>, name: &str) -> Result<StatusC
     Err(ApiError::conflict("the unit is being changed by others, try again"))
 }
 
+/// How far a restart is to go, when it goes from machine to machine.
+struct Rolling {
+    /// The last machine, in the order of their IDs, that restarts for now; without, all do.
+    up_to: Option<MachineId>,
+    /// The restart that goes on; without, another one begins.
+    generation: Option<u64>,
+}
+
+impl Rolling {
+    /// Reads `?upTo=MACHINE&generation=NUMBER`.
+    fn read(query: &Query) -> Result<Self, ApiError> {
+        let up_to = query.get("upTo").map(|id| MachineId::new(&id)).transpose();
+        let generation = query.get("generation").map(|number| number.parse()).transpose();
+        Ok(Self {
+            up_to: up_to.map_err(|error| ApiError::bad_request(&format!("upTo in query: {error}")))?,
+            generation: generation.map_err(|_| ApiError::bad_request("generation in query is no number"))?,
+        })
+    }
+}
+
 /// `POST /units/{name}/restart`
 pub(super) async fn restart<S: Store>(
     State(api): Shared<S>,
     method: Method,
     Name(name): Name,
+    query: Query,
 ) -> Result<StatusCode, ApiError> {
     only(&method, &[Method::POST], "POST")?;
     let name = UnitName::new(&name).map_err(|_| missing())?;
+    let rolling = Rolling::read(&query)?;
     for _ in 0..TRIES {
         let present = present(&api, &name, None).await?;
         let Some((record, global)) = &present.record else { return Err(missing()) };
-        if record.desired != Desired::Launched {
-            return Err(ApiError::conflict(&format!("unit is {}, only launched units restart", record.desired)));
-        }
-        // Any other number asks for a restart; the greatest may stand there when others write, too.
-        let record = UnitRecord { generation: record.generation.wrapping_add(1), ..record.clone() };
-        if write(&api, &name, &present, Some((&record, *global)), None).await? {
+        let next = restarted(record, *global, &rolling)?;
+        if next == *record || write(&api, &name, &present, Some((&next, *global)), None).await? {
             return Ok(StatusCode::NO_CONTENT);
         }
     }
     Err(ApiError::conflict("the unit is being changed by others, try again"))
+}
+
+/// What the record of a unit becomes that is to restart.
+fn restarted(record: &UnitRecord, global: bool, rolling: &Rolling) -> Result<UnitRecord, ApiError> {
+    if record.desired != Desired::Launched {
+        return Err(ApiError::conflict(&format!("unit is {}, only launched units restart", record.desired)));
+    }
+    let Rolling { up_to, generation } = rolling;
+    if up_to.is_some() && !global {
+        return Err(ApiError::bad_request("only global units restart on one machine after the other"));
+    }
+    match generation {
+        None => Ok(UnitRecord { restarted_to: up_to.clone().map(Box::new), ..record.restarted() }),
+        Some(generation) if *generation != record.generation => {
+            Err(ApiError::conflict("another restart of the unit has begun meanwhile"))
+        }
+        // One that has come to all machines cannot go back.
+        Some(_) => {
+            let restarted_to = record.restarted_to.clone().zip(up_to.clone().map(Box::new));
+            let restarted_to = restarted_to.map(|(known, up_to)| known.max(up_to));
+            Ok(UnitRecord { restarted_to, ..record.clone() })
+        }
+    }
 }
 
 pub(super) fn missing() -> ApiError {
@@ -389,14 +441,20 @@ mod tests {
         let (old, other) = (new("[Unit]\nDescription=old\n"), new("[Unit]\nDescription=new\n"));
         let absent = Present { record: None, ordinary: 0, global: 0, has_file: false, revision: 42 };
         let there = |desired| Present {
-            record: Some((UnitRecord { hash: old.hash, desired, generation: 7 }, false)),
+            record: Some((UnitRecord::new(old.hash, desired, 7), false)),
             ordinary: 40,
             global: 0,
             has_file: true,
             revision: 42,
         };
+        let wish = |name: &UnitName, new: Option<&New>, desired| Wish {
+            name: name.clone(),
+            new: new.map(|New { text, hash, global }| New { text: text.clone(), hash: *hash, global: *global }),
+            desired,
+            again: Again::No,
+        };
         let outcome = |present: &Present, new: Option<&New>, desired| {
-            next(&name, present, new, desired)
+            next(&wish(&name, new, desired), present)
                 .map(|(record, _, status)| (record.desired, record.generation, status.as_u16()))
         };
         use Desired::{Inactive, Launched, Loaded};
@@ -413,7 +471,40 @@ mod tests {
             conflict("must provide DesiredState to update existing unit")
         );
         let template = UnitName::new("a@.service").unwrap();
-        let refused = next(&template, &there(Inactive), None, Some(Loaded)).unwrap_err();
+        let refused = next(&wish(&template, None, Some(Loaded)), &there(Inactive)).unwrap_err();
         assert_eq!(refused, ApiError::bad_request("cannot activate template \"a@.service\""));
+
+        let asked = |again, desired| {
+            let wish = Wish { again, ..wish(&name, None, Some(desired)) };
+            next(&wish, &there(Launched)).map(|(record, ..)| (record.request, record.generation))
+        };
+        assert_eq!(asked(Again::No, Launched), Ok((0, 7)), "said again, and nothing is off");
+        assert_eq!(asked(Again::Ensure, Launched), Ok((1, 7)), "asked for once more");
+        assert_eq!(asked(Again::Ensure, Loaded), Ok((0, 7)), "another state asks enough");
+        assert_eq!(asked(Again::Ensure, Inactive), Ok((0, 7)));
+        assert_eq!(asked(Again::Restart, Launched), Ok((0, 8)));
+    }
+
+    #[test]
+    fn a_rolling_restart_goes_on_from_machine_to_machine_and_never_back() {
+        let id = |digit: &str| MachineId::new(&digit.repeat(32)).unwrap();
+        let record = UnitRecord::new(UnitHash::of(""), Desired::Launched, 7);
+        let step = |record: &UnitRecord, up_to: Option<&str>, generation| {
+            let rolling = Rolling { up_to: up_to.map(id), generation };
+            restarted(record, true, &rolling)
+        };
+        let first = step(&record, Some("1"), None).unwrap();
+        assert_eq!((first.generation, first.restarted_to.as_deref()), (8, Some(&id("1"))));
+        let second = step(&first, Some("3"), Some(8)).unwrap();
+        assert_eq!((second.generation, second.restarted_to.as_deref()), (8, Some(&id("3"))));
+        assert_eq!(step(&second, Some("2"), Some(8)).unwrap(), second);
+        let last = step(&second, None, Some(8)).unwrap();
+        assert_eq!((last.generation, last.restarted_to.as_deref()), (8, None));
+        assert_eq!(step(&last, Some("2"), Some(8)).unwrap(), last, "one that is over");
+        let other = step(&second, Some("2"), Some(7)).unwrap_err();
+        assert_eq!(other, ApiError::conflict("another restart of the unit has begun meanwhile"));
+        assert_eq!(step(&last, None, None).unwrap().generation, 9);
+        let one = Rolling { up_to: Some(id("1")), generation: None };
+        assert_eq!(restarted(&record, false, &one).unwrap_err().status(), StatusCode::BAD_REQUEST);
     }
 }

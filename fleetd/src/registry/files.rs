@@ -209,7 +209,7 @@ mod tests {
         let text = "[Service]\nExecStart=/bin/true\n";
         let hash = UnitFile::parse(text).unwrap().hash();
         let value = |hash, file: &str| {
-            let unit = UnitRecord { hash, desired: Desired::Launched, generation: 1 };
+            let unit = UnitRecord::new(hash, Desired::Launched, 1);
             ScheduledRecord { unit, file: Some(file.into()) }.encode()
         };
         let other = UnitHash::of("other");

@@ -241,7 +241,7 @@ mod tests {
         let key = keys.format(&Key::Unit(UnitName::new("a.service").unwrap()));
         let write =
             |write| etcd.write("test", &Transaction { guards: Vec::new(), writes: vec![write] }).unwrap().unwrap();
-        let record = UnitRecord { hash: UnitHash::of(""), desired: Desired::Launched, generation: 0 };
+        let record = UnitRecord::new(UnitHash::of(""), Desired::Launched, 0);
         write(Write::put(key.clone(), record.encode()));
         let (sender, mut cluster) = watch::channel(Cluster::default());
         let (client, ranges) = (etcd.client("one"), [keys.cluster()]);

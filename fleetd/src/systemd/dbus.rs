@@ -27,7 +27,7 @@ use zbus::{
     wire::OwnedObjectPath,
 };
 
-use super::{Dirty, SYSTEM_UNITS, Systemd, SystemdError, Verb, links};
+use super::{Answer, Dirty, Ended, SYSTEM_UNITS, Systemd, SystemdError, Verb, links};
 use crate::{
     backoff::Backoff,
     filesystem::{Filesystem, Real, show_change},
@@ -49,6 +49,10 @@ type Row = (String, String, String, String, String, String, OwnedObjectPath, u32
 /// A change that enabling made: type, symlink, destination.
 type Change = (String, String, String);
 
+/// A condition or an assertion: name, whether one of several is enough, whether it is negated, parameter, and the last
+/// outcome: positive when it was met, negative when it was not, 0 when it was not looked at.
+type Condition = (String, bool, bool, String, i32);
+
 /// The part of `org.freedesktop.systemd1.Manager` that is used, see `org.freedesktop.systemd1(5)`.
 #[zbus::proxy(
     interface = "org.freedesktop.systemd1.Manager",
@@ -68,6 +72,8 @@ trait Manager {
     fn enable_unit_files(&self, files: &[&str], runtime: bool, force: bool) -> zbus::Result<(bool, Vec<Change>)>;
     fn disable_unit_files(&self, files: &[&str], runtime: bool) -> zbus::Result<Vec<Change>>;
     fn load_unit(&self, name: &str) -> zbus::Result<OwnedObjectPath>;
+    fn ref_unit(&self, name: &str) -> zbus::Result<()>;
+    fn unref_unit(&self, name: &str) -> zbus::Result<()>;
     #[zbus(name = "GetUnitByPID")]
     fn get_unit_by_pid(&self, pid: u32) -> zbus::Result<OwnedObjectPath>;
     fn reload(&self) -> zbus::Result<()>;
@@ -82,6 +88,10 @@ trait Unit {
     fn need_daemon_reload(&self) -> zbus::Result<bool>;
     #[zbus(property(emits_changed_signal = "false"))]
     fn job(&self) -> zbus::Result<(u32, OwnedObjectPath)>;
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn conditions(&self) -> zbus::Result<Vec<Condition>>;
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn asserts(&self) -> zbus::Result<Vec<Condition>>;
 }
 
 /// The part of `org.freedesktop.systemd1.Job` that is used.
@@ -172,6 +182,16 @@ impl Dbus {
             .map_err(SystemdError::Unavailable)
     }
 
+    /// A unit, which is loaded for that.
+    async fn unit(&self, unit: &UnitName) -> zbus::Result<UnitProxy<'static>> {
+        let manager = self.manager().await.map_err(|error| match error {
+            SystemdError::Unavailable(source) | SystemdError::Refused { source: Answer(source), .. } => source,
+        })?;
+        let path = manager.load_unit(unit.as_str()).await?;
+        let connection = manager.inner().connection().clone();
+        UnitProxy::builder(&connection).path(path).cache_properties(CacheProperties::No).build().await
+    }
+
     /// Waits for a call that has PID 1 make links, and sees to it that it sees them.
     async fn linking<T>(&self, what: &str, call: impl Future<Output = zbus::Result<T>>) -> Result<(), SystemdError> {
         let directory = self.runtime_units();
@@ -201,7 +221,10 @@ fn classify(what: impl Into<String>, source: zbus::Error) -> SystemdError {
         ),
         _ => false,
     };
-    if answered { SystemdError::Refused { what: what.into(), source } } else { SystemdError::Unavailable(source) }
+    match answered {
+        true => SystemdError::Refused { what: what.into(), source: Answer(source) },
+        false => SystemdError::Unavailable(source),
+    }
 }
 
 /// A unit's state as a row of a list tells it.
@@ -209,6 +232,22 @@ fn runtime((name, _, load, active, sub, _, _, job, job_type, _): Row) -> Option<
     let name = UnitName::new(&name).ok()?;
     let job = (job != 0).then(|| Job::from_word(&job_type));
     Some((name, Runtime { load, active: Active::from_word(&active), sub, job }))
+}
+
+/// The number of a job by its path: `/org/freedesktop/systemd1/job/123`.
+fn job_number(path: &OwnedObjectPath) -> u32 {
+    path.as_str().rsplit('/').next().and_then(|number| number.parse().ok()).unwrap_or_default()
+}
+
+/// Those that kept the unit down, each as it would stand in its file.
+fn unmet(conditions: Vec<Condition>) -> impl Iterator<Item = String> {
+    let is_enough = |condition: &Condition| condition.1 && condition.4 > 0;
+    let any_met = conditions.iter().any(is_enough);
+    let is_unmet = move |condition: &Condition| condition.4 < 0 && !(condition.1 && any_met);
+    conditions.into_iter().filter(is_unmet).map(|(name, trigger, negate, parameter, _)| {
+        let (trigger, negate) = (if trigger { "|" } else { "" }, if negate { "!" } else { "" });
+        format!("{name}={trigger}{negate}{parameter}")
+    })
 }
 
 fn as_text<'f>(files: impl IntoIterator<Item = &'f PathBuf>) -> Vec<&'f str> {
@@ -244,14 +283,33 @@ impl Systemd for Dbus {
         Ok(rows.into_iter().filter(|row| asked.contains(&*row.0)).filter_map(runtime).collect())
     }
 
-    async fn queue(&self, verb: Verb, unit: &str) -> Result<(), SystemdError> {
+    async fn queue(&self, verb: Verb, unit: &str) -> Result<u32, SystemdError> {
         let manager = self.manager().await?;
         let queued = match verb {
             Verb::Start => manager.start_unit(unit, "replace").await,
             Verb::Stop => manager.stop_unit(unit, "replace").await,
             Verb::Restart => manager.restart_unit(unit, "replace").await,
         };
-        queued.map(drop).map_err(|source| classify(format!("{} {unit}", verb.as_str()), source))
+        let queued = queued.map_err(|source| classify(format!("{} {unit}", verb.as_str()), source))?;
+        Ok(job_number(&queued))
+    }
+
+    async fn hold(&self, unit: &UnitName) -> Result<(), SystemdError> {
+        let held = self.manager().await?.ref_unit(unit.as_str()).await;
+        held.map_err(|source| classify(format!("hold {unit}"), source))
+    }
+
+    async fn release(&self, unit: &UnitName) -> Result<(), SystemdError> {
+        let released = self.manager().await?.unref_unit(unit.as_str()).await;
+        released.map_err(|source| classify(format!("release {unit}"), source))
+    }
+
+    async fn unmet(&self, unit: &UnitName) -> Result<Vec<String>, SystemdError> {
+        let asked = async {
+            let unit = self.unit(unit).await?;
+            Ok(unmet(unit.conditions().await?).chain(unmet(unit.asserts().await?)).collect())
+        };
+        asked.await.map_err(|source| classify(format!("tell what kept {unit} down"), source))
     }
 
     async fn reset_failed(&self, unit: &UnitName) -> Result<(), SystemdError> {
@@ -290,13 +348,7 @@ impl Systemd for Dbus {
     }
 
     async fn needs_reload(&self, unit: &UnitName) -> Result<bool, SystemdError> {
-        let manager = self.manager().await?;
-        let connection = manager.inner().connection().clone();
-        let asked = async {
-            let path = manager.load_unit(unit.as_str()).await?;
-            let unit = UnitProxy::builder(&connection).path(path).cache_properties(CacheProperties::No).build().await?;
-            unit.need_daemon_reload().await
-        };
+        let asked = async { self.unit(unit).await?.need_daemon_reload().await };
         asked.await.map_err(|source| classify(format!("load {unit}"), source))
     }
 
@@ -406,8 +458,8 @@ fn mark(dirty: &Dirty, message: &zbus::Message) -> zbus::Result<()> {
         }
         Some("JobRemoved") => {
             let body = message.body();
-            let (_, _, unit, result): (u32, OwnedObjectPath, String, String) = body.deserialize()?;
-            dirty.mark(&unit, Some(&result));
+            let (job, _, unit, result): (u32, OwnedObjectPath, String, String) = body.deserialize()?;
+            dirty.mark(&unit, Some(Ended { job, result }));
         }
         _ => {}
     }
@@ -445,6 +497,19 @@ fn unescape(label: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn conditions_that_were_not_met_are_told_as_a_file_has_them() {
+        let condition = |name: &str, trigger, negate, state| (name.to_owned(), trigger, negate, "/a".to_owned(), state);
+        let told = |conditions| unmet(conditions).collect::<Vec<_>>();
+        let plain =
+            vec![condition("ConditionPathExists", false, false, 1), condition("ConditionHost", false, true, -1)];
+        assert_eq!(told(plain), ["ConditionHost=!/a"]);
+        let one_met = vec![condition("ConditionHost", true, false, -1), condition("ConditionUser", true, false, 1)];
+        assert_eq!(told(one_met), [""; 0]);
+        let none_met = vec![condition("ConditionHost", true, false, -1), condition("ConditionUser", true, false, -1)];
+        assert_eq!(told(none_met), ["ConditionHost=|/a", "ConditionUser=|/a"]);
+    }
 
     #[test]
     fn object_paths_name_their_units() {

@@ -18,10 +18,19 @@ pub struct Dirty {
     notify: Notify,
 }
 
+/// A job that has ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// Its number.
+    pub job: u32,
+    /// How, in systemd's words (`JobRemoved` in `org.freedesktop.systemd1(5)`).
+    pub result: String,
+}
+
 #[derive(Debug, Default)]
 struct State {
     watched: BTreeSet<UnitName>,
-    units: BTreeMap<UnitName, Option<String>>,
+    units: BTreeMap<UnitName, Option<Ended>>,
 }
 
 impl Dirty {
@@ -30,13 +39,13 @@ impl Dirty {
         self.with(|state| state.watched = units);
     }
 
-    /// Something happened to a unit; `result` is how its job ended, when it was a job that ended.
-    pub fn mark(&self, unit: &str, result: Option<&str>) {
+    /// Something happened to a unit; a job of it ended, if that was it.
+    pub fn mark(&self, unit: &str, ended: Option<Ended>) {
         let marked = self.with(|state| {
             let Some(unit) = state.watched.get(unit).cloned() else { return false };
             let entry = state.units.entry(unit).or_default();
-            if result.is_some() {
-                *entry = result.map(Into::into);
+            if ended.is_some() {
+                *entry = ended;
             }
             true
         });
@@ -62,8 +71,8 @@ impl Dirty {
         }
     }
 
-    /// Takes the marked units, each with the result of its last job that ended, if one did.
-    pub fn take(&self) -> BTreeMap<UnitName, Option<String>> {
+    /// Takes the marked units, each with its last job that ended, if one did.
+    pub fn take(&self) -> BTreeMap<UnitName, Option<Ended>> {
         self.with(|state| std::mem::take(&mut state.units))
     }
 
@@ -81,12 +90,13 @@ mod tests {
         let dirty = Dirty::default();
         let unit = UnitName::new("a.service").unwrap();
         dirty.watch([unit.clone()].into());
-        dirty.mark("foreign.service", Some("failed"));
+        let ended = || Some(Ended { job: 7, result: "dependency".into() });
+        dirty.mark("foreign.service", ended());
         assert!(dirty.take().is_empty());
-        dirty.mark("a.service", Some("dependency"));
+        dirty.mark("a.service", ended());
         dirty.mark("a.service", None);
         dirty.marked().await;
-        assert_eq!(dirty.take(), [(unit.clone(), Some("dependency".into()))].into());
+        assert_eq!(dirty.take(), [(unit.clone(), ended())].into());
         dirty.mark_all();
         assert_eq!(dirty.take(), [(unit, None)].into());
     }

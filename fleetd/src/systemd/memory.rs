@@ -33,7 +33,7 @@ pub use self::{
     log::{Entry, What},
     pid1::ReadFile,
 };
-use super::{Dirty, Systemd, SystemdError, Verb};
+use super::{Answer, Dirty, Systemd, SystemdError, Verb};
 
 /// How often something goes wrong by itself. Those that are no sets are probabilities.
 #[derive(Clone, Debug, PartialEq)]
@@ -133,7 +133,7 @@ impl MemoryHost {
     pub fn operate(&self, verb: Verb, unit: &str) -> Result<(), String> {
         self.0.change(|state, now| {
             let queued = state.pid1.queue(job(verb), unit, now);
-            queued.map_err(|Refusal(_, text)| text)
+            queued.map(drop).map_err(|Refusal(_, text)| text)
         })
     }
 
@@ -179,10 +179,10 @@ impl Inner {
         let away = state.away.is_some_and(|until| until > now);
         state.listeners.retain(|listener| listener.strong_count() > 0);
         let listeners: Vec<Arc<Dirty>> = state.listeners.iter().filter_map(Weak::upgrade).collect();
-        for (unit, result) in signals {
+        for (unit, ended) in signals {
             let lost = state.faults.lose_signal > 0.0 && state.rng.f64() < state.faults.lose_signal;
             if !away && !lost {
-                listeners.iter().for_each(|listener| listener.mark(&unit, result));
+                listeners.iter().for_each(|listener| listener.mark(&unit, ended.clone()));
             }
         }
     }
@@ -314,7 +314,7 @@ fn refused(what: String, Refusal(name, text): Refusal) -> SystemdError {
         Ok(zbus::Error::MethodError(name.try_into()?, Some(text.clone()), message))
     };
     let source = answer().unwrap_or_else(|error| error);
-    SystemdError::Refused { what, source }
+    SystemdError::Refused { what, source: Answer(source) }
 }
 
 impl Systemd for MemorySystemd {
@@ -338,12 +338,26 @@ impl Systemd for MemorySystemd {
         self.call(|| "list loaded units".into(), look).await
     }
 
-    async fn queue(&self, verb: Verb, unit: &str) -> Result<(), SystemdError> {
+    async fn queue(&self, verb: Verb, unit: &str) -> Result<u32, SystemdError> {
         let queue = |state: &mut State, now| {
             state.pid1.note(now, unit, What::Asked(verb.as_str()));
             state.pid1.queue(job(verb), unit, now)
         };
         self.call(|| format!("{} {unit}", verb.as_str()), queue).await
+    }
+
+    // It has what it would be asked in its files; nothing needs to be held.
+    async fn hold(&self, _: &UnitName) -> Result<(), SystemdError> {
+        Ok(())
+    }
+
+    async fn release(&self, _: &UnitName) -> Result<(), SystemdError> {
+        Ok(())
+    }
+
+    async fn unmet(&self, unit: &UnitName) -> Result<Vec<String>, SystemdError> {
+        let unmet = |state: &mut State, _| Ok(state.pid1.unmet(unit.as_str()));
+        self.call(|| format!("tell what kept {unit} down"), unmet).await
     }
 
     async fn reset_failed(&self, unit: &UnitName) -> Result<(), SystemdError> {

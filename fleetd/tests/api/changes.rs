@@ -75,7 +75,7 @@ fn one_that_others_change_meanwhile_holds_up_nobody() {
     simulate(async {
         let mut server = Server::new();
         server.change(json!([submit("a.service", "/bin/a", "loaded"), submit("b.service", "/bin/b", "loaded")])).await;
-        let other = UnitRecord { hash: UnitHash::of("other"), desired: Desired::Inactive, generation: 77 };
+        let other = UnitRecord::new(UnitHash::of("other"), Desired::Inactive, 77);
         // What the server is about to go by does not show this yet.
         server.write(&Key::Unit(unit("a.service")), other.encode());
         let made = server.change(json!([

@@ -44,7 +44,7 @@ fn good(keys: &Keys) -> Vec<(String, Vec<u8>)> {
             _ => format!("MachineOf=u{}.service", n - 2),
         };
         let file = UnitFile::parse(&format!("[Service]\nExecStart=/bin/{n}\n[X-Fleet]\n{demand}\n")).expect("a file");
-        let record = UnitRecord { hash: file.hash(), desired: Desired::Launched, generation: 0 };
+        let record = UnitRecord::new(file.hash(), Desired::Launched, 0);
         values.push((keys.format(&Key::File(file.hash())), file.canonical().into_bytes()));
         values.push((keys.format(&Key::Unit(unit(&format!("u{n}.service")))), record.encode()));
     }

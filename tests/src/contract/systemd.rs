@@ -28,7 +28,7 @@ const SOON: Duration = Duration::from_millis(400);
 const FOREVER: &str = "[Service]\nExecStart=/bin/sleep infinity\n";
 const LASTING: &str = "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/true\n";
 const FAILING: &str = "[Service]\nExecStart=/bin/false\n";
-const NAMES: [&str; 22] = [
+const NAMES: [&str; 25] = [
     "unknown.service",
     "plain.service",
     "changed.service",
@@ -51,6 +51,9 @@ const NAMES: [&str; 22] = [
     "tick.timer",
     "tick.service",
     "posted.service",
+    "conditional.service",
+    "asserting.service",
+    "needy.service",
 ];
 
 struct Script<'a, D, F> {
@@ -77,6 +80,7 @@ pub async fn observe<D: Systemd, F: Filesystem>(systemd: &D, files: &F) -> Vec<S
     script.install_sections().await;
     script.batches_of_files().await;
     script.other_types().await;
+    script.units_that_are_kept_down().await;
     script.seen
 }
 
@@ -141,14 +145,14 @@ impl<D: Systemd, F: Filesystem> Script<'_, D, F> {
     }
 
     async fn queue(&mut self, verb: Verb, name: &str) {
-        let queued = self.systemd.queue(verb, name).await;
+        let queued = self.systemd.queue(verb, name).await.map(drop);
         self.saw(&format!("{} {name}", verb.as_str()), word(&queued));
     }
 
     /// Notes how jobs ended.
     fn hear(&mut self) {
-        for (unit, result) in self.systemd.dirty().take() {
-            self.results.entry(unit).or_default().extend(result);
+        for (unit, ended) in self.systemd.dirty().take() {
+            self.results.entry(unit).or_default().extend(ended.map(|ended| ended.result));
         }
     }
 
@@ -349,6 +353,27 @@ impl<D: Systemd, F: Filesystem> Script<'_, D, F> {
         sleep(SOON).await;
         self.look("meanwhile", "posted.service").await;
         self.settle("after stop", "posted.service").await;
+    }
+
+    async fn units_that_are_kept_down(&mut self) {
+        for (name, check) in [("conditional.service", "Condition"), ("asserting.service", "Assert")] {
+            self.put(name, &format!("[Unit]\n{check}PathExists=/nonexistent/a\n{FOREVER}")).await;
+            let held = self.systemd.hold(&unit(name)).await;
+            self.saw(&format!("hold {name}"), word(&held));
+            self.run(Verb::Start, name).await;
+            let unmet = self.systemd.unmet(&unit(name)).await;
+            self.saw(&format!("{name} is kept down by"), word(&unmet));
+            let released = self.systemd.release(&unit(name)).await;
+            self.saw(&format!("release {name}"), word(&released));
+        }
+        self.put("needy.service", &format!("[Unit]\nRequires=unknown.service\n{FOREVER}")).await;
+        self.run(Verb::Start, "needy.service").await;
+        self.write("needy.service", &format!("[Unit]\nRequires=conditional.service plain.service\n{FOREVER}"));
+        self.reload().await;
+        self.put("plain.service", FOREVER).await;
+        self.run(Verb::Start, "needy.service").await;
+        self.look("needed by another", "plain.service").await;
+        self.run(Verb::Stop, "needy.service").await;
     }
 
     async fn restarts(&mut self) {

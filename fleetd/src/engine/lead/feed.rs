@@ -235,6 +235,7 @@ impl<S: Store> Leader<'_, S> {
         let shown = self.losses.held(now).into_iter().filter(|held| self.held.machine(held).is_some());
         let waiting: BTreeMap<MachineId, Option<Duration>> = shown.map(|held| (held.machine, held.until)).collect();
         for (machine, dead) in self.losses.machines() {
+            let since = self.losses.gone_since(machine).map(|since| self.held.time(since));
             if !dead {
                 self.planner.hold_machine(machine.clone());
                 if let Some(until) = waiting.get(machine) {
@@ -243,7 +244,8 @@ impl<S: Store> Leader<'_, S> {
                     held.extend(strict.map(|unit| {
                         let at = until.zip(situation.down_at(unit, machine)).map(|(until, down)| until.max(down));
                         let until = at.map(|at| self.held.time(at));
-                        (HeldUnitRecord { name: unit.clone(), machine: machine.clone(), until }, None)
+                        let since = since.clone();
+                        (HeldUnitRecord { name: unit.clone(), machine: machine.clone(), since, until }, None)
                     }));
                 }
                 continue;
@@ -258,7 +260,8 @@ impl<S: Store> Leader<'_, S> {
                 } else {
                     self.planner.hold_unit(unit, machine);
                     let until = at.map(|at| self.held.time(at));
-                    let record = HeldUnitRecord { name: unit.clone(), machine: machine.clone(), until };
+                    let (name, machine, since) = (unit.clone(), machine.clone(), since.clone());
+                    let record = HeldUnitRecord { name, machine, since, until };
                     held.push((record, at));
                 }
             }

@@ -51,9 +51,13 @@ pub fn state(hash: UnitHash, active: &str, released: Option<Revision>) -> StateR
         sub: "any".into(),
         current: if released.is_some() { Inactive } else { Launched },
         generation: 0,
+        request: None,
+        acted: false,
+        finished: false,
         job: false,
         since: 0,
         problem: None,
+        notice: None,
         released,
         start: None,
     }
@@ -158,7 +162,7 @@ impl World {
     /// A unit file, and what is wanted of the unit that has it.
     pub fn set_unit(&self, unit: &UnitName, file: &UnitFile, desired: Option<Desired>) {
         self.write(&Key::File(file.hash()), Some(file.canonical().into_bytes()));
-        let record = |desired| UnitRecord { hash: file.hash(), desired, generation: 0 }.encode();
+        let record = |desired| UnitRecord::new(file.hash(), desired, 0).encode();
         self.write(&Key::Unit(unit.clone()), desired.map(record));
     }
 }

@@ -20,6 +20,10 @@ pub(super) struct Definition {
     pub load: &'static str,
     pub kind: Kind,
     pub wants: Vec<String>,
+    /// Units without which it is not started.
+    pub requires: Vec<String>,
+    /// Conditions that are not met, and assertions. Those about a path under `/nonexistent` are not.
+    pub unmet: (Vec<String>, Vec<String>),
     pub conflicts: Vec<String>,
     pub wanted_by: Vec<String>,
     pub pre: Vec<Command>,
@@ -82,6 +86,14 @@ impl Definition {
             file.values("Service", key).iter().map(|line| Command::read(line, unknown)).collect()
         };
         read.wants = words("Unit", "Wants");
+        read.requires = words("Unit", "Requires");
+        let unmet = |kind: &str| -> Vec<String> {
+            let options = file.options().iter().filter(|option| option.section == "Unit");
+            let unmet =
+                options.filter(|option| option.name.starts_with(kind) && option.value.starts_with("/nonexistent"));
+            unmet.map(|option| format!("{}={}", option.name, option.value)).collect()
+        };
+        read.unmet = (unmet("Condition"), unmet("Assert"));
         read.conflicts = words("Unit", "Conflicts");
         read.wanted_by = words("Install", "WantedBy");
         if matches!(read.kind, Kind::Other(_)) {
@@ -115,6 +127,11 @@ impl Definition {
         read
     }
 
+    /// The units that stay loaded because of it.
+    pub fn refers_to(&self) -> impl Iterator<Item = &String> {
+        self.wants.iter().chain(&self.conflicts).chain(&self.requires)
+    }
+
     fn blank(name: &str, load: &'static str, source: Option<(PathBuf, String)>) -> Self {
         let kind = match name.rsplit('.').next() {
             Some("service") => Kind::Simple,
@@ -128,6 +145,8 @@ impl Definition {
             load,
             kind,
             wants: Vec::new(),
+            requires: Vec::new(),
+            unmet: (Vec::new(), Vec::new()),
             conflicts: Vec::new(),
             wanted_by: Vec::new(),
             pre: Vec::new(),

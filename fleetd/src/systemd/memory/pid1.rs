@@ -18,7 +18,7 @@ use super::{
     log::{Entry, Refusal, What},
     unit::{Phase, Queued, Unit},
 };
-use crate::filesystem::Filesystem;
+use crate::{filesystem::Filesystem, systemd::Ended};
 
 /// Where units are searched, most important first.
 pub(super) const SEARCH: [&str; 3] = ["/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system"];
@@ -38,6 +38,9 @@ impl<F: Filesystem> ReadFile for F {
         String::from_utf8(Filesystem::read(self, path).ok()??).ok()
     }
 }
+
+/// The unit that something happened to, and the job that ended, if that was it.
+type Signal = (String, Option<Ended>);
 
 enum Event {
     RunJob(String, u32),
@@ -59,7 +62,7 @@ pub(super) struct Pid1 {
     busy: Instant,
     /// Until when it has jobs to begin. It answers in between.
     work: Instant,
-    signals: Vec<(String, Option<&'static str>)>,
+    signals: Vec<Signal>,
     log: Vec<Entry>,
     /// How likely a target leaves one of its units out.
     pub leaves_out: f64,
@@ -105,7 +108,7 @@ impl Pid1 {
         self.collect();
     }
 
-    pub fn take_signals(&mut self) -> Vec<(String, Option<&'static str>)> {
+    pub fn take_signals(&mut self) -> Vec<Signal> {
         std::mem::take(&mut self.signals)
     }
 
@@ -148,7 +151,7 @@ impl Pid1 {
         Some(Runtime { load: unit.definition.load.into(), active, sub: sub.into(), job })
     }
 
-    pub fn queue(&mut self, kind: Job, name: &str, now: Instant) -> Result<(), Refusal> {
+    pub fn queue(&mut self, kind: Job, name: &str, now: Instant) -> Result<u32, Refusal> {
         self.load(name);
         let unit = &self.units[name];
         let idle = matches!(unit.phase, Phase::Dead | Phase::Failed);
@@ -164,11 +167,22 @@ impl Pid1 {
                 return Err(Refusal("org.freedesktop.systemd1.BadUnitSetting", text));
             }
         }
-        let (wants, conflicts) = match kind {
-            Job::Stop => (Vec::new(), Vec::new()),
-            _ => (unit.definition.wants.clone(), unit.definition.conflicts.clone()),
+        let (mut wants, conflicts, requires) = match kind {
+            Job::Stop => (Vec::new(), Vec::new(), Vec::new()),
+            _ => {
+                let Definition { wants, conflicts, requires, .. } = &unit.definition;
+                (wants.clone(), conflicts.clone(), requires.clone())
+            }
         };
-        self.enqueue(kind, name, now);
+        for required in &requires {
+            self.load(required);
+            if self.units[required].definition.load == "not-found" {
+                self.collect();
+                return Err(Refusal("org.freedesktop.systemd1.NoSuchUnit", format!("Unit {required} not found.")));
+            }
+        }
+        wants.extend(requires);
+        let id = self.enqueue(kind, name, now);
         for other in conflicts {
             let Some(unit) = self.units.get(&other) else { continue };
             let redundant = matches!(unit.phase, Phase::Dead | Phase::Failed) && unit.job.is_none();
@@ -187,7 +201,14 @@ impl Pid1 {
                 self.enqueue(Job::Start, &wanted, now);
             }
         }
-        Ok(())
+        Ok(id)
+    }
+
+    /// The conditions and assertions that keep a unit from its start.
+    pub fn unmet(&mut self, name: &str) -> Vec<String> {
+        self.load(name);
+        let (conditions, asserts) = &self.units[name].definition.unmet;
+        conditions.iter().chain(asserts).cloned().collect()
     }
 
     pub fn reset_failed(&mut self, name: &str) -> Result<(), Refusal> {
@@ -293,8 +314,7 @@ impl Pid1 {
     pub fn collect(&mut self) {
         loop {
             let definitions = self.units.values().map(|unit| &unit.definition);
-            let referred: BTreeSet<&String> =
-                definitions.flat_map(|definition| definition.wants.iter().chain(&definition.conflicts)).collect();
+            let referred: BTreeSet<&String> = definitions.flat_map(Definition::refers_to).collect();
             let idle = self.units.iter().filter(|(name, unit)| {
                 unit.phase == Phase::Dead
                     && unit.job.is_none()
@@ -313,24 +333,27 @@ impl Pid1 {
 
     // Jobs.
 
-    fn enqueue(&mut self, kind: Job, name: &str, now: Instant) {
+    /// Returns the number of the job that does it: one that was there already may.
+    fn enqueue(&mut self, kind: Job, name: &str, now: Instant) -> u32 {
         self.counter += 1;
         let id = self.counter as u32;
-        let Some(unit) = self.units.get_mut(name) else { return };
+        let Some(unit) = self.units.get_mut(name) else { return id };
         if let Some(job) = &unit.job {
             match (job.kind, kind) {
-                (old, new) if old == new => return,
-                (Job::Restart, Job::Start) => return,
+                (old, new) if old == new => return job.id,
+                (Job::Restart, Job::Start) => return job.id,
                 _ => {
+                    let ended = Ended { job: job.id, result: "canceled".into() };
                     unit.job = None;
-                    self.signals.push((name.into(), Some("canceled")));
+                    self.signals.push((name.into(), Some(ended)));
                 }
             }
         }
-        let Some(unit) = self.units.get_mut(name) else { return };
+        let Some(unit) = self.units.get_mut(name) else { return id };
         unit.job = Some(Queued { id, kind, running: false });
         self.changed(name);
         self.schedule_job(name, id, now);
+        id
     }
 
     fn schedule_job(&mut self, name: &str, id: u32, now: Instant) {
@@ -370,9 +393,9 @@ impl Pid1 {
 
     fn end_job(&mut self, name: &str, result: &'static str) {
         if let Some(unit) = self.units.get_mut(name)
-            && unit.job.take().is_some()
+            && let Some(job) = unit.job.take()
         {
-            self.signals.push((name.into(), Some(result)));
+            self.signals.push((name.into(), Some(Ended { job: job.id, result: result.into() })));
             self.changed(name);
         }
     }
@@ -437,6 +460,11 @@ impl Pid1 {
 
     fn start(&mut self, name: &str, now: Instant) {
         let Some(unit) = self.units.get_mut(name) else { return };
+        let (conditions, asserts) = &unit.definition.unmet;
+        if !conditions.is_empty() || !asserts.is_empty() {
+            let result = if conditions.is_empty() { "assert" } else { "done" };
+            return self.end_job(name, result);
+        }
         if let Kind::Other(_) = unit.definition.kind {
             self.enter(name, Phase::On, None, now);
             return self.end_job(name, "done");
