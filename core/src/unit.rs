@@ -3,6 +3,7 @@
 mod file;
 mod glob;
 mod hash;
+mod install;
 mod name;
 mod requirements;
 mod span;
@@ -14,6 +15,7 @@ pub mod verify;
 pub use file::{ParseError, ParseErrorKind, UnitFile, UnitOption};
 pub use glob::{Glob, GlobError};
 pub use hash::{HashError, UnitHash};
+pub use install::{AliasError, AliasReason, aliases, check_aliases};
 pub use name::{NameError, UnitName, UnitType};
 pub use requirements::{OnPartition, Requirements, RequirementsError, SECTION as X_FLEET, Warning};
 pub use span::{SpanError, parse as parse_span};
