@@ -117,12 +117,11 @@ pub fn check_aliases(file: &UnitFile, name: &UnitName) -> Result<(), AliasError>
 /// Every alias with what systemd makes of it.
 pub(super) fn read(file: &UnitFile, name: &UnitName) -> Vec<Alias> {
     let mut aliases = Vec::new();
-    for option in file.options().iter().filter(|option| option.section == "Install" && option.name == "Alias") {
-        let value = option.unfolded();
-        if value.is_empty() {
+    for option in file.settings().iter().filter(|option| option.section == "Install" && option.name == "Alias") {
+        if option.value.is_empty() {
             aliases.clear();
         }
-        for word in value.split_whitespace() {
+        for word in option.value.split_whitespace() {
             let word = word.trim_matches(['"', '\'']).to_owned();
             aliases.push(Alias { line: option.line, taken: take(&word, name), word });
         }
