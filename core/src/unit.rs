@@ -1,5 +1,6 @@
 //! Unit files and what they mean to fleet.
 
+mod doubts;
 mod file;
 mod glob;
 mod hash;
@@ -12,6 +13,7 @@ mod stop_bound;
 mod text;
 pub mod verify;
 
+pub use doubts::doubts;
 pub use file::{ParseError, ParseErrorKind, UnitFile, UnitOption};
 pub use glob::{Glob, GlobError};
 pub use hash::{HashError, UnitHash};

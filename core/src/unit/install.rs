@@ -114,6 +114,12 @@ pub fn check_aliases(file: &UnitFile, name: &UnitName) -> Result<(), AliasError>
     Ok(())
 }
 
+/// The line on which a unit is given this alias, 0 when it is not.
+pub(super) fn line_of(file: &UnitFile, name: &UnitName, alias: &UnitName) -> u32 {
+    let mut all = read(file, name).into_iter();
+    all.find(|known| known.taken == Ok(Taken::Linked(alias.clone()))).map_or(0, |known| known.line)
+}
+
 /// Every alias with what systemd makes of it.
 pub(super) fn read(file: &UnitFile, name: &UnitName) -> Vec<Alias> {
     let mut aliases = Vec::new();
