@@ -110,8 +110,9 @@ fn findings_are_named_with_line_rule_and_mend_and_decide_the_exit_code() {
         ),
         (
             "notes.txt",
-            "1> notes.txt: error: name: fleetctl takes this for the unit notes.txt.service, and looks for its file\n\
-             1>     mend: rename the file: unit files end in .service, .socket, .timer, .path, .device, .mount or \
+            "1> notes.txt: error: name: notes.txt is not named like a unit file, so it would make a unit \
+             notes.txt.service\n\
+             1>     mend: rename it: unit files end in .service, .socket, .timer, .path, .device, .mount or \
              .automount\n\
              2> 1 error, 0 warnings in 1 file\n[1]",
         ),

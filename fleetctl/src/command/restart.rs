@@ -10,7 +10,7 @@ use super::{
 use crate::{
     completion,
     error::{ClientError, Failure},
-    golog, output,
+    output,
     units::{self, Argument},
     watch::{self, Goal, Patience},
 };
@@ -61,7 +61,7 @@ async fn restart(context: &Context, name: String, patience: Patience) -> Result<
     })?;
     watch::wait_for(context, std::slice::from_ref(&name), Goal::Launched, "restart", patience).await?;
     if patience.waits() {
-        golog::log("INFO", "restart.go:100", &format!("Unit({name}) was restarted."));
+        output::note(&format!("{name} was restarted"));
     }
     Ok(())
 }
