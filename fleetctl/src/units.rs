@@ -12,7 +12,7 @@ use std::{
 
 use fleet_core::{
     model::api,
-    unit::{ParseError, Requirements, UnitFile, UnitName, UnitOption, doubts, verify::MAX_FILE},
+    unit::{ParseError, Requirements, RequirementsError, UnitFile, UnitName, UnitOption, doubts, verify::MAX_FILE},
 };
 
 use crate::{
@@ -179,9 +179,17 @@ pub fn has_suffix(text: &str) -> bool {
 ///
 /// # Errors
 /// Requirements that contradict each other, and what no host could carry out.
-pub fn check_requirements(file: &UnitFile, name: &UnitName) -> Result<bool, Failure> {
-    let read = Requirements::read_new(file, name);
-    read.map(|(requirements, _)| requirements.global).map_err(|error| creating(&error.to_string()))
+pub fn check_requirements(source: &Source, name: &UnitName) -> Result<bool, Failure> {
+    let read = Requirements::read_new(&source.file, name);
+    read.map(|(requirements, _)| requirements.global).map_err(|error| {
+        let failure = creating(&error.to_string());
+        match error {
+            RequirementsError::Alias(alias) => {
+                failure.hint(format!("{}:{}: {}", source.place, alias.line, alias.mend()))
+            }
+            _ => failure,
+        }
+    })
 }
 
 /// What is said of files that can hardly mean what they say: once of each line, however many instances it has.

@@ -388,6 +388,8 @@ async fn what_cannot_be_meant_is_warned_of_once_a_line_and_done_all_the_same() {
     );
     assert_eq!(told.iter().filter(|line| line.starts_with("warning: web@.service:4: ")).count(), 1, "{told:?}");
     assert_eq!(ran.code, 0);
+    let repeated = fleetctl(&fake, directory.path(), "why web@1").await.err;
+    assert!(repeated.starts_with("warning: web@1.service:5: Global=\"True # everywhere\" is not"), "{repeated}");
 }
 
 #[tokio::test]
@@ -428,7 +430,8 @@ async fn what_is_no_unit_file_is_told_with_its_mend() {
                 (
                     &line("alias"),
                     &format!(
-                        "{begin} Alias=web.timer is refused by systemd: an alias of a service unit ends in .service\n[1]"
+                        "{begin} Alias=web.timer is refused by systemd: an alias of a service unit ends in .service\n\
+                         2> hint: alias.service:4: write Alias=web.service, or remove it\n[1]"
                     ),
                 ),
             ],

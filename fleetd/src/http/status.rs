@@ -13,11 +13,11 @@ use axum::{
 use fleet_core::{
     model::{
         Desired, HeldRecord, MachineId, StateRecord, UnitRecord,
-        api::{MachineVerdict, UnitReport, UnitStatus, Why},
+        api::{FileWarning, MachineVerdict, UnitReport, UnitStatus, Why},
         apply_edits,
     },
     sched::{Decision, Planner},
-    unit::{Requirements, UnitHash, UnitName},
+    unit::{Requirements, UnitHash, UnitName, doubts},
 };
 
 use super::{Api, ApiError, Shared, aged, evict::held, only};
@@ -167,8 +167,16 @@ pub(super) async fn why<S: Store>(
         machine_id: explanation.placed.as_ref().map(ToString::to_string).unwrap_or_default(),
         machines: machines.collect(),
         summary: format!("{}{}", explanation.summary, outlook(&unit, explanation.placed.as_ref(), &held, &reading)),
+        warnings: warnings(&api, cluster, &unit).await?,
     };
     Ok(aged(body, reading.age))
+}
+
+/// What the unit's file says and cannot mean.
+async fn warnings<S: Store>(api: &Api<S>, cluster: &Cluster, unit: &UnitName) -> Result<Vec<FileWarning>, ApiError> {
+    let Some(value) = cluster.units.get(unit).or_else(|| cluster.globals.get(unit)) else { return Ok(Vec::new()) };
+    let file = api.files.one(value.record.hash).await?;
+    Ok(file.map(|file| doubts(&file, unit)).unwrap_or_default().into_iter().map(Into::into).collect())
 }
 
 /// What is to be said of when something will change.
