@@ -17,7 +17,7 @@ pub use doubts::doubts;
 pub use file::{ParseError, ParseErrorKind, UnitFile, UnitOption};
 pub use glob::{Glob, GlobError};
 pub use hash::{HashError, UnitHash};
-pub use install::{AliasError, AliasReason, aliases, check_aliases};
+pub use install::{InstallError, InstallReason, aliases, check_install};
 pub use name::{NameError, UnitName, UnitType};
 pub use requirements::{OnPartition, Requirements, RequirementsError, SECTION as X_FLEET, Warning};
 pub use span::{SpanError, parse as parse_span};

@@ -184,8 +184,8 @@ pub fn check_requirements(source: &Source, name: &UnitName) -> Result<bool, Fail
     read.map(|(requirements, _)| requirements.global).map_err(|error| {
         let failure = creating(&error.to_string());
         match error {
-            RequirementsError::Alias(alias) => {
-                failure.hint(format!("{}:{}: {}", source.place, alias.line, alias.mend()))
+            RequirementsError::Install(error) => {
+                failure.hint(format!("{}:{}: {}", source.place, error.line, error.mend()))
             }
             _ => failure,
         }

@@ -112,7 +112,7 @@ fn complete(draft: Draft, templates: &BTreeMap<UnitName, Text>, reader: &mut Rea
         Ok(read) => read,
         Err(error) => {
             let mend = match &error {
-                RequirementsError::Alias(alias) => alias.mend(),
+                RequirementsError::Install(error) => error.mend(),
                 _ => "mend its [X-Fleet] section".into(),
             };
             reader.fault(content.mark, format!("{name}: {error}"), mend);

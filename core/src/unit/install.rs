@@ -1,28 +1,30 @@
-//! `Alias=` of `[Install]`: the other names that systemd is to link a unit under, and those that it refuses.
+//! `[Install]`: the other names that systemd is to link a unit under, and what it refuses of that section.
 //!
-//! A host whose systemd refuses one alias does not enable the unit at all, so such a file is refused when it is new.
-//! What depends on the host (`Alias=%H.service`) is not known here and passed over.
+//! A host whose systemd refuses one name does not enable the unit at all, so such a file is refused when it is new.
+//! Names that depend on the host (`Alias=%H.service`) are not known here: what can be told without it is.
 
 use thiserror::Error;
 
 use super::{NameError, UnitFile, UnitName, UnitType};
 
-/// An alias that systemd refuses.
+/// A name in `[Install]` that systemd refuses.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("Alias={alias} is refused by systemd: {reason}")]
-pub struct AliasError {
+#[error("{option}={name} is refused by systemd: {reason}")]
+pub struct InstallError {
     /// The line of the file, from 1; 0 when it did not come from a file.
     pub line: u32,
-    /// The alias as written.
-    pub alias: String,
+    /// `Alias`, `WantedBy` or another.
+    pub option: String,
+    /// The name as written.
+    pub name: String,
     /// What is wrong with it.
-    pub reason: AliasReason,
+    pub reason: InstallReason,
 }
 
-/// Why systemd refuses an alias.
+/// Why systemd refuses a name.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
-pub enum AliasReason {
+pub enum InstallReason {
     /// It is no name of a unit.
     #[error("{0}")]
     Name(#[from] NameError),
@@ -46,21 +48,24 @@ pub enum AliasReason {
     Specifier(String),
 }
 
-impl AliasError {
+impl InstallError {
     /// What to do about it.
     #[must_use]
     pub fn mend(&self) -> String {
-        match &self.reason {
-            AliasReason::Type(kind) => match self.alias.rsplit_once('.') {
-                Some((stem, _)) if !stem.is_empty() => format!("write Alias={stem}.{kind}, or remove it"),
-                _ => format!("write Alias={}.{kind}, or remove it", self.alias),
+        let Self { option, name, reason, .. } = self;
+        match reason {
+            InstallReason::Type(kind) => match name.rsplit_once('.') {
+                Some((stem, _)) if !stem.is_empty() => format!("write {option}={stem}.{kind}, or remove it"),
+                _ => format!("write {option}={name}.{kind}, or remove it"),
             },
-            AliasReason::Name(NameError::NoSuffix) => "write the whole name, with its suffix, or remove it".into(),
-            AliasReason::NotPlain(_) | AliasReason::Instance(_) => {
+            InstallReason::Name(NameError::NoSuffix) => "write the whole name, with its suffix, or remove it".into(),
+            InstallReason::NotPlain(_) | InstallReason::Instance(_) => {
                 "write NAME@%i and the suffix, so that each instance has an alias of its own, or remove it".into()
             }
-            AliasReason::Specifier(_) => "write \"%%\" for a percent sign, or remove it".into(),
-            AliasReason::Name(_) | AliasReason::Plain(_) | AliasReason::Path(_) => "correct it, or remove it".into(),
+            InstallReason::Specifier(_) => "write \"%%\" for a percent sign, or remove it".into(),
+            InstallReason::Name(_) | InstallReason::Plain(_) | InstallReason::Path(_) => {
+                "correct it, or remove it".into()
+            }
         }
     }
 }
@@ -84,7 +89,7 @@ pub(super) enum Taken {
 pub(super) struct Alias {
     pub line: u32,
     pub word: String,
-    pub taken: Result<Taken, AliasReason>,
+    pub taken: Result<Taken, InstallReason>,
 }
 
 /// The names that systemd links the unit `name` under beside its own, in order, each once. A template has those of its
@@ -101,14 +106,21 @@ pub fn aliases(file: &UnitFile, name: &UnitName) -> Vec<UnitName> {
     names
 }
 
-/// Whether systemd takes every alias, as far as that can be known without the host.
+/// Whether systemd takes every name in `[Install]`, as far as that can be known without the host.
 ///
 /// # Errors
 /// The first that it refuses.
-pub fn check_aliases(file: &UnitFile, name: &UnitName) -> Result<(), AliasError> {
+pub fn check_install(file: &UnitFile, name: &UnitName) -> Result<(), InstallError> {
     for Alias { line, word, taken } in read(file, name) {
-        if let Err(reason) = taken {
-            return Err(AliasError { line, alias: word, reason });
+        taken.map_err(|reason| InstallError { line, option: "Alias".into(), name: word, reason })?;
+    }
+    for by in file.settings().into_iter().filter(|option| option.section == "Install") {
+        if !["WantedBy", "RequiredBy", "UpheldBy"].contains(&&*by.name) {
+            continue;
+        }
+        for word in words(&by.value) {
+            let known = expand(&word, name).and_then(|(word, _)| Ok(UnitName::new(&word)?));
+            known.map_err(|reason| InstallError { line: by.line, option: by.name.clone(), name: word, reason })?;
         }
     }
     Ok(())
@@ -127,33 +139,42 @@ pub(super) fn read(file: &UnitFile, name: &UnitName) -> Vec<Alias> {
         if option.value.is_empty() {
             aliases.clear();
         }
-        for word in option.value.split_whitespace() {
-            let word = word.trim_matches(['"', '\'']).to_owned();
+        for word in words(&option.value) {
             aliases.push(Alias { line: option.line, taken: take(&word, name), word });
         }
     }
     aliases
 }
 
-fn take(word: &str, name: &UnitName) -> Result<Taken, AliasReason> {
+/// The words of a list, without their quotes.
+fn words(value: &str) -> impl Iterator<Item = String> {
+    value.split_whitespace().map(|word| word.trim_matches(['"', '\'']).to_owned())
+}
+
+fn take(word: &str, name: &UnitName) -> Result<Taken, InstallReason> {
     if !has_aliases(name.kind()) {
         return Ok(Taken::NoAliases);
     }
-    let Some(word) = expand(word, name)? else { return Ok(Taken::OnHost) };
+    let (word, is_known) = expand(word, name)?;
+    let taken = take_expanded(&word, name)?;
+    Ok(if is_known { taken } else { Taken::OnHost })
+}
+
+fn take_expanded(word: &str, name: &UnitName) -> Result<Taken, InstallReason> {
     if let Some((directory, link)) = word.rsplit_once('/') {
         return wanted(directory, link, name);
     }
-    let alias = UnitName::new(&word)?;
+    let alias = UnitName::new(word)?;
     if alias.kind() != name.kind() {
-        return Err(AliasReason::Type(name.kind()));
+        return Err(InstallReason::Type(name.kind()));
     }
     if alias == *name {
         return Ok(Taken::Own);
     }
     let has_at = |name: &UnitName| name.is_template() || name.instance().is_some();
     match (has_at(name), has_at(&alias)) {
-        (false, true) => return Err(AliasReason::Plain(name.clone())),
-        (true, false) => return Err(AliasReason::NotPlain(name.clone())),
+        (false, true) => return Err(InstallReason::Plain(name.clone())),
+        (true, false) => return Err(InstallReason::NotPlain(name.clone())),
         _ => {}
     }
     let Some(instance) = name.instance() else { return Ok(Taken::Linked(alias)) };
@@ -161,11 +182,15 @@ fn take(word: &str, name: &UnitName) -> Result<Taken, AliasReason> {
         let alias = UnitName::new(&format!("{}@{instance}.{}", alias.prefix(), alias.kind()))?;
         return Ok(if alias == *name { Taken::Own } else { Taken::Linked(alias) });
     }
-    if alias.instance() == Some(instance) { Ok(Taken::Linked(alias)) } else { Err(AliasReason::Instance(name.clone())) }
+    if alias.instance() == Some(instance) {
+        Ok(Taken::Linked(alias))
+    } else {
+        Err(InstallReason::Instance(name.clone()))
+    }
 }
 
 /// `multi-user.target.wants/a.service`, an old way to say `WantedBy=`.
-fn wanted(directory: &str, link: &str, name: &UnitName) -> Result<Taken, AliasReason> {
+fn wanted(directory: &str, link: &str, name: &UnitName) -> Result<Taken, InstallReason> {
     let by = directory.strip_suffix(".wants").or_else(|| directory.strip_suffix(".requires"));
     let by = by.and_then(|by| UnitName::new(by).ok());
     let is_own = UnitName::new(link).is_ok_and(|link| {
@@ -173,14 +198,15 @@ fn wanted(directory: &str, link: &str, name: &UnitName) -> Result<Taken, AliasRe
             // An instance of this template: only that one can be told.
             || link.template().is_some_and(|template| template == *name)
     });
-    if by.is_some() && is_own { Ok(Taken::Wanted) } else { Err(AliasReason::Path(name.clone())) }
+    if by.is_some() && is_own { Ok(Taken::Wanted) } else { Err(InstallReason::Path(name.clone())) }
 }
 
-/// Replaces the specifiers that systemd knows in `[Install]`; `None` when one of them is the host's to say.
-fn expand(word: &str, name: &UnitName) -> Result<Option<String>, AliasReason> {
+/// Replaces the specifiers that systemd knows in `[Install]`. What is the host's to say becomes an `x`, and the second
+/// is false.
+fn expand(word: &str, name: &UnitName) -> Result<(String, bool), InstallReason> {
     let mut out = String::with_capacity(word.len());
     let mut chars = word.chars();
-    let mut on_host = false;
+    let mut is_known = true;
     while let Some(c) = chars.next() {
         if c != '%' {
             out.push(c);
@@ -193,11 +219,14 @@ fn expand(word: &str, name: &UnitName) -> Result<Option<String>, AliasReason> {
             Some('p') => out.push_str(name.prefix()),
             Some('j') => out.push_str(name.prefix().rsplit('-').next().unwrap_or_default()),
             Some('i') => out.push_str(name.instance().unwrap_or_default()),
-            Some(specifier) if "aAbBgGHlmMoquUvwW".contains(specifier) => on_host = true,
-            other => return Err(AliasReason::Specifier(other.map(String::from).unwrap_or_default())),
+            Some(specifier) if "aAbBgGHlmMoquUvwW".contains(specifier) => {
+                is_known = false;
+                out.push('x');
+            }
+            other => return Err(InstallReason::Specifier(other.map(String::from).unwrap_or_default())),
         }
     }
-    Ok((!on_host).then_some(out))
+    Ok((out, is_known))
 }
 
 /// Whether systemd knows aliases of this type.
@@ -233,7 +262,7 @@ mod tests {
             ("a.service", "Alias=a.service", &[]),
             ("my-a.service", "Alias=%j.service x-%N.service", &["a.service", "x-my-a.service"]),
             ("a.service", r"Alias=b\x2dc.service", &[r"b\x2dc.service"]),
-            ("a.service", "Alias=%H.service b-%m.service", &[]),
+            ("a.service", "Alias=%H.service b-%m.service\nWantedBy=a.target %H.target \"b.service\"", &[]),
             ("a.service", "Alias=multi-user.target.wants/a.service", &[]),
             ("w@1.service", "Alias=b@.service", &["b@1.service"]),
             ("w@1.service", "Alias=b@1.service", &["b@1.service"]),
@@ -246,7 +275,7 @@ mod tests {
             let file = install(options);
             let found: Vec<String> = aliases(&file, &name(unit)).iter().map(ToString::to_string).collect();
             assert_eq!(found, expected, "{unit} {options}");
-            assert_eq!(check_aliases(&file, &name(unit)), Ok(()), "{unit} {options}");
+            assert_eq!(check_install(&file, &name(unit)), Ok(()), "{unit} {options}");
         }
     }
 
@@ -271,13 +300,22 @@ mod tests {
             ("a.service", "foo/a.service", "a path is taken only as UNIT.wants/a.service or UNIT.requires/a.service"),
             ("a.service", "%z.service", "there is no specifier %z"),
             ("a.service", "%%.service", "invalid character '%' in unit name"),
+            ("a.service", "%H.timer", "an alias of a service unit ends in .service"),
         ] {
-            let error = check_aliases(&install(&format!("Alias={alias}")), &name(unit)).unwrap_err();
-            assert_eq!((error.line, &*error.alias), (4, alias));
+            let error = check_install(&install(&format!("Alias={alias}")), &name(unit)).unwrap_err();
+            assert_eq!((error.line, &*error.option, &*error.name), (4, "Alias", alias));
             assert_eq!(error.to_string(), format!("Alias={alias} is refused by systemd: {reason}"), "{unit}");
             assert!(!error.mend().is_empty());
         }
-        let error = check_aliases(&install("Alias=b.timer"), &name("a.service")).unwrap_err();
+        let error = check_install(&install("Alias=b.timer"), &name("a.service")).unwrap_err();
         assert_eq!(error.mend(), "write Alias=b.service, or remove it");
+        for (by, reason) in [
+            ("WantedBy=a.target multi-user", "WantedBy=multi-user is refused by systemd: unit name must contain \".\""),
+            ("RequiredBy=b!.target", "RequiredBy=b!.target is refused by systemd: invalid character '!' in unit name"),
+            ("WantedBy=%z.target", "WantedBy=%z.target is refused by systemd: there is no specifier %z"),
+        ] {
+            let error = check_install(&install(by), &name("a.service")).unwrap_err();
+            assert_eq!((error.line, error.to_string()), (4, reason.to_owned()));
+        }
     }
 }

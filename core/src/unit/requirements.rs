@@ -10,7 +10,7 @@ use thiserror::Error;
 
 use super::{
     Glob, UnitFile, UnitName, UnitOption,
-    install::{AliasError, check_aliases},
+    install::{InstallError, check_install},
     specifier,
     stop_bound::{Unbounded, stop_bound},
     suggest,
@@ -72,9 +72,9 @@ pub enum RequirementsError {
     /// A unit that must be down by a certain time, and need not be.
     #[error("OnPartition=stop cannot be kept: {0}")]
     Unbounded(Unbounded),
-    /// A name that no host could link the unit under.
+    /// A name that no host could install the unit under.
     #[error(transparent)]
-    Alias(AliasError),
+    Install(InstallError),
 }
 
 /// Something in `[X-Fleet]` that is passed over, and probably was meant otherwise.
@@ -140,11 +140,11 @@ impl Requirements {
     /// As [`Requirements::read`], of a file that the cluster does not have yet.
     ///
     /// # Errors
-    /// Also what could not be carried out: a unit that may never be down and has to be, and an alias that systemd
-    /// refuses.
+    /// Also what could not be carried out: a unit that may never be down and has to be, and a name in
+    /// `[Install]` that systemd refuses.
     pub fn read_new(file: &UnitFile, name: &UnitName) -> Result<(Self, Vec<Warning>), RequirementsError> {
         let (read, warnings) = Self::read(file, name)?;
-        check_aliases(file, name).map_err(RequirementsError::Alias)?;
+        check_install(file, name).map_err(RequirementsError::Install)?;
         if read.on_partition == OnPartition::Stop {
             stop_bound(file, name).map_err(RequirementsError::Unbounded)?;
         }

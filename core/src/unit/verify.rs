@@ -73,7 +73,7 @@ rules! {
     XFleet "x-fleet" "options of [X-Fleet] contradict each other",
     XFleetIgnored "x-fleet-ignored" "something in [X-Fleet] does not do what it seems to",
     Doubt "doubt" "something else does not do what it seems to",
-    Alias "alias" "an alias that systemd refuses, or that another unit has",
+    Install "install" "a name in [Install] that systemd refuses, or that another unit has",
     StopBound "stop-bound" "OnPartition=stop wants a stop that ends",
     NoCommand "no-command" "a service has nothing to run",
     Systemd "systemd" "systemd-analyze verify objects",
@@ -154,7 +154,7 @@ pub fn verify_together(files: &[(&UnitFile, &UnitName)]) -> Vec<(usize, Finding)
             let line = super::install::line_of(unit.file, unit.name, alias);
             let message = format!("the alias {alias} is also {whose}: a machine that has both gives it to one of them");
             let mend = "take another alias, or keep the units apart with Conflicts=";
-            findings.push((place, Finding::warning(Rule::Alias, line, message, mend)));
+            findings.push((place, Finding::warning(Rule::Install, line, message, mend)));
         }
     }
     findings
@@ -203,7 +203,7 @@ fn requirements(file: &UnitFile, name: &UnitName, findings: &mut Vec<Finding>) {
         Ok(_) => {}
         Err(error) => {
             let (rule, line, mend) = match &error {
-                RequirementsError::Alias(alias) => (Rule::Alias, alias.line, alias.mend()),
+                RequirementsError::Install(error) => (Rule::Install, error.line, error.mend()),
                 RequirementsError::Unbounded(_) => {
                     (Rule::StopBound, line_of(&["OnPartition"]), "or leave out OnPartition=stop".to_owned())
                 }

@@ -111,8 +111,8 @@ pub async fn create(context: &Context, texts: &[String], intent: Intent) -> Resu
         };
         if let Some(source) = source {
             let name = argument.unit_name()?;
-            doubts.tell(&source, &name);
             let global = units::check_requirements(&source, &name)?;
+            doubts.tell(&source, &name);
             let file = source.file;
             // A template never runs: fleetd says so when it is asked for more.
             let desired = if name.is_template() { "inactive" } else { intent.desired };

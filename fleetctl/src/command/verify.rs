@@ -44,7 +44,7 @@ RULES:
     x-fleet             options of [X-Fleet] contradict each other
     x-fleet-ignored     something in [X-Fleet] does not do what it seems to
     doubt               something else does not do what it seems to
-    alias               an alias that systemd refuses, or that another unit has
+    install             a name in [Install] that systemd refuses, or that another unit has
     stop-bound          OnPartition=stop wants a stop that ends
     no-command          a service has nothing to run
     systemd             systemd-analyze verify objects

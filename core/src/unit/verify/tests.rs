@@ -227,7 +227,7 @@ proptest::proptest! {
 fn alias_that_systemd_refuses_is_an_error_and_doubts_are_warnings() {
     let found = findings("a.service", "[Unit]\nGlobal=yes\n[Service]\nExecStart=/bin/a\n[Install]\nAlias=b.timer\n");
     let said: Vec<_> = found.iter().map(|finding| (finding.rule, finding.severity, finding.line)).collect();
-    assert_eq!(said, [(Rule::Doubt, Severity::Warning, 2), (Rule::Alias, Severity::Error, 6)]);
+    assert_eq!(said, [(Rule::Doubt, Severity::Warning, 2), (Rule::Install, Severity::Error, 6)]);
     assert_eq!(found[1].mend, "write Alias=b.service, or remove it");
 }
 
@@ -239,7 +239,9 @@ fn alias_that_two_units_claim_is_told_of_both_unless_they_keep_off_each_other() 
             units.iter().map(|(name, text)| (UnitFile::parse(text).unwrap(), UnitName::new(name).unwrap())).collect();
         let files: Vec<_> = read.iter().map(|(file, name)| (file, name)).collect();
         let found = verify_together(&files);
-        assert!(found.iter().all(|(_, finding)| finding.rule == Rule::Alias && finding.severity == Severity::Warning));
+        assert!(
+            found.iter().all(|(_, finding)| finding.rule == Rule::Install && finding.severity == Severity::Warning)
+        );
         found.into_iter().map(|(place, finding)| (place, finding.line, finding.message)).collect()
     };
     let said =
