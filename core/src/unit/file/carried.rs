@@ -26,6 +26,9 @@ const SECTIONS: [&str; 12] = [
     "Scope",
 ];
 
+/// So many unknown sections are compared with the known ones: more than in any file that a person wrote, and soon done.
+const STRANGE: u32 = 64;
+
 /// How strictly a text is taken.
 #[derive(Clone, Copy, PartialEq)]
 enum Manner {
@@ -53,11 +56,13 @@ struct Reader<'t> {
     manner: Manner,
     options: Vec<UnitOption>,
     warnings: Vec<Warning>,
+    /// How many sections were none of those that are known.
+    strange: u32,
 }
 
 impl<'t> Reader<'t> {
     fn new(text: &'t str, manner: Manner) -> Self {
-        Self { lines: Lines::new(text), manner, options: Vec::new(), warnings: Vec::new() }
+        Self { lines: Lines::new(text), manner, options: Vec::new(), warnings: Vec::new(), strange: 0 }
     }
 
     fn read(mut self) -> Result<(Vec<UnitOption>, Vec<Warning>), ParseError> {
@@ -118,7 +123,11 @@ impl<'t> Reader<'t> {
         if !after.trim().is_empty() {
             return Err(line.error(ParseErrorKind::AfterSection(name.into()), after.trim()));
         }
-        if !SECTIONS.contains(&name)
+        if SECTIONS.contains(&name) {
+            return Ok(name.into());
+        }
+        self.strange += 1;
+        if self.strange <= STRANGE
             && let Some(known) = suggest(name, SECTIONS)
         {
             let whom = if known == "X-Fleet" { "fleet" } else { "systemd" };
