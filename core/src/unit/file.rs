@@ -317,13 +317,13 @@ fn is_writable(option: &UnitOption) -> bool {
     let UnitOption { section, name, value, .. } = option;
     let name_is_one = !name.is_empty()
         && name.trim() == name
-        && !name.starts_with(['[', '#', ';', '\u{feff}'])
+        && !name.starts_with(['[', '#', ';'])
         && !name.contains(['=', '\n', '\r']);
     let mut lines: Vec<&str> = value.trim().split('\n').collect();
     lines.pop();
     let mut lines = lines.into_iter().enumerate();
     let goes_on = |(i, line): (usize, &str)| line.ends_with('\\') || i > 0 && is_comment(line.trim_start());
-    name_is_one && !section.contains([']', '\n', '\r']) && lines.all(goes_on)
+    name_is_one && !section.contains([']', '\n']) && lines.all(goes_on)
 }
 
 /// The options with each section's together, sections in order of first appearance. A file may have as many sections

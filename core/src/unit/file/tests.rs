@@ -225,6 +225,14 @@ fn values_with_line_breaks_are_taken_as_clients_of_coreos_fleet_send_them() {
 }
 
 #[test]
+fn names_that_only_a_machine_makes_go_over_the_api_as_well() {
+    for text in ["[Unit]\n\u{feff}=a\n", "[Un\rit]\nA=b\n", "[]\nA=b\n", "[Unit]\nA B=c\n"] {
+        let file = UnitFile::parse(text).unwrap();
+        assert_eq!(UnitFile::from_options(file.options()).unwrap().canonical(), file.canonical(), "{text:?}");
+    }
+}
+
+#[test]
 fn contents_that_were_stored_keep_their_hash() {
     let text = "[Service]\nExecStart=a \\\n  # why\n  -e B=c\n";
     assert_ne!(UnitFile::parse(text).unwrap().hash(), UnitHash::of(text));
