@@ -1,9 +1,11 @@
 //! Unit files and what they mean to fleet.
 
 mod behaviour;
+mod doubts;
 mod file;
 mod glob;
 mod hash;
+mod install;
 mod name;
 mod requirements;
 mod span;
@@ -13,9 +15,11 @@ mod text;
 pub mod verify;
 
 pub use behaviour::{Behaviour, required, triggered};
+pub use doubts::doubts;
 pub use file::{ParseError, ParseErrorKind, UnitFile, UnitOption};
 pub use glob::{Glob, GlobError};
 pub use hash::{HashError, UnitHash};
+pub use install::{InstallError, InstallReason, aliases, check_install};
 pub use name::{NameError, UnitName, UnitType};
 pub use requirements::{OnPartition, Requirements, RequirementsError, SECTION as X_FLEET, Warning};
 pub use span::{SpanError, parse as parse_span};

@@ -39,7 +39,7 @@ use tokio::{
 
 use crate::{
     error::{ClientError, os_message},
-    golog, output,
+    output,
     transport::{Stream, Transport},
 };
 
@@ -380,7 +380,7 @@ impl Client {
 
     fn request(&self, method: Method, path: &str, body: Option<Vec<u8>>) -> Request<Full<Bytes>> {
         if self.debug {
-            golog::log("DEBUG", "client.rs", &format!("{method} {PREFIX}{path} at {}", self.transport));
+            output::note(&format!("debug: {method} {PREFIX}{path} at {}", self.transport));
         }
         let mut request = Request::builder()
             .method(method)

@@ -9,7 +9,6 @@ mod error;
 #[cfg(test)]
 mod fake;
 mod format;
-mod golog;
 mod help;
 mod machines;
 mod output;

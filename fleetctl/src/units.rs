@@ -1,20 +1,25 @@
 //! From arguments to units: names, files, templates, and what is to be done about each.
 
+mod misnamed;
+
 use std::{
+    collections::BTreeSet,
     fs,
     io::{self, Read},
+    os::unix::fs::FileTypeExt,
     path::{Path, PathBuf},
 };
 
 use fleet_core::{
     model::api,
-    unit::{ParseError, Requirements, UnitFile, UnitName, UnitOption, verify::MAX_FILE},
+    unit::{ParseError, Requirements, RequirementsError, UnitFile, UnitName, UnitOption, doubts, verify::MAX_FILE},
 };
 
 use crate::{
     error::{Failure, os_message},
-    golog, output,
+    output,
 };
+pub use misnamed::Misnamed;
 
 /// Suffixes that an argument may have. To any other, `.service` is appended.
 const SUFFIXES: [&str; 7] = ["service", "socket", "timer", "path", "device", "mount", "automount"];
@@ -26,6 +31,8 @@ pub struct Argument {
     pub name: String,
     /// Where its file would be.
     pub path: PathBuf,
+    /// As it was given.
+    pub text: String,
 }
 
 /// Contents for a unit, and where they come from.
@@ -35,15 +42,17 @@ pub struct Source {
     pub file: UnitFile,
     /// Whether this is the file of the unit's template.
     pub of_template: bool,
+    /// What people know it as: its path, or its name in the cluster.
+    pub place: String,
 }
 
 impl Argument {
     /// Reads `hello`, `hello.service` or `units/hello.service`.
-    pub fn new(text: &str) -> Self {
-        let text = text.trim_end_matches('/');
+    pub fn new(given: &str) -> Self {
+        let text = given.trim_end_matches('/');
         let path = if has_suffix(text) { text.to_owned() } else { format!("{text}.service") };
         let name = path.rsplit_once('/').map_or(&*path, |(_, name)| name).to_owned();
-        Self { name, path: path.into() }
+        Self { name, path: path.into(), text: given.into() }
     }
 
     /// All arguments, each unit once.
@@ -78,27 +87,33 @@ impl Argument {
         if let Some(file) =
             self.read(&self.path, |message| format!("failed getting Unit({}) from file: {message}", self.name))?
         {
-            return Ok(Some(Source { file, of_template: false }));
+            let place = self.path.display().to_string();
+            return Ok(Some(Source { file, of_template: false, place }));
         }
-        Ok(self.local_template()?.map(|file| Source { file, of_template: true }))
+        self.local_template()
     }
 
     /// The file of the template beside the given path; `None` when there is none, or this is no instance.
     ///
     /// # Errors
     /// It is there but cannot be read.
-    pub fn local_template(&self) -> Result<Option<UnitFile>, Failure> {
+    pub fn local_template(&self) -> Result<Option<Source>, Failure> {
         let Some(template) = UnitName::new(&self.name).ok().and_then(|name| name.template()) else { return Ok(None) };
-        self.read(&self.path.with_file_name(template.as_str()), |message| {
+        let path = self.path.with_file_name(template.as_str());
+        let file = self.read(&path, |message| {
             format!(
                 "failed getting Unit({}) from template: unable to load template Unit({template}) from file: {message}",
                 self.name
             )
-        })
+        })?;
+        Ok(file.map(|file| Source { file, of_template: true, place: path.display().to_string() }))
     }
 
     /// No file, no template, nothing in the cluster.
     pub fn not_found(&self) -> Failure {
+        if let Some(Misnamed { message, mend }) = Misnamed::of(self) {
+            return creating(&message).hint(mend);
+        }
         let name = &self.name;
         match UnitName::new(name).ok().and_then(|name| name.template()) {
             None => creating(&format!("unable to find Unit({name}) in Registry or on filesystem")),
@@ -126,8 +141,8 @@ impl Argument {
 /// # Errors
 /// It is none, cannot be read, or is larger.
 pub fn read_unit(path: &Path) -> io::Result<Vec<u8>> {
-    if !fs::metadata(path)?.is_file() {
-        return Err(io::Error::other("not a regular file"));
+    if let Some(kind) = special(&fs::metadata(path)?) {
+        return Err(io::Error::other(format!("it is {kind}, not a regular file")));
     }
     let mut bytes = Vec::new();
     fs::File::open(path)?.take(MAX_FILE as u64 + 1).read_to_end(&mut bytes)?;
@@ -139,25 +154,63 @@ pub fn read_unit(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// What something is that has a place among files and is none.
+fn special(found: &fs::Metadata) -> Option<&'static str> {
+    let kind = found.file_type();
+    if kind.is_file() {
+        None
+    } else if kind.is_dir() {
+        Some("a directory")
+    } else if kind.is_fifo() {
+        Some("a pipe")
+    } else if kind.is_socket() {
+        Some("a socket")
+    } else {
+        Some("a device")
+    }
+}
+
 /// Whether a name or path ends as those of units do.
 pub fn has_suffix(text: &str) -> bool {
     text.rsplit_once('.').is_some_and(|(_, suffix)| SUFFIXES.contains(&suffix))
 }
 
-/// Reads `[X-Fleet]` of what is about to be created. Says on stderr what it passes over; returns whether the unit
-/// is global.
+/// Whether what is about to be created is global.
 ///
 /// # Errors
-/// Requirements that contradict each other.
-pub fn check_requirements(file: &UnitFile, name: &UnitName) -> Result<bool, Failure> {
-    let (requirements, warnings) = Requirements::read_new(file, name).map_err(|error| creating(&error.to_string()))?;
-    for warning in warnings {
-        golog::log("WARN", "fleetctl.go:674", &format!("Unit {name}: {}", warning.message));
-        if let Some(hint) = warning.hint {
-            output::note(&format!("hint: {name}:{}: {hint}", warning.line));
+/// Requirements that contradict each other, and what no host could carry out.
+pub fn check_requirements(source: &Source, name: &UnitName) -> Result<bool, Failure> {
+    let read = Requirements::read_new(&source.file, name);
+    read.map(|(requirements, _)| requirements.global).map_err(|error| {
+        let failure = creating(&error.to_string());
+        match error {
+            RequirementsError::Install(error) => {
+                failure.hint(format!("{}:{}: {}", source.place, error.line, error.mend()))
+            }
+            _ => failure,
+        }
+    })
+}
+
+/// What is said of files that can hardly mean what they say: once of each line, however many instances it has.
+#[derive(Debug, Default)]
+pub struct Doubts(BTreeSet<(String, u32, String)>);
+
+impl Doubts {
+    /// Says on stderr what is to be doubted of the contents of the unit `name`.
+    pub fn tell(&mut self, source: &Source, name: &UnitName) {
+        for doubt in doubts(&source.file, name) {
+            let place = if doubt.line > 0 { format!("{}:{}", source.place, doubt.line) } else { source.place.clone() };
+            let hint = doubt.hint.unwrap_or_default();
+            // Of a template, what the instances have in common: the mend.
+            if self.0.insert((source.place.clone(), doubt.line, hint.clone())) {
+                output::note(&format!("warning: {place}: {}", doubt.message));
+                if !hint.is_empty() {
+                    output::note(&format!("hint: {hint}"));
+                }
+            }
         }
     }
-    Ok(requirements.global)
 }
 
 /// Whether a unit of the cluster runs on every machine that fits.
@@ -200,7 +253,8 @@ mod tests {
             ("x.target", "x.target.service", "x.target.service"),
             ("web@1.2", "web@1.2.service", "web@1.2.service"),
         ] {
-            assert_eq!(Argument::new(text), Argument { name: name.into(), path: path.into() }, "{text}");
+            let expected = Argument { name: name.into(), path: path.into(), text: text.into() };
+            assert_eq!(Argument::new(text), expected);
         }
         assert_eq!(Argument::names(&["a".into(), "b".into(), "x/a.service".into()]), ["a.service", "b.service"]);
     }

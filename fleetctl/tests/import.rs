@@ -17,7 +17,7 @@ async fn a_dump_is_shown_submitted_and_started() {
     let cluster = Cluster::default();
     let (fake, directory) = (cluster.serve(), files(&[("dump.json", DUMP), ("redis.service", HELLO)]));
     fleetctl(&fake, directory.path(), "submit redis").await;
-    let differs = "WARNING: Unit redis.service in registry differs from the dump and stays as it is.";
+    let differs = "warning: redis.service keeps the contents that the cluster has, which differ from the dump";
     transcript(
         &fake,
         directory.path(),

@@ -54,7 +54,8 @@ async fn every_read_speaks_json_with_all_its_members() {
         (
             "why -o json hello",
             json!({"unit": "hello.service", "summary": "not placed: least loaded", "machineID": MACHINE,
-                   "machines": [{"machineID": MACHINE, "primaryIP": "10.82.0.13", "fits": true, "reason": "least loaded"}]}),
+                   "machines": [{"machineID": MACHINE, "primaryIP": "10.82.0.13", "fits": true, "reason": "least loaded"}],
+                   "warnings": []}),
         ),
         ("version -o json", json!({"version": env!("CARGO_PKG_VERSION")})),
     ] {

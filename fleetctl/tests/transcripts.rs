@@ -70,8 +70,8 @@ async fn units_are_submitted_and_replaced() {
         &[
             (
                 "submit hello",
-                "2> WARNING: Unit hello.service in registry differs from local unit file hello.service. \
-                 Add --replace to override.\n[0]",
+                "2> warning: hello.service keeps the contents that the cluster has, which differ from the file hello.service\n\
+                 2> hint: replace them with `fleetctl submit --replace hello.service`\n[0]",
             ),
             ("submit --replace hello", "1> Unit hello.service inactive\n[0]"),
             ("start hello", "1> Unit hello.service launched on d097a72e.../10.82.0.13\n[0]"),
@@ -85,7 +85,8 @@ async fn units_are_submitted_and_replaced() {
         &[
             (
                 "submit --replace hello",
-                "2> Warning: can not replace Unit(hello.service) in state 'launched', use the appropriate command\n[0]",
+                "2> warning: hello.service is launched and keeps its contents, which differ from the file hello.service\n\
+                 2> hint: replace them with `fleetctl start --replace hello.service`\n[0]",
             ),
             ("start --replace hello", "1> Unit hello.service launched on d097a72e.../10.82.0.13\n[0]"),
         ],
@@ -169,8 +170,8 @@ async fn templates_make_instances_and_never_run() {
     let ran = fleetctl(&fake, directory.path(), "submit web@2").await;
     assert_eq!(
         ran.err,
-        "WARNING: Unit web@.service in registry differs from local template unit file web@2.service. \
-         Add --replace to override.\n"
+        "warning: web@.service keeps the contents that the cluster has, which differ from the file web@.service\n\
+         hint: replace them with `fleetctl submit --replace web@.service`\n"
     );
     assert_eq!(ran.out, "Unit web@2.service inactive\n");
 }
@@ -364,9 +365,9 @@ async fn global_units_are_triggered_at_first_and_mended_afterwards() {
     let (fake, directory) = (Cluster::default().serve(), files(&[("glob.service", global)]));
     let ran = fleetctl(&fake, directory.path(), "start glob").await;
     assert_eq!(ran.out, "Unit glob.service \nTriggered global unit glob.service start\n");
-    let warning = "WARN fleetctl.go:674: Unit glob.service: unrecognized requirement in [X-Fleet] section: \"Globl\"\n\
-                   hint: glob.service:5: did you mean \"Global\"?\n";
-    assert!(ran.err.ends_with(warning), "{}", ran.err);
+    let warning = "warning: glob.service:5: unrecognized requirement in [X-Fleet] section: \"Globl\"\n\
+                   hint: did you mean \"Global\"?\n";
+    assert_eq!(ran.err, warning);
     transcript(
         &fake,
         directory.path(),
@@ -383,6 +384,74 @@ async fn global_units_are_triggered_at_first_and_mended_afterwards() {
         ],
     )
     .await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_meant_is_warned_of_once_a_line_and_done_all_the_same() {
+    let template = "[Service]\nExecStart=/bin/sleep 1\n[X-Fleet]\nGlobal=True # everywhere\nMachineOf=nap@%i\n";
+    let (fake, directory) = (Cluster::default().serve(), files(&[("web@.service", template)]));
+    let ran = fleetctl(&fake, directory.path(), "submit web@1 web@2 web@3").await;
+    assert_eq!(ran.out, "Unit web@1.service inactive\nUnit web@2.service inactive\nUnit web@3.service inactive\n");
+    let told: Vec<&str> = ran.err.lines().collect();
+    assert_eq!(
+        told[..2],
+        [
+            "warning: web@.service:4: Global=\"True # everywhere\" is not \"true\", so the unit is not global",
+            "hint: write Global=True, and the comment on a line of its own",
+        ]
+    );
+    assert_eq!(told.iter().filter(|line| line.starts_with("warning: web@.service:4: ")).count(), 1, "{told:?}");
+    assert_eq!(ran.code, 0);
+    let repeated = fleetctl(&fake, directory.path(), "why web@1").await.err;
+    assert!(repeated.starts_with("warning: web@1.service:5: Global=\"True # everywhere\" is not"), "{repeated}");
+}
+
+#[tokio::test]
+async fn what_is_no_unit_file_is_told_with_its_mend() {
+    let directory = files(&[("web.service", HELLO), ("web.service.in", HELLO), ("alias.service", "")]);
+    std::fs::create_dir(directory.path().join("units")).unwrap();
+    let alias = format!("{HELLO}[Install]\nAlias=web.timer\n");
+    std::fs::write(directory.path().join("alias.service"), alias).unwrap();
+    let fake = Cluster::default().serve();
+    let begin = "2> Error creating units:";
+    for verb in ["submit", "load", "start"] {
+        let line = |words: &str| format!("{verb} {words}");
+        transcript(
+            &fake,
+            directory.path(),
+            &[
+                (
+                    &line("web.service.in"),
+                    &format!(
+                        "{begin} web.service.in is not named like a unit file, so it would make a unit \
+                         web.service.in.service\n2> hint: did you mean web.service?\n[1]"
+                    ),
+                ),
+                (
+                    &line("./units/"),
+                    &format!(
+                        "{begin} ./units/ is a directory, not a unit file\n\
+                         2> hint: name the files in it: ./units/*.service\n[1]"
+                    ),
+                ),
+                (
+                    &line("-"),
+                    &format!(
+                        "{begin} - stands for no file: a unit is called as its file is, and standard input has no name\n\
+                         2> hint: write it to a file first, such as hello.service\n[1]"
+                    ),
+                ),
+                (
+                    &line("alias"),
+                    &format!(
+                        "{begin} Alias=web.timer is refused by systemd: an alias of a service unit ends in .service\n\
+                         2> hint: alias.service:4: write Alias=web.service, or remove it\n[1]"
+                    ),
+                ),
+            ],
+        )
+        .await;
+    }
 }
 
 #[tokio::test]

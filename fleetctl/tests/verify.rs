@@ -110,8 +110,9 @@ fn findings_are_named_with_line_rule_and_mend_and_decide_the_exit_code() {
         ),
         (
             "notes.txt",
-            "1> notes.txt: error: name: fleetctl takes this for the unit notes.txt.service, and looks for its file\n\
-             1>     mend: rename the file: unit files end in .service, .socket, .timer, .path, .device, .mount or \
+            "1> notes.txt: error: name: notes.txt is not named like a unit file, so it would make a unit \
+             notes.txt.service\n\
+             1>     mend: rename it: unit files end in .service, .socket, .timer, .path, .device, .mount or \
              .automount\n\
              2> 1 error, 0 warnings in 1 file\n[1]",
         ),
@@ -166,4 +167,60 @@ fn systemd_is_asked_where_it_is() {
     let (out, _, code) = verify(directory.path(), directory.path().to_str().unwrap(), &["./a.service"]);
     assert!(out.starts_with("./a.service:2: error: systemd: Not good\n"), "{out}");
     assert_eq!(code, 1);
+}
+
+#[test]
+fn what_a_file_cannot_mean_and_names_that_two_claim_are_found() {
+    let alias = |name: &str| format!("{GOOD}[Install]\nAlias={name}\n");
+    let directory = files(&[
+        ("a.service", &alias("db.service")),
+        ("b.service", &alias("db.service")),
+        ("c.service", &alias("db.timer")),
+        ("case.service", &format!("{GOOD}[X-fleet]\nGlobal=true\n")),
+        ("app.service.in", GOOD),
+    ]);
+    fs::create_dir(directory.path().join("units")).unwrap();
+    for (words, expected, code) in [
+        (
+            &["a.service", "b.service"][..],
+            "a.service:4: warning: install: the alias db.service is also an alias of b.service: a machine that has both gives \
+             it to one of them\n    mend: take another alias, or keep the units apart with Conflicts=\n\
+             b.service:4: warning: install: the alias db.service is also an alias of a.service: a machine that has both gives \
+             it to one of them\n    mend: take another alias, or keep the units apart with Conflicts=\n",
+            0,
+        ),
+        (
+            &["c.service"],
+            "c.service:4: error: install: Alias=db.timer is refused by systemd: an alias of a service unit ends in .service\n    \
+             mend: write Alias=db.service, or remove it\n",
+            1,
+        ),
+        (
+            &["case.service"],
+            "case.service:3: warning: doubt: fleet does not know the section [X-fleet], and passes over it\n    \
+             mend: did you mean [X-Fleet]?\n",
+            0,
+        ),
+        (
+            &["app.service.in"],
+            "app.service.in: error: name: app.service.in is not named like a unit file, so it would make a unit \
+             app.service.in.service\n    mend: rename it, or copy it to app.service\n",
+            1,
+        ),
+        (
+            &["units"],
+            "units: error: name: units is a directory, not a unit file\n    mend: name the files in it: units/*.service\n",
+            1,
+        ),
+        (
+            &["-"],
+            "-: error: name: - stands for no file: a unit is called as its file is, and standard input has no name\n    \
+             mend: write it to a file first, such as hello.service\n",
+            1,
+        ),
+    ] {
+        let words: Vec<&str> = ["--no-systemd"].into_iter().chain(words.iter().copied()).collect();
+        let (out, err, exit) = verify(directory.path(), "", &words);
+        assert_eq!((&*out, exit), (expected, code), "{words:?} {err}");
+    }
 }

@@ -90,7 +90,9 @@ fn changed_contents_restart_the_unit_where_it_is_and_no_other() {
     cluster.write(&[("hello.service", "[Service]\nExecStart=/bin/sleep 20002\n")]);
     let warned = cluster.fleetctl(&["start", "hello.service"]).unwrap();
     assert!(
-        warned.stderr.contains("differs from local unit file hello.service. Add --replace to override."),
+        warned.stderr.contains(
+            "warning: hello.service keeps the contents that the cluster has, which differ from the file hello.service"
+        ),
         "{warned:?}"
     );
     cluster.ok(&["start", "--replace", "hello.service"]);

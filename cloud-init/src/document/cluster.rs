@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use fleet_core::{
     model::Desired,
-    unit::{Requirements, UnitFile, UnitName, suggest},
+    unit::{Requirements, RequirementsError, UnitFile, UnitName, doubts, suggest},
 };
 
 use super::{get, unit::line_of};
@@ -108,14 +108,18 @@ fn complete(draft: Draft, templates: &BTreeMap<UnitName, Text>, reader: &mut Rea
         reader.fault(content.mark, message, "put what is large into an image or a volume");
         return None;
     }
-    let (requirements, warnings) = match Requirements::read_new(&file, &name) {
+    let (requirements, _) = match Requirements::read_new(&file, &name) {
         Ok(read) => read,
         Err(error) => {
-            reader.fault(content.mark, format!("{name}: {error}"), "mend its [X-Fleet] section");
+            let mend = match &error {
+                RequirementsError::Install(error) => error.mend(),
+                _ => "mend its [X-Fleet] section".into(),
+            };
+            reader.fault(content.mark, format!("{name}: {error}"), mend);
             return None;
         }
     };
-    for warning in warnings {
+    for warning in doubts(&file, &name) {
         let mark = Mark { line: line_of(&content, warning.line), ..content.mark };
         let hint = warning.hint.map(|hint| format!(", {hint}")).unwrap_or_default();
         reader.note(mark, format!("{name}: {}{hint}", warning.message));

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{HeldMachineRecord, HeldRecord, HeldUnitRecord, StartSteps};
-use crate::unit::{UnitFile, UnitOption as FileOption};
+use crate::unit::{UnitFile, UnitOption as FileOption, Warning};
 
 /// `GET /fleet/v1/machines`
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -312,6 +312,28 @@ pub struct Why {
     /// Machine by machine, by ID.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub machines: Vec<MachineVerdict>,
+    /// What its file says and cannot mean, by line.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<FileWarning>,
+}
+
+/// Something in a unit's file that its author can hardly have meant.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct FileWarning {
+    /// The line of the unit's text, from 1.
+    pub line: u32,
+    /// What does not do what it seems to.
+    pub message: String,
+    /// What to do about it.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub hint: String,
+}
+
+impl From<Warning> for FileWarning {
+    fn from(Warning { line, message, hint }: Warning) -> Self {
+        Self { line, message, hint: hint.unwrap_or_default() }
+    }
 }
 
 /// Whether one machine can take a unit.

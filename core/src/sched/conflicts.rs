@@ -57,7 +57,8 @@ pub(super) fn matching<'n, V>(
 }
 
 /// Who declared which pattern. Asked with a name, it looks at the patterns that begin like the name, not at all:
-/// exact ones by their text, others in groups by literal prefix, and one that many units declare only once.
+/// those without wildcards by the names they spell, others in groups by literal prefix, and one that many units declare
+/// only once.
 #[derive(Debug)]
 pub(super) struct Patterns<T> {
     exact: BTreeMap<String, BTreeSet<T>>,
@@ -66,10 +67,12 @@ pub(super) struct Patterns<T> {
     lengths: BTreeMap<usize, usize>,
 }
 
-impl<T: Ord> Patterns<T> {
+impl<T: Ord + Clone> Patterns<T> {
     pub fn insert(&mut self, pattern: &Glob, who: T) {
-        if pattern.is_exact() {
-            self.exact.entry(pattern.as_str().into()).or_default().insert(who);
+        if let Some(names) = pattern.names() {
+            for name in names {
+                self.exact.entry(name).or_default().insert(who.clone());
+            }
             return;
         }
         let prefix = pattern.literal_prefix();
@@ -81,8 +84,8 @@ impl<T: Ord> Patterns<T> {
     }
 
     pub fn remove(&mut self, pattern: &Glob, who: &T) {
-        if pattern.is_exact() {
-            remove_from(&mut self.exact, pattern.as_str(), who);
+        if let Some(names) = pattern.names() {
+            names.iter().for_each(|name| remove_from(&mut self.exact, name, who));
             return;
         }
         let prefix = pattern.literal_prefix();
@@ -143,8 +146,28 @@ mod tests {
 
     #[test]
     fn index_answers_like_matching_each_pattern() {
-        let patterns = ["web@*.service", "web@1.service", "w*", "*", "web@[12].service", "db.service", "[", "x\\*"];
-        let names = ["web@1.service", "web@3.service", "w.timer", "db.service", "x.service"].map(name);
+        let patterns = [
+            "web@*.service",
+            "web@1.service",
+            "w*",
+            "*",
+            "web@[12].service",
+            "db.service",
+            "[",
+            "x\\*",
+            r"my\x2dapp.service",
+            r"my\x2d*",
+        ];
+        let names = [
+            "web@1.service",
+            "web@3.service",
+            "w.timer",
+            "db.service",
+            "x.service",
+            r"my\x2dapp.service",
+            "myx2dapp.service",
+        ]
+        .map(name);
         let mut index = Patterns::default();
         for (n, pattern) in patterns.iter().enumerate() {
             index.insert(&Glob::new(*pattern), n);

@@ -200,6 +200,28 @@ fn conflicts_work_both_ways_and_never_with_oneself() {
 }
 
 #[test]
+fn conflict_with_a_name_that_systemd_has_escaped_holds() {
+    for pattern in [r"my\x2dapp@2.service", r"my\x2dapp@*.service", "my*"] {
+        for (one, other) in [(pattern, ""), ("", &*pattern.replace("@2", "@1"))] {
+            let mut cluster = Cluster::of(2);
+            let conflicts =
+                |pattern: &str| if pattern.is_empty() { String::new() } else { format!("Conflicts={pattern}") };
+            cluster.unit(r"my\x2dapp@1.service", &conflicts(one));
+            cluster.unit(r"my\x2dapp@2.service", &conflicts(other));
+            cluster.plan();
+            let places = [1, 2].map(|n| cluster.at(&format!(r"my\x2dapp@{n}.service")));
+            assert_eq!(places.iter().sum::<u32>(), 3, "{one:?} {other:?}: {places:?}");
+        }
+    }
+    // The unit's own name comes with its backslash from a specifier, too.
+    let mut cluster = Cluster::of(1);
+    cluster.unit(r"my\x2dapp.service", "Conflicts=%n-other.service %N*");
+    cluster.unit(r"my\x2dapp-2.service", "");
+    cluster.plan();
+    assert_eq!(cluster.at(r"my\x2dapp.service") + cluster.at(r"my\x2dapp-2.service"), 1, "one of them waits");
+}
+
+#[test]
 fn conflict_names_who_declares_it() {
     let mut cluster = Cluster::of(1);
     cluster.unit("db.service", "Conflicts=web@*.service");

@@ -1,24 +1,32 @@
 //! The syntax of unit files.
 //!
-//! What is read here is what systemd reads (`systemd.syntax(7)`): comments, continuation lines with comments
-//! between them, repeated keys and sections, CRLF line ends, a byte order mark. Values are kept as they were
-//! written, continuation and all, so that the [canonical](UnitFile::canonical) text and its hash are those that
-//! CoreOS fleet computes; [`UnitFile::values`] gives what the values mean.
+//! A file has two readings. Fleet's own is CoreOS fleet's: its options go over the API, and what is written of them is
+//! the [canonical](UnitFile::canonical) text, whose hash names the contents. Systemd is given that text and reads it
+//! its own way, which [`UnitFile::settings`] and [`UnitFile::values`] tell.
+
+mod carried;
+mod lines;
+mod meant;
 
 use std::{collections::HashMap, fmt, ops::Range};
 
 use thiserror::Error;
 
-use super::UnitHash;
+use self::lines::{Line, Lines};
+use super::{UnitHash, Warning};
 
 /// Longest line accepted, in bytes without its line end (CoreOS fleet's limit).
 const MAX_LINE: usize = 2048;
 
-/// A unit file: its options in order, and the text they were read from.
+/// How often a text is written and read again until it stays the same. Two suffice for what is known; see the tests.
+const PASSES: usize = 4;
+
+/// A unit file: its options in order, and the text that is written of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnitFile {
-    text: String,
+    canonical: String,
     options: Vec<UnitOption>,
+    warnings: Vec<Warning>,
 }
 
 /// One `Name=Value` of a unit file.
@@ -55,12 +63,21 @@ pub enum ParseErrorKind {
     /// `[Unit` without its bracket.
     #[error("unable to find end of section")]
     UnclosedSection,
+    /// Text before the `[` of the first section, which systemd would pass over with all that is in it.
+    #[error("found garbage before section name {0}")]
+    BeforeSection(String),
+    /// A section whose name belongs to a comment that ends in a backslash.
+    #[error("section {0} is part of the comment above it")]
+    SectionInComment(String),
     /// Text behind the `]` of a section.
     #[error("found garbage after section name {0}")]
     AfterSection(String),
     /// A line that is no comment, no section and has no `=`.
     #[error("unexpected newline encountered while parsing option name")]
     MissingEquals,
+    /// The same, where the line above has a blank behind the backslash at its end.
+    #[error("unexpected newline encountered while parsing option name")]
+    Severed,
     /// `=value`.
     #[error("missing option name before \"=\"")]
     MissingName,
@@ -85,6 +102,9 @@ impl ParseErrorKind {
         match self {
             Self::UnclosedSection => "close the section's name with `]`",
             Self::AfterSection(_) => "begin a new line after `]`",
+            Self::BeforeSection(_) => "begin a new line before `[`",
+            Self::SectionInComment(_) => "remove the `\\` at the end of the comment",
+            Self::Severed => "remove the blank behind the `\\` of the line above",
             Self::MissingEquals => "write `Name=Value`, or `#` before a comment",
             Self::MissingName => "name the option before `=`",
             Self::LineTooLong => "break the line with `\\` at its end",
@@ -138,34 +158,16 @@ impl UnitFile {
     /// # Errors
     /// Whatever is wrong first, with its line.
     pub fn parse(text: &str) -> Result<Self, ParseError> {
-        let mut options: Vec<UnitOption> = Vec::new();
-        let mut section: Option<String> = None;
-        let mut lines = Lines { rest: text.strip_prefix('\u{feff}').unwrap_or(text), number: 0 };
-        while let Some(line) = lines.next() {
-            let line = line?;
-            let trimmed = line.text.trim();
-            if trimmed.is_empty() || is_comment(trimmed) {
-                continue;
-            }
-            if trimmed.starts_with('[') {
-                section = Some(section_name(&line)?);
-                continue;
-            }
-            // Systemd, too, passes over what stands before the first section.
-            let Some(section) = &section else { continue };
-            let (name, first) =
-                line.text.split_once('=').ok_or_else(|| line.error(ParseErrorKind::MissingEquals, trimmed))?;
-            if name.trim().is_empty() {
-                return Err(line.error(ParseErrorKind::MissingName, "="));
-            }
-            options.push(UnitOption {
-                section: section.clone(),
-                name: name.trim().into(),
-                value: read_value(first, &mut lines)?,
-                line: line.number,
-            });
-        }
-        Ok(Self { text: text.into(), options })
+        let (options, warnings) = carried::read(text)?;
+        Self { canonical: canonical(&options), options, warnings }.settled()
+    }
+
+    /// Reads what an earlier version may have written, and keeps it as it is: its hash is its name in the store.
+    ///
+    /// # Errors
+    /// Whatever is wrong first, with its line.
+    pub fn stored(text: &str) -> Result<Self, ParseError> {
+        Ok(Self { canonical: text.into(), ..Self::parse(text)? })
     }
 
     /// Makes a unit file of options that came as a list, as the HTTP API has them.
@@ -173,31 +175,41 @@ impl UnitFile {
     /// # Errors
     /// An option that would not read back as itself from a file, such as a value with a bare newline.
     pub fn from_options(options: &[UnitOption]) -> Result<Self, ParseError> {
-        let text = canonical(options);
-        let unwritable = |option: &UnitOption| ParseError {
-            kind: ParseErrorKind::Unwritable(format!("{}.{}", option.section, option.name)),
-            line: 0,
-            span: 0..0,
-            text: option.value.clone(),
-        };
-        let read = Self::parse(&text)?;
-        let mut written = in_section_order(options);
-        written.reverse();
-        for got in &read.options {
-            match written.pop() {
-                Some(meant) if (&meant.section, &meant.name, &meant.value) == (&got.section, &got.name, &got.value) => {
-                }
-                Some(meant) => return Err(unwritable(meant)),
-                None => return Err(unwritable(got)),
-            }
+        if let Some(option) = options.iter().find(|option| !is_writable(option)) {
+            return Err(ParseError {
+                kind: ParseErrorKind::Unwritable(format!("{}.{}", option.section, option.name)),
+                line: 0,
+                span: 0..0,
+                text: option.value.clone(),
+            });
         }
-        written.pop().map_or(Ok(read), |lost| Err(unwritable(lost)))
+        Self::parse(&canonical(options))
     }
 
-    /// The text that the file was read from, byte for byte.
-    #[must_use]
-    pub fn text(&self) -> &str {
-        &self.text
+    /// The same once its text reads as what it was written of. A value that ends in a backslash takes the option behind
+    /// it with it, which is how CoreOS fleet knew such a unit, too, after it had stored it.
+    fn settled(mut self) -> Result<Self, ParseError> {
+        let mut lines = line_numbers(&self.options);
+        for _ in 0..PASSES {
+            if self.options.iter().all(|option| !option.value.contains('\n') && !option.value.ends_with('\\')) {
+                return Ok(self);
+            }
+            let (mut options, _) = carried::read(&self.canonical)?;
+            let text = canonical(&options);
+            for option in &mut options {
+                let known = lines.get(option.line as usize - 1);
+                option.line = known.copied().unwrap_or_default();
+            }
+            let is_same = text == self.canonical;
+            lines = line_numbers(&options);
+            (self.canonical, self.options) = (text, options);
+            if is_same {
+                return Ok(self);
+            }
+        }
+        let last = self.options.last().expect("one of them does not settle");
+        let kind = ParseErrorKind::Unwritable(format!("{}.{}", last.section, last.name));
+        Err(ParseError { kind, line: last.line, span: 0..0, text: last.value.clone() })
     }
 
     /// All options in order.
@@ -210,26 +222,45 @@ impl UnitFile {
     /// no comments. This is what `fleetctl cat` prints and what systemd is given.
     #[must_use]
     pub fn canonical(&self) -> String {
-        canonical(&self.options)
+        self.canonical.clone()
     }
 
     /// The hash over the canonical text.
     #[must_use]
     pub fn hash(&self) -> UnitHash {
-        UnitHash::of(&self.canonical())
+        UnitHash::of(&self.canonical)
     }
 
-    /// What the values of a key mean, in order: continuation lines joined, comments between them left out,
-    /// everything before an empty assignment dropped, as systemd does for lists.
+    /// What in the text can hardly be meant as it stands, in the order of its lines.
+    #[must_use]
+    pub fn warnings(&self) -> &[Warning] {
+        &self.warnings
+    }
+
+    /// The options as systemd reads them, which is given the canonical text: continuation lines joined, comments between
+    /// them left out. Their lines are those of the file.
+    #[must_use]
+    pub fn settings(&self) -> Vec<UnitOption> {
+        let mut settings = meant::read(&self.canonical);
+        let lines = line_numbers(&self.options);
+        for setting in &mut settings {
+            setting.line = lines.get(setting.line as usize - 1).copied().unwrap_or_default();
+        }
+        settings
+    }
+
+    /// What the values of a key mean to systemd, in order, everything before an empty assignment dropped as for lists.
     #[must_use]
     pub fn values(&self, section: &str, name: &str) -> Vec<String> {
         let mut values = Vec::new();
-        for option in self.options.iter().filter(|option| option.section == section && option.name == name) {
-            let value = option.unfolded();
-            if value.is_empty() {
+        for setting in self.settings() {
+            if setting.section != section || setting.name != name {
+                continue;
+            }
+            if setting.value.is_empty() {
                 values.clear();
             } else {
-                values.push(value);
+                values.push(setting.value);
             }
         }
         values
@@ -259,7 +290,7 @@ impl UnitOption {
                 continue;
             }
             let line = line.trim_end_matches('\r');
-            match line.strip_suffix('\\').filter(|_| ends_in_continuation(line)) {
+            match line.strip_suffix('\\').filter(|_| carried::is_continued(line)) {
                 Some(continued) => {
                     joined.push_str(continued);
                     joined.push(' ');
@@ -273,7 +304,7 @@ impl UnitOption {
 
 impl fmt::Display for UnitFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.canonical())
+        f.write_str(&self.canonical)
     }
 }
 
@@ -281,44 +312,18 @@ fn is_comment(trimmed: &str) -> bool {
     trimmed.starts_with(['#', ';'])
 }
 
-/// Whether a line ends in a backslash that is not itself escaped.
-fn ends_in_continuation(line: &str) -> bool {
-    (line.len() - line.trim_end_matches('\\').len()) % 2 == 1
-}
-
-fn section_name(line: &Line<'_>) -> Result<String, ParseError> {
-    let inner = line.text.trim_start().strip_prefix('[').expect("checked by the caller");
-    let (name, after) =
-        inner.split_once(']').ok_or_else(|| line.error(ParseErrorKind::UnclosedSection, line.text.trim()))?;
-    match after.trim() {
-        "" => Ok(name.into()),
-        garbage => Err(line.error(ParseErrorKind::AfterSection(name.into()), garbage)),
-    }
-}
-
-/// Reads a value from what stands behind `=` and the lines that continue it.
-fn read_value(first: &str, lines: &mut Lines<'_>) -> Result<String, ParseError> {
-    let mut value = first.to_owned();
-    let mut continued = ends_in_continuation(first);
-    while continued {
-        value.push('\n');
-        let Some(line) = lines.next() else { break };
-        let text = line?.text;
-        if text.trim().is_empty() {
-            break;
-        }
-        value.push_str(text);
-        // A comment between continuation lines does not end the value.
-        continued = is_comment(text.trim_start()) || ends_in_continuation(text);
-    }
-    let ends_in_newline = value.ends_with('\n');
-    let mut value = value.trim().to_owned();
-    if !value.is_empty() && (ends_in_newline || ends_in_continuation(&value)) {
-        // The last line asks for one more (or does now that it is trimmed): without an empty one, it would
-        // swallow the next option.
-        value.push('\n');
-    }
-    Ok(value)
+/// Whether an option can stand in a file: what is written of it is this option, or what CoreOS fleet made of it.
+fn is_writable(option: &UnitOption) -> bool {
+    let UnitOption { section, name, value, .. } = option;
+    let name_is_one = !name.is_empty()
+        && name.trim() == name
+        && !name.starts_with(['[', '#', ';'])
+        && !name.contains(['=', '\n', '\r']);
+    let mut lines: Vec<&str> = value.trim().split('\n').collect();
+    lines.pop();
+    let mut lines = lines.into_iter().enumerate();
+    let goes_on = |(i, line): (usize, &str)| line.ends_with('\\') || i > 0 && is_comment(line.trim_start());
+    name_is_one && !section.contains([']', '\n']) && lines.all(goes_on)
 }
 
 /// The options with each section's together, sections in order of first appearance. A file may have as many sections
@@ -350,45 +355,20 @@ fn canonical(options: &[UnitOption]) -> String {
     text
 }
 
-/// One line, without its line end.
-struct Line<'t> {
-    text: &'t str,
-    number: u32,
-}
-
-impl Line<'_> {
-    /// An error about `part`, which is a slice of this line.
-    fn error(&self, kind: ParseErrorKind, part: &str) -> ParseError {
-        let start = self.text.find(part).unwrap_or(0);
-        ParseError { kind, line: self.number, span: start..start + part.len(), text: self.text.into() }
+/// For each line of the canonical text, the line that it came from, or 0.
+fn line_numbers(options: &[UnitOption]) -> Vec<u32> {
+    let mut lines = Vec::new();
+    let mut current = None;
+    for option in in_section_order(options) {
+        if current != Some(&option.section) {
+            lines.extend(current.map(|_| 0));
+            lines.push(0);
+            current = Some(&option.section);
+        }
+        let count = option.value.matches('\n').count() as u32 + 1;
+        lines.extend((0..count).map(|i| if option.line == 0 { 0 } else { option.line + i }));
     }
-}
-
-struct Lines<'t> {
-    rest: &'t str,
-    number: u32,
-}
-
-impl<'t> Iterator for Lines<'t> {
-    type Item = Result<Line<'t>, ParseError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.rest.is_empty() {
-            return None;
-        }
-        let (text, rest) = self.rest.split_once('\n').unwrap_or((self.rest, ""));
-        self.rest = rest;
-        self.number += 1;
-        // All of them: one left at the end of a continuation line would be the line end of the canonical text.
-        let line = Line { text: text.trim_end_matches('\r'), number: self.number };
-        if line.text.len() > MAX_LINE {
-            return Some(Err(line.error(ParseErrorKind::LineTooLong, line.text)));
-        }
-        if line.text.contains('\0') {
-            return Some(Err(line.error(ParseErrorKind::Nul, "\0")));
-        }
-        Some(Ok(line))
-    }
+    lines
 }
 
 #[cfg(test)]

@@ -1,11 +1,15 @@
 //! Shell patterns over unit names, with the meaning of Go's `path.Match`, which CoreOS fleet used.
+//!
+//! Names that systemd has escaped hold a backslash (`srv-my\\x2dapp.mount`), and there a pattern has two readings: the
+//! backslash takes the meaning off what follows it, or it is part of the name. Both count. Whoever writes a unit's name,
+//! or has `%p` put it there, means that unit; what the first reading matches is what CoreOS fleet would.
 
-use std::fmt;
+use std::{collections::BTreeSet, fmt};
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-/// A pattern: `*` and `?` (neither crosses `/`), `[a-z]`, `[^a]`, and `\x` for a literal `x`.
+/// A pattern: `*` and `?` (neither crosses `/`), `[a-z]`, `[^a]`, and `\x` for a literal `x`, or for `\x` itself.
 ///
 /// A malformed pattern (see [`Glob::check`]) matches nothing.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -16,6 +20,15 @@ pub struct Glob(String);
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("malformed pattern `{0}`")]
 pub struct GlobError(String);
+
+/// What a backslash before a character without a meaning of its own is.
+#[derive(Clone, Copy, PartialEq)]
+enum Backslash {
+    /// It goes, as in Go.
+    Quotes,
+    /// It stands for itself, as in a name that systemd has escaped.
+    Stands,
+}
 
 /// What one element of a pattern accepts.
 enum Element<'p> {
@@ -44,6 +57,28 @@ impl Glob {
         !self.0.contains(['*', '?', '[', '\\'])
     }
 
+    /// All names that a pattern without wildcards matches: one, and more when it has a backslash. `None` when it has
+    /// wildcards, or is malformed.
+    pub(crate) fn names(&self) -> Option<BTreeSet<String>> {
+        if self.is_exact() {
+            return Some([self.0.clone()].into());
+        }
+        if self.0.contains(['*', '?', '[']) || self.check().is_err() {
+            return None;
+        }
+        let mut names = BTreeSet::from([self.0.clone()]);
+        for backslash in [Backslash::Quotes, Backslash::Stands] {
+            let mut rest = self.0.as_str();
+            let mut name = String::new();
+            while let Some((Element::Literal(literal), after)) = next_element(rest, backslash) {
+                name.push(literal);
+                rest = after;
+            }
+            names.insert(name);
+        }
+        Some(names)
+    }
+
     /// What it spells out before its first metacharacter, and every name that matches begins with: `web@` of
     /// `web@*.service`.
     pub(crate) fn literal_prefix(&self) -> &str {
@@ -57,7 +92,7 @@ impl Glob {
     pub fn check(&self) -> Result<(), GlobError> {
         let mut rest = self.0.as_str();
         while !rest.is_empty() {
-            let (element, after) = next_element(rest).ok_or_else(|| GlobError(self.0.clone()))?;
+            let (element, after) = next_element(rest, Backslash::Quotes).ok_or_else(|| GlobError(self.0.clone()))?;
             if let Element::Class { body, .. } = element {
                 // Reading the class against any character reads all of its ranges.
                 class_contains(body, '\0').ok_or_else(|| GlobError(self.0.clone()))?;
@@ -73,18 +108,19 @@ impl Glob {
         if self.is_exact() {
             return self.0 == name;
         }
+        let stands = || self.0.contains('\\') && (self.0 == name || matches_from(&self.0, name, Backslash::Stands));
         // In this order: most patterns match nothing of what they are asked about, and that is soon seen.
-        matches_from(&self.0, name) && self.check().is_ok()
+        (matches_from(&self.0, name, Backslash::Quotes) || stands()) && self.check().is_ok()
     }
 }
 
 /// Matches with one level of backtracking: a later `*` makes the choice of every earlier one final,
 /// so the work is at most the product of both lengths, whatever the pattern.
-fn matches_from(pattern: &str, name: &str) -> bool {
+fn matches_from(pattern: &str, name: &str, backslash: Backslash) -> bool {
     let (mut p, mut n) = (pattern, name);
     let mut retry: Option<(&str, &str)> = None;
     loop {
-        let step = match next_element(p) {
+        let step = match next_element(p, backslash) {
             Some((Element::Star, after)) => {
                 retry = Some((after, n));
                 p = after;
@@ -115,7 +151,7 @@ fn matches_from(pattern: &str, name: &str) -> bool {
 }
 
 /// Splits the first element off a pattern; `None` at its end or where it is malformed.
-fn next_element(pattern: &str) -> Option<(Element<'_>, &str)> {
+fn next_element(pattern: &str, backslash: Backslash) -> Option<(Element<'_>, &str)> {
     let first = pattern.chars().next()?;
     let rest = &pattern[first.len_utf8()..];
     match first {
@@ -123,6 +159,9 @@ fn next_element(pattern: &str) -> Option<(Element<'_>, &str)> {
         '?' => Some((Element::Any, rest)),
         '\\' => {
             let literal = rest.chars().next()?;
+            if backslash == Backslash::Stands && !r"*?[]\".contains(literal) {
+                return Some((Element::Literal('\\'), rest));
+            }
             Some((Element::Literal(literal), &rest[literal.len_utf8()..]))
         }
         '[' => {
@@ -209,6 +248,15 @@ mod tests {
             ("a\\", "a\\", false),
             ("web.service", "web.service", true),
             ("ü*", "übung", true),
+            (r"srv-my\x2dapp.mount", r"srv-my\x2dapp.mount", true),
+            (r"srv-my\x2dapp.mount", "srv-myx2dapp.mount", true),
+            (r"srv-my\x2dapp.mount", "srv-my-app.mount", false),
+            (r"srv-my\\x2dapp.mount", r"srv-my\x2dapp.mount", true),
+            (r"my\x2dapp@*.service", r"my\x2dapp@1.service", true),
+            (r"my\x2dapp@*.service", r"my\x2dother@1.service", false),
+            (r"a\\b.service", r"a\\b.service", true),
+            (r"a\*", r"a\x2db.service", false),
+            (r"[\x2d]", r"\", false),
         ] {
             assert_eq!(Glob::new(pattern).matches(name), expected, "{pattern} on {name}");
         }
@@ -225,6 +273,21 @@ mod tests {
             let escaped: String = name.chars().flat_map(|c| ['\\', c]).collect();
             prop_assert!(Glob::new(&*escaped).matches(&name));
             prop_assert_eq!(Glob::new(escaped).matches(&other), name == other);
+        }
+
+        #[test]
+        fn name_that_systemd_escaped_matches_itself(name in r"([a-z@.]|\\x2d|\\){0,8}", other in r"([a-z@.]|\\x2d|\\){0,8}") {
+            let glob = Glob::new(&*name);
+            if glob.check().is_ok() {
+                prop_assert!(glob.matches(&name));
+                prop_assert_eq!(glob.names().unwrap().contains(&other), glob.matches(&other));
+                prop_assert!(glob.names().unwrap().iter().all(|name| glob.matches(name)));
+            }
+            let escaped = name.replace(r"\\", "-");
+            let (pattern, longer) = (format!("{escaped}*"), format!("{escaped}{other}"));
+            if !escaped.ends_with('\\') {
+                prop_assert!(Glob::new(pattern).matches(&longer));
+            }
         }
 
         #[test]

@@ -60,6 +60,9 @@ macro_rules! unit_types {
         }
 
         impl UnitType {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$variant,)*];
+
             /// The suffix without its dot.
             #[must_use]
             pub fn as_str(self) -> &'static str {

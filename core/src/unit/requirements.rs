@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::{
-    Glob, UnitFile, UnitName, UnitOption, specifier,
+    Glob, UnitFile, UnitName, UnitOption,
+    install::{InstallError, check_install},
+    specifier,
     stop_bound::{Unbounded, stop_bound},
     suggest,
 };
@@ -50,7 +52,7 @@ pub enum OnPartition {
     Stop,
 }
 
-/// Requirements that contradict each other. The messages are CoreOS fleet's.
+/// Requirements that contradict each other, with CoreOS fleet's messages, and what no host could carry out.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum RequirementsError {
@@ -70,6 +72,9 @@ pub enum RequirementsError {
     /// A unit that must be down by a certain time, and need not be.
     #[error("OnPartition=stop cannot be kept: {0}")]
     Unbounded(Unbounded),
+    /// A name that no host could install the unit under.
+    #[error(transparent)]
+    Install(InstallError),
 }
 
 /// Something in `[X-Fleet]` that is passed over, and probably was meant otherwise.
@@ -94,8 +99,9 @@ const KEYS: [(&[&str], Key); 7] = [
     (&["OnPartition"], Key::OnPartition),
 ];
 
+/// An option of `[X-Fleet]`, whatever its name.
 #[derive(Clone, Copy, PartialEq)]
-enum Key {
+pub(super) enum Key {
     MachineId,
     MachineOf,
     MachineMetadata,
@@ -103,6 +109,13 @@ enum Key {
     Global,
     Replaces,
     OnPartition,
+}
+
+impl Key {
+    /// The option that has this name.
+    pub(super) fn of(name: &str) -> Option<Self> {
+        KEYS.iter().find(|(names, _)| names.contains(&name)).map(|(_, key)| *key)
+    }
 }
 
 impl Requirements {
@@ -127,9 +140,11 @@ impl Requirements {
     /// As [`Requirements::read`], of a file that the cluster does not have yet.
     ///
     /// # Errors
-    /// Also what could not be carried out: a unit that may never be down and has to be.
+    /// Also what could not be carried out: a unit that may never be down and has to be, and a name in
+    /// `[Install]` that systemd refuses.
     pub fn read_new(file: &UnitFile, name: &UnitName) -> Result<(Self, Vec<Warning>), RequirementsError> {
         let (read, warnings) = Self::read(file, name)?;
+        check_install(file, name).map_err(RequirementsError::Install)?;
         if read.on_partition == OnPartition::Stop {
             stop_bound(file, name).map_err(RequirementsError::Unbounded)?;
         }
@@ -139,13 +154,12 @@ impl Requirements {
     fn take(&mut self, option: &UnitOption, name: &UnitName, warnings: &mut Vec<Warning>) {
         let mut hinted =
             |message: String, hint: Option<String>| warnings.push(Warning { line: option.line, message, hint });
-        let Some(key) = KEYS.iter().find(|(names, _)| names.contains(&&*option.name)).map(|(_, key)| *key) else {
+        let Some(key) = Key::of(&option.name) else {
             let hint = suggest(&option.name, KEYS.iter().flat_map(|(names, _)| names.iter().copied()))
                 .map(|known| format!("did you mean \"{known}\"?"));
             let message = format!("unrecognized requirement in [{SECTION}] section: {:?}", option.name);
             return hinted(message, hint);
         };
-        let mut warn = |message: String| hinted(message, None);
         let value = option.unfolded();
         let words: Vec<String> = words(&value).iter().map(|word| specifier::expand(word, name)).collect();
         if words.is_empty() {
@@ -163,7 +177,13 @@ impl Requirements {
                         Some((key, value)) => {
                             self.metadata.entry(key.trim().into()).or_default().insert(value.trim().into());
                         }
-                        None => warn(format!("MachineMetadata {word:?} is ignored: write \"key=value\"")),
+                        None => {
+                            let message = format!("MachineMetadata {word:?} is ignored: write \"key=value\"");
+                            let quoted: Vec<String> =
+                                word.split_whitespace().map(|pair| format!("\"{pair}\"")).collect();
+                            let hint = format!("write each pair in quotes: MachineMetadata={}", quoted.join(" "));
+                            hinted(message, (quoted.len() > 1).then_some(hint));
+                        }
                     }
                 }
             }
@@ -171,7 +191,7 @@ impl Requirements {
                 let globs = words.iter().flat_map(|word| word.split_whitespace()).map(Glob::new);
                 self.conflicts.extend(globs.inspect(|glob| {
                     if let Err(error) = glob.check() {
-                        warn(format!("Conflicts is ignored: {error}"));
+                        hinted(format!("Conflicts is ignored: {error}"), None);
                     }
                 }));
             }
@@ -180,7 +200,7 @@ impl Requirements {
             Key::OnPartition => match &*words[words.len() - 1].to_lowercase() {
                 "keep" => self.on_partition = OnPartition::Keep,
                 "stop" => self.on_partition = OnPartition::Stop,
-                other => warn(format!("OnPartition {other:?} is ignored: write \"keep\" or \"stop\"")),
+                other => hinted(format!("OnPartition {other:?} is ignored: write \"keep\" or \"stop\""), None),
             },
         }
     }
@@ -231,7 +251,7 @@ impl Requirements {
 }
 
 /// Splits a value: `"a" "b"` is a list of quoted words, anything else is one word.
-fn words(value: &str) -> Vec<String> {
+pub(super) fn words(value: &str) -> Vec<String> {
     if value.len() < 2 || !value.starts_with('"') || !value.ends_with('"') {
         return if value.is_empty() { Vec::new() } else { vec![value.into()] };
     }

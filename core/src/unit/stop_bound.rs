@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use super::{UnitFile, UnitName, span};
+use super::{UnitFile, UnitName, UnitOption, span};
 
 /// What systemd allows each part of a stop when the unit does not say (`DefaultTimeoutStopSec=`).
 const DEFAULT: Duration = Duration::from_secs(90);
@@ -59,8 +59,7 @@ pub(super) fn stop_bound(file: &UnitFile, unit: &UnitName) -> Result<Duration, U
     };
     let is_service = section == "Service";
     let (mut stop, mut abort) = (Ok(DEFAULT), Ok(Duration::ZERO));
-    for option in file.options().iter().filter(|option| option.section == section) {
-        let (name, value) = (option.name.clone(), option.unfolded());
+    for UnitOption { name, value, .. } in file.settings().into_iter().filter(|option| option.section == section) {
         match &*name {
             "TimeoutSec" => stop = timeout(name, value),
             "TimeoutStopSec" if is_service => stop = timeout(name, value),

@@ -10,7 +10,7 @@ mod systemd;
 
 use std::fmt;
 
-use super::{Requirements, RequirementsError, UnitFile, UnitName, UnitType};
+use super::{Requirements, RequirementsError, UnitFile, UnitName, UnitOption, UnitType, aliases, doubts};
 
 pub use systemd::read as read_systemd;
 
@@ -71,7 +71,9 @@ rules! {
     Syntax "syntax" "the file does not follow the syntax of unit files",
     Size "size" "the cluster takes no file that is empty or larger than 64 kB",
     XFleet "x-fleet" "options of [X-Fleet] contradict each other",
-    XFleetIgnored "x-fleet-ignored" "something in [X-Fleet] has no effect",
+    XFleetIgnored "x-fleet-ignored" "something in [X-Fleet] does not do what it seems to",
+    Doubt "doubt" "something else does not do what it seems to",
+    Install "install" "a name in [Install] that systemd refuses, or that another unit has",
     StopBound "stop-bound" "OnPartition=stop wants a stop that ends",
     NoCommand "no-command" "a service has nothing to run",
     Systemd "systemd" "systemd-analyze verify objects",
@@ -130,6 +132,52 @@ pub fn verify(file: &UnitFile, name: &UnitName) -> Vec<Finding> {
     findings
 }
 
+/// What is wrong between files that are verified together: names that two units would have on a machine that has both.
+/// Each finding comes with the place of its file in `files`.
+#[must_use]
+pub fn verify_together(files: &[(&UnitFile, &UnitName)]) -> Vec<(usize, Finding)> {
+    let mut findings = Vec::new();
+    let names = files.iter().map(|(file, name)| aliases(file, name));
+    let units: Vec<Named<'_>> =
+        files.iter().zip(names).map(|((file, name), aliases)| Named { file, name, aliases }).collect();
+    for (place, unit) in units.iter().enumerate() {
+        for alias in &unit.aliases {
+            let whose = |other: &Named<'_>| {
+                if other.name == alias {
+                    Some("another unit's name".to_owned())
+                } else {
+                    other.aliases.contains(alias).then(|| format!("an alias of {}", other.name))
+                }
+            };
+            let mut others = units.iter().filter(|other| other.name != unit.name && !unit.keeps_off(other));
+            let Some(whose) = others.find_map(whose) else { continue };
+            let line = super::install::line_of(unit.file, unit.name, alias);
+            let message = format!("the alias {alias} is also {whose}: a machine that has both gives it to one of them");
+            let mend = "take another alias, or keep the units apart with Conflicts=";
+            findings.push((place, Finding::warning(Rule::Install, line, message, mend)));
+        }
+    }
+    findings
+}
+
+/// A unit with the other names that it asks for.
+struct Named<'f> {
+    file: &'f UnitFile,
+    name: &'f UnitName,
+    aliases: Vec<UnitName>,
+}
+
+impl Named<'_> {
+    /// Whether the two are never on one machine.
+    fn keeps_off(&self, other: &Self) -> bool {
+        let declares = |one: &Self, other: &Self| {
+            let conflicts = Requirements::read(one.file, one.name).map(|(read, _)| read.conflicts).unwrap_or_default();
+            conflicts.iter().any(|pattern| pattern.matches(other.name.as_str()))
+        };
+        declares(self, other) || declares(other, self)
+    }
+}
+
 fn size(file: &UnitFile, findings: &mut Vec<Finding>) {
     let length = file.canonical().len();
     if file.options().is_empty() {
@@ -145,13 +193,17 @@ fn requirements(file: &UnitFile, name: &UnitName, findings: &mut Vec<Finding>) {
         let mut options = file.options().iter().filter(|option| option.section == super::X_FLEET);
         options.find(|option| names.iter().any(|name| option.name.ends_with(name))).map_or(0, |option| option.line)
     };
+    findings.extend(doubts(file, name).into_iter().map(|warning| {
+        let mend = warning.hint.unwrap_or_else(|| "correct the line, or remove it".into());
+        let in_x_fleet = |option: &UnitOption| option.line == warning.line && option.section == super::X_FLEET;
+        let rule = if file.options().iter().any(in_x_fleet) { Rule::XFleetIgnored } else { Rule::Doubt };
+        Finding::warning(rule, warning.line, warning.message, mend)
+    }));
     match Requirements::read_new(file, name) {
-        Ok((_, warnings)) => findings.extend(warnings.into_iter().map(|warning| {
-            let mend = warning.hint.unwrap_or_else(|| "correct the line, or remove it".into());
-            Finding::warning(Rule::XFleetIgnored, warning.line, warning.message, mend)
-        })),
+        Ok(_) => {}
         Err(error) => {
             let (rule, line, mend) = match &error {
+                RequirementsError::Install(error) => (Rule::Install, error.line, error.mend()),
                 RequirementsError::Unbounded(_) => {
                     (Rule::StopBound, line_of(&["OnPartition"]), "or leave out OnPartition=stop".to_owned())
                 }

@@ -167,7 +167,7 @@ fn same(unit: &DumpedUnit) -> String {
 }
 
 fn different(unit: &DumpedUnit) -> String {
-    format!("WARNING: Unit {} in registry differs from the dump and stays as it is.", unit.name)
+    format!("warning: {} keeps the contents that the cluster has, which differ from the dump", unit.name)
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use crate::{
     completion,
     error::{ClientError, Failure},
     output,
-    units::{self, Argument, Source, creating},
+    units::{self, Argument, Doubts, Misnamed, Source, creating},
 };
 
 /// Give units to the cluster without starting them
@@ -101,16 +101,19 @@ pub async fn create(context: &Context, texts: &[String], intent: Intent) -> Resu
     let known = context.known(&names, "Error creating units").await?;
     let known: BTreeMap<&str, &Unit> = known.iter().map(|unit| (&*unit.name, unit)).collect();
     let mut templates = Templates::default();
+    let mut doubts = Doubts::default();
     let mut created = Vec::new();
     let mut changes = Vec::new();
     for argument in &arguments {
-        let (file, existing) = match known.get(&*argument.name).copied() {
+        let (source, existing) = match known.get(&*argument.name).copied() {
             Some(unit) => (replacement(argument, unit, intent)?, Some(unit)),
             None => (Some(templates.contents(context, argument).await?), None),
         };
-        if let Some(file) = file {
+        if let Some(source) = source {
             let name = argument.unit_name()?;
-            let global = units::check_requirements(&file, &name)?;
+            let global = units::check_requirements(&source, &name)?;
+            doubts.tell(&source, &name);
+            let file = source.file;
             // A template never runs: fleetd says so when it is asked for more.
             let desired = if name.is_template() { "inactive" } else { intent.desired };
             changes.push(Change { name: argument.name.clone(), file, desired });
@@ -149,38 +152,53 @@ pub async fn send(context: &Context, changes: Vec<Change>) -> Result<(), Failure
 }
 
 /// The contents that a unit of the cluster shall get; `None` when it stays as it is.
-fn replacement(argument: &Argument, unit: &Unit, intent: Intent) -> Result<Option<UnitFile>, Failure> {
+fn replacement(argument: &Argument, unit: &Unit, intent: Intent) -> Result<Option<Source>, Failure> {
     let Some(replaceable) = intent.replaceable else {
         // A file that cannot be read is no concern as long as the unit exists.
         if let Ok(Some(source)) = argument.local()
             && units::differs(unit, &source.file)
         {
-            warn_of_difference(&unit.name, argument, &source);
+            warn_of_difference(&unit.name, &unit.desired_state, intent, &source);
         }
         return Ok(None);
     };
     let name = &unit.name;
-    let source = argument.local()?.ok_or_else(|| creating(&format!("unable to find Unit({name}) on filesystem")))?;
+    let source = argument.local()?.ok_or_else(|| match Misnamed::of(argument) {
+        Some(Misnamed { message, mend }) => creating(&message).hint(mend),
+        None => creating(&format!("unable to find Unit({name}) on filesystem")),
+    })?;
     if !units::differs(unit, &source.file) {
         output::result(&format!("Found same Unit({name}) in Registry, nothing to do"))?;
         return Ok(None);
     }
     if !replaceable.contains(&&*unit.desired_state) {
+        let state = &unit.desired_state;
         output::note(&format!(
-            "Warning: can not replace Unit({name}) in state '{}', use the appropriate command",
-            unit.desired_state
+            "warning: {name} is {state} and keeps its contents, which differ from the file {}",
+            source.place
         ));
+        hint_to_replace(state, intent, &source);
         return Ok(None);
     }
-    Ok(Some(source.file))
+    Ok(Some(source))
 }
 
-fn warn_of_difference(known: &str, argument: &Argument, source: &Source) {
-    let kind = if source.of_template { "template unit file" } else { "unit file" };
+fn warn_of_difference(known: &str, state: &str, intent: Intent, source: &Source) {
+    let place = &source.place;
     output::note(&format!(
-        "WARNING: Unit {known} in registry differs from local {kind} {}. Add --replace to override.",
-        argument.name
+        "warning: {known} keeps the contents that the cluster has, which differ from the file {place}"
     ));
+    hint_to_replace(state, intent, source);
+}
+
+/// Names the command that gives a unit in this state new contents, and does not take it further than asked for.
+fn hint_to_replace(state: &str, intent: Intent, source: &Source) {
+    let verb = match (state, intent.desired) {
+        ("launched", _) | (_, "launched") => "start",
+        ("loaded", _) | (_, "loaded") => "load",
+        _ => "submit",
+    };
+    output::note(&format!("hint: replace them with `fleetctl {verb} --replace {}`", source.place));
 }
 
 /// Templates of the cluster that were asked for, so that a hundred instances ask once.
@@ -189,19 +207,20 @@ struct Templates(BTreeMap<UnitName, Option<UnitFile>>);
 
 impl Templates {
     /// The contents of a unit that does not exist yet.
-    async fn contents(&mut self, context: &Context, argument: &Argument) -> Result<UnitFile, Failure> {
-        if let Some(Source { file, of_template: false }) = argument.local()? {
-            return Ok(file);
+    async fn contents(&mut self, context: &Context, argument: &Argument) -> Result<Source, Failure> {
+        if let Some(source) = argument.local()?.filter(|source| !source.of_template) {
+            return Ok(source);
         }
         let name = argument.unit_name()?;
         let Some(template) = name.template() else { return Err(argument.not_found()) };
         let beside = argument.local_template()?;
         match (self.get(context, &template).await?, beside) {
             (Some(file), beside) => {
-                if let Some(beside) = beside.filter(|beside| beside.hash() != file.hash()) {
-                    warn_of_difference(template.as_str(), argument, &Source { file: beside, of_template: true });
+                if let Some(beside) = beside.filter(|beside| beside.file.hash() != file.hash()) {
+                    let submit = Intent { desired: "inactive", replaceable: None };
+                    warn_of_difference(template.as_str(), "inactive", submit, &beside);
                 }
-                Ok(file)
+                Ok(Source { file, of_template: true, place: template.to_string() })
             }
             (None, Some(beside)) => Ok(beside),
             (None, None) => Err(argument.not_found()),

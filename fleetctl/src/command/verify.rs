@@ -19,14 +19,14 @@ use crate::{
     error::{FAILED, USAGE, os_message},
     format::{self, FormatArgs},
     output,
-    units::{self, Argument},
+    units::{self, Argument, Misnamed},
 };
 
 /// Say what is wrong with unit files, before they are submitted
 ///
 /// Checks what the cluster would refuse, what bites units that run docker, and, where there is a systemd, what
 /// `systemd-analyze verify` says. Needs no cluster. A file is named as for `submit`: `a@1` is read from `a@.service` if
-/// it has no file of its own.
+/// it has no file of its own. Of several files, also says which would claim one name.
 ///
 /// Exits with 0 when there is nothing worse than a warning, with 1 when there are errors; with --strict, also for
 /// warnings.
@@ -42,7 +42,9 @@ RULES:
     syntax              the file does not follow the syntax of unit files
     size                the cluster takes no file that is empty or larger than 64 kB
     x-fleet             options of [X-Fleet] contradict each other
-    x-fleet-ignored     something in [X-Fleet] has no effect
+    x-fleet-ignored     something in [X-Fleet] does not do what it seems to
+    doubt               something else does not do what it seems to
+    install             a name in [Install] that systemd refuses, or that another unit has
     stop-bound          OnPartition=stop wants a stop that ends
     no-command          a service has nothing to run
     systemd             systemd-analyze verify objects
@@ -97,6 +99,8 @@ struct Verified {
     /// As it was named.
     file: String,
     findings: Vec<Finding>,
+    /// The unit that it makes.
+    unit: Option<(UnitFile, UnitName)>,
     /// The line of a syntax error, with a caret below.
     excerpt: Vec<String>,
 }
@@ -113,7 +117,8 @@ pub fn run(args: &Verify) -> Outcome {
         return Ok(USAGE);
     }
     let mut systemd = !args.no_systemd;
-    let verified: Vec<Verified> = args.files.iter().map(|text| Verified::of(text, &mut systemd)).collect();
+    let mut verified: Vec<Verified> = args.files.iter().map(|text| Verified::of(text, &mut systemd)).collect();
+    compare(&mut verified);
     let count = |severity| {
         let findings = verified.iter().flat_map(|verified| &verified.findings);
         findings.filter(|finding| finding.severity == severity).count()
@@ -143,7 +148,11 @@ impl Verified {
     fn of(text: &str, systemd: &mut bool) -> Self {
         let argument = Argument::new(text);
         let file = |path: &Path| path.display().to_string();
-        let mut verified = Self { file: file(&argument.path), findings: Vec::new(), excerpt: Vec::new() };
+        let mut verified = Self { file: file(&argument.path), findings: Vec::new(), unit: None, excerpt: Vec::new() };
+        if let Some(Misnamed { message, mend }) = Misnamed::of_file(&argument) {
+            verified.file = text.to_owned();
+            return verified.failed(Rule::Name, 0, message, &mend);
+        }
         let name = match UnitName::new(&argument.name) {
             Ok(name) => name,
             Err(error) => {
@@ -151,13 +160,6 @@ impl Verified {
                 return verified.failed(Rule::Name, 0, error.to_string(), mend);
             }
         };
-        if Path::new(text) != argument.path && Path::new(text).is_file() {
-            let message = format!("fleetctl takes this for the unit {name}, and looks for its file");
-            let mend =
-                "rename the file: unit files end in .service, .socket, .timer, .path, .device, .mount or .automount";
-            verified.file = text.to_owned();
-            return verified.failed(Rule::Name, 0, message, mend);
-        }
         let mut path = argument.path.clone();
         if let Some(template) = name.template().filter(|_| !path.exists()) {
             path = path.with_file_name(template.as_str());
@@ -171,7 +173,10 @@ impl Verified {
         };
         verified.file = file(&path);
         match UnitFile::parse_bytes(&bytes) {
-            Ok(unit) => verified.findings = verify::verify(&unit, &name),
+            Ok(unit) => {
+                verified.findings = verify::verify(&unit, &name);
+                verified.unit = Some((unit, name.clone()));
+            }
             Err(error) => {
                 verified.excerpt = error.render(&verified.file).lines().skip(1).map(str::to_owned).collect();
                 return verified.failed(Rule::Syntax, error.line, error.to_string(), error.kind.mend());
@@ -179,7 +184,15 @@ impl Verified {
         }
         if *systemd {
             match ask_systemd(&path) {
-                Some((said, asked)) => verified.findings.extend(verify::read_systemd(&said, &asked, &name)),
+                Some((said, asked)) => {
+                    let mut said = verify::read_systemd(&said, &asked, &name);
+                    // What we have said of a section already, and with the name that was meant.
+                    said.retain(|finding| {
+                        let is_known = |known: &Finding| known.rule == Rule::Doubt && known.line == finding.line;
+                        !(finding.message.contains("nknown section") && verified.findings.iter().any(is_known))
+                    });
+                    verified.findings.extend(said);
+                }
                 None => *systemd = false,
             }
         }
@@ -216,6 +229,17 @@ impl Verified {
             }
         }
         lines
+    }
+}
+
+/// Adds to each file what is wrong between it and the others.
+fn compare(verified: &mut [Verified]) {
+    let places = (0..verified.len()).filter(|place| verified[*place].unit.is_some());
+    let places: Vec<usize> = places.collect();
+    let units: Vec<_> = verified.iter().filter_map(|verified| verified.unit.as_ref()).collect();
+    let units: Vec<_> = units.into_iter().map(|(file, name)| (file, name)).collect();
+    for (place, finding) in verify::verify_together(&units) {
+        verified[places[place]].findings.push(finding);
     }
 }
 

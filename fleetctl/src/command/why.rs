@@ -2,7 +2,7 @@
 
 use clap::Args;
 use clap_complete::ArgValueCompleter;
-use fleet_core::model::api::{FailedUnit, MachineVerdict, Why as Answer};
+use fleet_core::model::api::{FailedUnit, FileWarning, MachineVerdict, Why as Answer};
 use serde::Serialize;
 
 use super::{Context, Outcome};
@@ -34,6 +34,7 @@ JSON:
     summary     string: the whole answer in one sentence
     machineID   string, or null: the machine it is scheduled to
     machines    array of objects {machineID, primaryIP, fits, reason}, by machineID
+    warnings    array of objects {line, message, hint}: what its file says and cannot mean
     Without a UNIT: an array of objects {unit, machineID, reason}, by unit, then machineID. machineID is null while
     the unit has no machine.")]
 pub struct Why {
@@ -55,6 +56,7 @@ struct Plain<'a> {
     #[serde(rename = "machineID")]
     machine_id: Option<String>,
     machines: Vec<PlainVerdict<'a>>,
+    warnings: Vec<PlainWarning<'a>>,
 }
 
 #[derive(Serialize)]
@@ -82,6 +84,13 @@ impl<'a> From<&'a FailedUnit> for PlainFailed<'a> {
     }
 }
 
+#[derive(Serialize)]
+struct PlainWarning<'a> {
+    line: u32,
+    message: &'a str,
+    hint: Option<String>,
+}
+
 impl<'a> From<&'a Answer> for Plain<'a> {
     fn from(answer: &'a Answer) -> Self {
         let verdict = |verdict: &'a MachineVerdict| PlainVerdict {
@@ -90,11 +99,17 @@ impl<'a> From<&'a Answer> for Plain<'a> {
             fits: verdict.fits,
             reason: &verdict.reason,
         };
+        let warning = |warning: &'a FileWarning| PlainWarning {
+            line: warning.line,
+            message: &warning.message,
+            hint: member(&warning.hint),
+        };
         Self {
             unit: &answer.name,
             summary: &answer.summary,
             machine_id: member(&answer.machine_id),
             machines: answer.machines.iter().map(verdict).collect(),
+            warnings: answer.warnings.iter().map(warning).collect(),
         }
     }
 }
@@ -152,6 +167,12 @@ async fn one(context: &Context, args: &Why, unit: &str) -> Outcome {
         output::result(&answer.summary)?;
         if !answer.machines.is_empty() {
             table(&answer).print()?;
+        }
+        for FileWarning { line, message, hint } in &answer.warnings {
+            output::note(&format!("warning: {name}:{line}: {message}"));
+            if !hint.is_empty() {
+                output::note(&format!("hint: {hint}"));
+            }
         }
     }
     let somewhere = answer.machines.iter().any(|verdict| verdict.fits || verdict.id == answer.machine_id);

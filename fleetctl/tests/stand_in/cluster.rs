@@ -19,11 +19,11 @@ use fleet_core::{
     model::{
         StartSteps,
         api::{
-            Change, ChangeMade, Changes, ChangesMade, Drain, DrainUnit, ErrorBody, ErrorEntity, Held, HeldMachine,
-            Machine, MachinePage, MachineVerdict, Trace, Unit, UnitPage, UnitReport, UnitStatus, Why,
+            Change, ChangeMade, Changes, ChangesMade, Drain, DrainUnit, ErrorBody, ErrorEntity, FileWarning, Held,
+            HeldMachine, Machine, MachinePage, MachineVerdict, Trace, Unit, UnitPage, UnitReport, UnitStatus, Why,
         },
     },
-    unit::UnitFile,
+    unit::{UnitFile, UnitName, doubts},
 };
 use serde::Serialize;
 use tokio::process::Command;
@@ -254,8 +254,15 @@ impl Cluster {
                 fits,
                 reason: reason.into(),
             }],
+            warnings: doubts_of(unit),
         })
     }
+}
+
+fn doubts_of(unit: &Unit) -> Vec<FileWarning> {
+    let options: Vec<_> = unit.options.iter().cloned().map(Into::into).collect();
+    let file = UnitFile::from_options(&options).unwrap();
+    doubts(&file, &UnitName::new(&unit.name).unwrap()).into_iter().map(Into::into).collect()
 }
 
 pub fn machine() -> Machine {

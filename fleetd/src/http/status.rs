@@ -9,11 +9,11 @@ use axum::{extract::State, http::Method, response::Response};
 use fleet_core::{
     model::{
         Desired, HeldRecord, MachineId, Standing, StateRecord, UnitRecord,
-        api::{Failed, FailedUnit, MachineVerdict, UnitReport, UnitStatus, Why},
+        api::{Failed, FailedUnit, FileWarning, MachineVerdict, UnitReport, UnitStatus, Why},
         apply_edits, words,
     },
     sched::{Decision, Planner},
-    unit::{Requirements, UnitHash, UnitName},
+    unit::{Requirements, UnitHash, UnitName, doubts},
 };
 
 use super::{Api, ApiError, Shared, aged, evict::held, only, request::Name};
@@ -195,6 +195,7 @@ pub(super) async fn why<S: Store>(
             explanation.summary,
             outlook(&unit, explanation.placed.as_ref(), &held, &reading)
         ),
+        warnings: warnings(&api, cluster, &unit).await?,
     };
     Ok(aged(body, reading.age))
 }
@@ -250,6 +251,13 @@ pub(super) async fn failed<S: Store>(State(api): Shared<S>, method: Method) -> R
     }
     units.sort_by(|one, other| (&one.name, &one.machine_id).cmp(&(&other.name, &other.machine_id)));
     Ok(aged(Failed { units }, reading.age))
+}
+
+/// What the unit's file says and cannot mean.
+async fn warnings<S: Store>(api: &Api<S>, cluster: &Cluster, unit: &UnitName) -> Result<Vec<FileWarning>, ApiError> {
+    let Some(record) = wanted(cluster, unit) else { return Ok(Vec::new()) };
+    let file = api.files.one(record.hash).await?;
+    Ok(file.map(|file| doubts(&file, unit)).unwrap_or_default().into_iter().map(Into::into).collect())
 }
 
 /// What is to be said of when something will change.

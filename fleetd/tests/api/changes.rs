@@ -88,3 +88,49 @@ fn one_that_others_change_meanwhile_holds_up_nobody() {
         assert_eq!(server.record("b.service").expect("it is there").desired, Desired::Launched);
     });
 }
+
+#[test]
+fn values_with_line_breaks_are_stored_as_coreos_fleet_wrote_them() {
+    simulate(async {
+        let mut server = Server::new();
+        // What its client makes of a comment between continuation lines, and of a blank behind a backslash.
+        let options = json!([
+            { "section": "Service", "name": "ExecStartPre", "value": "/bin/a \\\n  # why" },
+            { "section": "Service", "name": "-e B", "value": "c" },
+            { "section": "Service", "name": "ExecStart", "value": "/bin/a \\" },
+            { "section": "Service", "name": "-e C", "value": "d" },
+        ]);
+        let text = "[Service]\nExecStartPre=/bin/a \\\n  # why\n-e B=c\nExecStart=/bin/a \\\n-e C=d\n";
+        assert_eq!(server.change(json!([{ "name": "a.service", "options": options }])).await, [ok(201)]);
+        assert_eq!(server.record("a.service").expect("it is there").hash, UnitHash::of(text));
+        let (_, body) = server.get("/fleet/v1/units/a.service").await;
+        let shown: Value = serde_json::from_slice(&body).expect("a unit");
+        let again = json!([{ "name": "a.service", "options": shown["options"], "desiredState": "inactive" }]);
+        assert_eq!(server.change(again).await, [ok(204)], "the same contents: {shown}");
+        assert_eq!(server.record("a.service").expect("it is there").hash, UnitHash::of(text));
+        let broken = json!([{ "section": "Service", "name": "ExecStart", "value": "/bin/a\nUser=root" }]);
+        let refused = server.change(json!([{ "name": "b.service", "options": broken }])).await;
+        assert_eq!(refused[0].0, 400, "{refused:?}");
+    });
+}
+
+#[test]
+fn alias_that_systemd_refuses_is_refused() {
+    simulate(async {
+        let mut server = Server::new();
+        let with = |alias: &str| {
+            json!([
+                { "section": "Service", "name": "ExecStart", "value": "/bin/a" },
+                { "section": "Install", "name": "Alias", "value": alias },
+            ])
+        };
+        let made = server.change(json!([
+            { "name": "a.service", "options": with("b.timer") },
+            { "name": "a@1.service", "options": with("b.service") },
+            { "name": "b.service", "options": with("c.service b.service") },
+        ]));
+        let message = "Alias=b.timer is refused by systemd: an alias of a service unit ends in .service";
+        let other = "Alias=b.service is refused by systemd: a@1.service has an \"@\" in its name, so its alias has one";
+        assert_eq!(made.await, [(400, message.into()), (400, other.into()), ok(201)]);
+    });
+}

@@ -62,3 +62,20 @@ fn what_only_an_engine_can_decide_is_not_told_as_decided() {
         assert_eq!((&*why.summary, &*why.machine_id), ("not wanted (inactive)", MACHINE));
     });
 }
+
+#[test]
+fn what_a_file_cannot_mean_is_repeated() {
+    simulate(async {
+        let mut server = Server::new();
+        let file = json!([
+            { "section": "Service", "name": "ExecStart", "value": "/bin/a" },
+            { "section": "X-fleet", "name": "Global", "value": "true" },
+        ]);
+        let made = server.change(json!([{ "name": "a.service", "options": file }])).await;
+        assert_eq!(made, [(201, String::new())]);
+        let warnings = server.why("a.service").await.warnings;
+        let [warning] = &warnings[..] else { panic!("{warnings:?}") };
+        assert_eq!((warning.line, &*warning.hint), (4, "did you mean [X-Fleet]?"));
+        assert!(warning.message.contains("[X-fleet]"), "{warning:?}");
+    });
+}

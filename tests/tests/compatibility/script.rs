@@ -28,7 +28,6 @@
 //! * `{m1}` is the short ID of the first machine, `{M1}` the whole one, `{ip1}` its address, `{h1}` its host name.
 //!   Machines are counted in the order of their IDs, which is the order that lists and the scheduler have.
 //! * `{version}` is the version of this workspace.
-//! * `{time}` is the time of a line of the Go logger: see [`without_times`].
 //! * `{*}` is any text within a line, `{more}` any number of lines: where the text is somebody else's (systemd's,
 //!   the operating system's), or where fleet goes on to explain what CoreOS fleet left at the documented words.
 //!
@@ -195,7 +194,7 @@ impl<'c> Stage<'c> {
         Ok(Run {
             code: output.status.code().context("it was killed")?,
             stdout: String::from_utf8(output.stdout)?,
-            stderr: without_times(&String::from_utf8(output.stderr)?),
+            stderr: String::from_utf8(output.stderr)?,
         })
     }
 
@@ -267,17 +266,6 @@ impl<'t> Case<'t> {
 
 fn joined(lines: &[&str]) -> String {
     lines.iter().fold(String::new(), |text, line| text + line + "\n")
-}
-
-/// Replaces the times of the Go logger, `2026/11/21 03:53:09`, at the beginning of lines by `{time}`.
-fn without_times(text: &str) -> String {
-    const LIKE: &[u8] = b"0000/00/00 00:00:00 ";
-    let is_time = |line: &str| {
-        let like = |(given, like): (u8, &u8)| if *like == b'0' { given.is_ascii_digit() } else { given == *like };
-        line.len() > LIKE.len() && line.bytes().zip(LIKE).all(like)
-    };
-    let lines = text.split_inclusive('\n');
-    lines.map(|line| if is_time(line) { format!("{{time}} {}", &line[LIKE.len()..]) } else { line.into() }).collect()
 }
 
 /// Whether `text` is what `pattern`, with its `{*}` and lines `{more}`, describes.

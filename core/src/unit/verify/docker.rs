@@ -73,7 +73,7 @@ impl<'f> Service<'f> {
             before: of(&["ExecStartPre"]),
             main: of(&["ExecStart"]),
             stop: of(&["ExecStop", "ExecStopPost"]),
-            kind: last(file, "Type").map_or_else(|| "simple".into(), UnitOption::unfolded),
+            kind: last(file, "Type").map_or_else(|| "simple".into(), |option| option.value),
         }
     }
 
@@ -221,7 +221,7 @@ impl<'f> Service<'f> {
         let timeouts = ["TimeoutStartSec", "TimeoutSec"].map(|name| last(self.file, name));
         let enough = match timeouts.into_iter().flatten().max_by_key(|option| option.line) {
             None => self.is_oneshot(),
-            Some(option) => match parse_span(&option.unfolded()) {
+            Some(option) => match parse_span(&option.value) {
                 Ok(span) => span.is_none_or(|span| span.is_zero() || span > START),
                 Err(_) => false,
             },
@@ -240,14 +240,14 @@ impl<'f> Service<'f> {
             let other = ALSO.iter().find(|(known, _)| *known == flag).map_or(&[][..], |(_, other)| other);
             let given = run.value(flag).is_some() || other.iter().any(|flag| run.value(flag).is_some());
             if let Some(option) = last(self.file, limit).filter(|_| !given && !run.opaque) {
-                let value = option.unfolded();
+                let value = &option.value;
                 let message = format!(
                     "{limit}={value} binds the docker client: the container is a child of dockerd, in a control group of \
                      docker's"
                 );
                 let mend = match flag {
                     "--memory" => format!("add --memory {} to docker run", value.to_lowercase()),
-                    "--cpus" => format!("add --cpus {} to docker run", cpus(&value)),
+                    "--cpus" => format!("add --cpus {} to docker run", cpus(value)),
                     "--ulimit" => format!("add --ulimit nofile={value} to docker run"),
                     "--cgroup-parent" | "--oom-score-adj" | "--cpuset-cpus" | "--pids-limit" => {
                         format!("add {flag} {value} to docker run")
@@ -280,7 +280,7 @@ impl<'f> Service<'f> {
 }
 
 /// The option of `[Service]` that counts when there may be only one.
-fn last<'f>(file: &'f UnitFile, name: &str) -> Option<&'f UnitOption> {
+fn last(file: &UnitFile, name: &str) -> Option<UnitOption> {
     exec::assigned(file, name).pop()
 }
 

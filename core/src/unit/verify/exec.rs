@@ -21,7 +21,7 @@ pub(super) struct Command {
 pub(super) fn commands(file: &UnitFile, option: &'static str) -> Vec<Command> {
     let mut found = Vec::new();
     for assigned in assigned(file, option) {
-        for mut words in systemd_commands(&assigned.unfolded()) {
+        for mut words in systemd_commands(&assigned.value) {
             let Some(first) = words.first_mut() else { continue };
             let program = first.trim_start_matches(['@', '-', ':', '+', '!', '|']);
             let prefix = first[..first.len() - program.len()].to_owned();
@@ -47,10 +47,10 @@ pub(super) fn commands(file: &UnitFile, option: &'static str) -> Vec<Command> {
 }
 
 /// The options of `[Service]` with this name that count: an empty one takes back those before it.
-pub(super) fn assigned<'f>(file: &'f UnitFile, name: &str) -> Vec<&'f UnitOption> {
+pub(super) fn assigned(file: &UnitFile, name: &str) -> Vec<UnitOption> {
     let mut assigned = Vec::new();
-    for option in file.options().iter().filter(|option| option.section == "Service" && option.name == name) {
-        if option.unfolded().is_empty() {
+    for option in file.settings().into_iter().filter(|option| option.section == "Service" && option.name == name) {
+        if option.value.is_empty() {
             assigned.clear();
         } else {
             assigned.push(option);

@@ -18,7 +18,8 @@ const LOCAL: [&str; 7] = [
 ];
 
 /// Messages of our own rules: said by those also where there is no systemd.
-const OURS: [&str; 2] = ["has no ExecStart=, ExecStop=", "lacks both ExecStart= and ExecStop="];
+const OURS: [&str; 3] =
+    ["has no ExecStart=, ExecStop=", "lacks both ExecStart= and ExecStop=", "Assignment outside of section"];
 
 /// Reads what was said about the file `path`, which holds the unit `name`.
 #[must_use]
@@ -30,7 +31,7 @@ pub fn read(said: &str, path: &str, name: &UnitName) -> Vec<Finding> {
             continue;
         }
         // What systemd passes over, it says so of. Anything else keeps the unit from being loaded.
-        let passed_over = message.contains("ignoring");
+        let passed_over = message.to_lowercase().contains("ignoring");
         let mend =
             if passed_over { "correct the line, or remove it" } else { "correct it: systemd will not load the unit" };
         let make = if passed_over { Finding::warning } else { Finding::error };
@@ -70,6 +71,8 @@ mod tests {
     fn words_about_the_file_become_findings_and_words_about_the_machine_do_not() {
         let said = "\
 /tmp/a.service:5: Unknown key 'Foo' in section [Unit], ignoring.
+/tmp/a.service:1: Assignment outside of section. Ignoring.
+/tmp/a.service:6: Unknown section 'Foo'. Ignoring.
 /tmp/a.service:8: Neither a valid executable name nor an absolute path: relative/path
 /usr/lib/systemd/system/other.service:3: Unknown key name 'Bar' in section 'Service', ignoring.
 a.service: Command /usr/bin/docker is not executable: No such file or directory
@@ -81,6 +84,7 @@ Failed to create a.service/start: Unit docker.service not found.
             found("a.service", said),
             [
                 (5, Severity::Warning, "Unknown key 'Foo' in section [Unit], ignoring.".to_owned()),
+                (6, Severity::Warning, "Unknown section 'Foo'. Ignoring.".to_owned()),
                 (8, Severity::Error, "Neither a valid executable name nor an absolute path: relative/path".to_owned()),
             ]
         );

@@ -222,3 +222,41 @@ proptest::proptest! {
         }
     }
 }
+
+#[test]
+fn alias_that_systemd_refuses_is_an_error_and_doubts_are_warnings() {
+    let found = findings("a.service", "[Unit]\nGlobal=yes\n[Service]\nExecStart=/bin/a\n[Install]\nAlias=b.timer\n");
+    let said: Vec<_> = found.iter().map(|finding| (finding.rule, finding.severity, finding.line)).collect();
+    assert_eq!(said, [(Rule::Doubt, Severity::Warning, 2), (Rule::Install, Severity::Error, 6)]);
+    assert_eq!(found[1].mend, "write Alias=b.service, or remove it");
+}
+
+#[test]
+fn alias_that_two_units_claim_is_told_of_both_unless_they_keep_off_each_other() {
+    let alias = "[Service]\nExecStart=/bin/a\n[Install]\nAlias=db.service\n";
+    let together = |units: &[(&str, &str)]| -> Vec<(usize, u32, String)> {
+        let read: Vec<_> =
+            units.iter().map(|(name, text)| (UnitFile::parse(text).unwrap(), UnitName::new(name).unwrap())).collect();
+        let files: Vec<_> = read.iter().map(|(file, name)| (file, name)).collect();
+        let found = verify_together(&files);
+        assert!(
+            found.iter().all(|(_, finding)| finding.rule == Rule::Install && finding.severity == Severity::Warning)
+        );
+        found.into_iter().map(|(place, finding)| (place, finding.line, finding.message)).collect()
+    };
+    let said =
+        |whose: &str| format!("the alias db.service is also {whose}: a machine that has both gives it to one of them");
+    assert_eq!(
+        together(&[("a.service", alias), ("b.service", alias)]),
+        [(0, 4, said("an alias of b.service")), (1, 4, said("an alias of a.service"))]
+    );
+    assert_eq!(
+        together(&[("a.service", alias), ("db.service", "[Service]\nExecStart=/bin/a\n")]),
+        [(0, 4, said("another unit's name"))]
+    );
+    let apart = format!("{alias}[X-Fleet]\nConflicts=a.service\n");
+    assert_eq!(together(&[("a.service", alias), ("b.service", &apart)]), []);
+    assert_eq!(together(&[("a.service", alias), ("a.service", alias)]), [], "the same unit twice");
+    let instance = "[Service]\nExecStart=/bin/a\n[Install]\nAlias=db@%i.service\n";
+    assert_eq!(together(&[("a@1.service", instance), ("a@2.service", instance)]), []);
+}
