@@ -35,8 +35,8 @@ pub struct Reading<'r> {
     pub options: &'r [&'r str],
     /// Options that once were, and mean nothing any more.
     pub gone: &'r [&'r str],
-    /// Whether an option of `fleet.conf` can have that value, and if not, why.
-    pub check: &'r dyn Fn(&str, &str) -> Result<(), String>,
+    /// Whether an option of `fleet.conf` can have that value, and if not, why; if it can, what should be known of it.
+    pub check: &'r dyn Fn(&str, &str) -> Result<Vec<String>, String>,
 }
 
 /// A cloud-config.

@@ -30,6 +30,7 @@ use crate::{
     machine::Registration,
     member::{self, Host, Member},
     metrics::Metrics,
+    network,
     registry::{Etcd, etcd::Endpoints, files::Files, view::View},
     systemd::{Bus, Dbus},
 };
@@ -114,11 +115,19 @@ async fn member(
     let metrics = Metrics::default();
     let view = View::new(store.clone(), keys.clone());
     let files = Files::new(store.clone(), keys.clone());
-    let described = config.clone();
+    let described = Arc::new(config.clone());
+    let (address_changed, changed) = watch::channel(());
+    // What is configured stays what it is.
+    let listening =
+        config.public_ip.is_none().then(|| AbortOnDropHandle::new(tokio::spawn(network::tell(address_changed))));
     let member = Member::start(Host {
         id: id.clone(),
         metadata: config.metadata.clone(),
-        describe: Box::new(move || machine_record(&described)),
+        describe: Box::new(move |known| {
+            let (described, known) = (described.clone(), known.map(|known| known.address.clone()));
+            Box::pin(async move { machine_record(&described, known.as_deref()).await })
+        }),
+        changed,
         ttl: config.agent_ttl,
         candidate: !config.disable_engine,
         store: store.clone(),
@@ -161,6 +170,7 @@ async fn member(
     }
     shutdown.cancel();
     drop(telling);
+    drop(listening);
     member.end(ending).await?;
     drop(drain);
     tasks.close();
@@ -197,9 +207,10 @@ pub(crate) fn endpoints(config: &Config) -> anyhow::Result<Endpoints> {
     let read = |path: &std::path::PathBuf| {
         fs::read(path).with_context(|| format!("cannot read {}, named in the configuration", path.display()))
     };
+    let tls = config.tls_by_default();
     let identity = config.etcd_identity.as_ref();
     Ok(Endpoints {
-        urls: config.etcd_servers.clone(),
+        urls: config.etcd_servers.iter().map(|server| server.url(tls)).collect(),
         user: config.etcd_user.clone(),
         ca: config.etcd_cafile.as_ref().map(read).transpose()?,
         identity: identity
@@ -230,13 +241,13 @@ pub(crate) fn machine_id(path: &Path) -> anyhow::Result<MachineId> {
         .with_context(|| format!("{} is not usable: run systemd-machine-id-setup", path.display()))
 }
 
-/// What this host says of itself.
-fn machine_record(config: &Config) -> anyhow::Result<MachineRecord> {
+/// What this host says of itself, which was reached by the address that is `known`.
+async fn machine_record(config: &Config, known: Option<&str>) -> anyhow::Result<MachineRecord> {
     let boot_id = "/proc/sys/kernel/random/boot_id";
     let boot_id = fs::read_to_string(boot_id).with_context(|| format!("cannot read {boot_id}"))?;
     let memory = rustix::system::sysinfo();
     Ok(MachineRecord {
-        address: config.address()?,
+        address: network::address(config, known).await?,
         hostname: hostname::get().context("cannot tell the host's name")?.to_string_lossy().into_owned(),
         metadata: config.metadata.clone(),
         version: env!("CARGO_PKG_VERSION").into(),

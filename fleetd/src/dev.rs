@@ -17,7 +17,7 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use fleet_core::unit::UnitName;
+use fleet_core::{address::Server, unit::UnitName};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -50,7 +50,7 @@ pub fn configuration(
     };
     let ports = config.listen.into_iter().filter(|listen| matches!(listen, Listen::Tcp(_)));
     let config = Config {
-        etcd_servers: vec![format!("unix://{}", places.etcd_socket().display())],
+        etcd_servers: vec![Server::Unix(places.etcd_socket().display().to_string())],
         etcd_user: None,
         etcd_cafile: None,
         etcd_identity: None,

@@ -7,7 +7,7 @@ use std::{path::PathBuf, process::ExitCode};
 use clap::{CommandFactory, Parser, Subcommand};
 use fleetd::{
     cloud_config::{self, CloudConfig},
-    config::Config,
+    config::{Config, Faults, Read},
     daemon::{self, Role},
     dev::{self, Places},
     fence::dead_man,
@@ -64,7 +64,10 @@ fn main() -> ExitCode {
     match run(&args) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            match error.downcast_ref::<Faults>() {
+                Some(Faults(faults)) => faults.iter().for_each(|fault| eprintln!("error: {fault}")),
+                None => eprintln!("error: {error:#}"),
+            }
             ExitCode::FAILURE
         }
     }
@@ -81,8 +84,12 @@ fn run(args: &Args) -> anyhow::Result<ExitCode> {
     };
     let loaded = load();
     let (config, warnings) = match (&args.command, loaded) {
-        // A configuration that cannot be used may be the very reason why fleetd is down.
-        (Some(Command::Fence | Command::CloudConfig(_)), Err(error)) => (Config::default(), vec![format!("{error:#}")]),
+        // A configuration that cannot be used may be the very reason why fleetd is down. What can be used of it counts:
+        // it may say where the units are.
+        (Some(Command::Fence | Command::CloudConfig(_)), Err(_)) => {
+            let Read { config, warnings, faults } = Config::load_usable(args.config.as_deref(), std::env::vars());
+            (config, [warnings, faults].concat())
+        }
         (_, loaded) => loaded?,
     };
     let level = set_up_log(&config);
