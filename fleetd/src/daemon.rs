@@ -117,9 +117,9 @@ async fn member(
     let files = Files::new(store.clone(), keys.clone());
     let described = Arc::new(config.clone());
     let (address_changed, changed) = watch::channel(());
-    // What is configured stays what it is.
-    let listening =
-        config.public_ip.is_none().then(|| AbortOnDropHandle::new(tokio::spawn(network::tell(address_changed))));
+    let (watched, reconnecting) = (Arc::clone(&described), store.clone());
+    let listening = async move { network::tell(&watched, &reconnecting, address_changed).await };
+    let listening = AbortOnDropHandle::new(tokio::spawn(listening));
     let member = Member::start(Host {
         id: id.clone(),
         metadata: config.metadata.clone(),

@@ -2,9 +2,12 @@
 //!
 //! The kernel tells of new and lost addresses, routes and links (rtnetlink, which asks for no privilege). What it tells is
 //! not read: whatever has changed, the address is looked for anew, which costs a few system calls and no packet.
+//!
+//! A connection that began at an address which the host has no more stays open, and nothing comes back on it. So etcd is
+//! then connected with anew.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     os::unix::net::UnixDatagram as StdDatagram,
@@ -23,9 +26,9 @@ use tokio::{
     sync::watch,
     time::sleep,
 };
-use tracing::warn;
+use tracing::{debug, warn};
 
-use crate::config::Config;
+use crate::{config::Config, registry::Etcd};
 
 /// Addresses that are no host's, to see from which of its own a host reaches the world (RFC 5737, RFC 3849).
 const ELSEWHERE: [SocketAddr; 2] = [
@@ -57,7 +60,7 @@ pub async fn address(config: &Config, known: Option<&str>) -> anyhow::Result<Str
         own.extend(addresses());
     }
     let known = known.and_then(|known| known.parse().ok());
-    let known = known.map(|address| Known { address, present: UdpSocket::bind((address, 0)).is_ok() });
+    let known = known.map(|address| Known { address, present: is_own(address) });
     let address = own_address(&etcd, &elsewhere, &own, known).with_context(|| {
         let servers: Vec<String> = config.etcd_servers.iter().map(ToString::to_string).collect();
         let (servers, own) = (servers.join(", "), own.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "));
@@ -109,9 +112,10 @@ fn addresses() -> Vec<IpAddr> {
     by_interface.into_values().collect()
 }
 
-/// Tells `changed` whenever the address may be another one. Runs until dropped.
-pub async fn tell(changed: watch::Sender<()>) {
-    match follow(&changed).await {
+/// Tells `changed` whenever the address may be another one, and has `store` connect anew when one is gone from which etcd
+/// was reached. Runs until dropped.
+pub async fn tell(config: &Config, store: &Etcd, changed: watch::Sender<()>) {
+    match follow(config, store, &changed).await {
         Ok(never) => match never {},
         Err(error) => {
             warn!(%error, "the kernel does not tell of new addresses: one is noticed after minutes");
@@ -120,13 +124,14 @@ pub async fn tell(changed: watch::Sender<()>) {
     }
 }
 
-async fn follow(changed: &watch::Sender<()>) -> io::Result<std::convert::Infallible> {
+async fn follow(config: &Config, store: &Etcd, changed: &watch::Sender<()>) -> io::Result<std::convert::Infallible> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     // The protocol is NETLINK_ROUTE, which is 0.
     let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, None)?;
     bind(&socket, &SocketAddrNetlink::new(0, GROUPS))?;
     // To receive, one kind of datagram socket is like another.
     let socket = UnixDatagram::from_std(StdDatagram::from(socket))?;
+    let mut used = origins(config).await;
     loop {
         socket.readable().await?;
         if drain(&socket)? == 0 {
@@ -138,8 +143,25 @@ async fn follow(changed: &watch::Sender<()>) -> io::Result<std::convert::Infalli
                 break;
             }
         }
+        if !used.iter().all(|address| is_own(*address)) {
+            debug!(addresses = ?used, "etcd is connected with anew: not all of these addresses are left");
+            store.reconnect().await;
+            used.clear();
+        }
+        used.extend(origins(config).await);
         changed.send_replace(());
     }
+}
+
+/// The addresses of this host from which it reaches etcd.
+async fn origins(config: &Config) -> BTreeSet<IpAddr> {
+    let routes = join_all(config.etcd_servers.iter().map(route)).await.into_iter();
+    routes.filter_map(|route| if let Route::From(address) = route { Some(address) } else { None }).collect()
+}
+
+/// Whether the host has this address.
+fn is_own(address: IpAddr) -> bool {
+    UdpSocket::bind((address, 0)).is_ok()
 }
 
 /// Reads what is there, and tells how much that was.

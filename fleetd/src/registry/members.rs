@@ -201,6 +201,13 @@ impl Members {
         }
     }
 
+    /// Gives the connections up. What streams there are on them goes on.
+    pub(super) async fn reconnect(&self) {
+        for slot in &self.clients {
+            slot.lock().await.take();
+        }
+    }
+
     async fn connect(&self, index: usize) -> Result<Clients, StoreError> {
         let url = &self.endpoints.urls[index];
         let connect = async |timeout: Option<Duration>| {
