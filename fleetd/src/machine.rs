@@ -14,7 +14,7 @@ use tokio::{sync::watch, time::sleep};
 use tracing::{debug, error, info, warn};
 
 use crate::{
-    backoff::Backoff,
+    backoff::{Backoff, jitter},
     clock::Clock,
     fence::{Proof, proof},
     filesystem::Filesystem,
@@ -183,7 +183,7 @@ impl<S: Store, F: Filesystem> Membership<S, F> {
             tokio::select! {
                 biased;
                 () = told => {}
-                () = sleep(RESYNC.mul_f64(0.9 + fastrand::f64() / 5.0)) => {}
+                () = sleep(jitter(RESYNC)) => {}
             }
             match (self.describe)(Some(record)).await {
                 Ok(MachineRecord { address, hostname, .. }) => {
