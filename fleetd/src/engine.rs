@@ -96,7 +96,7 @@ impl<S: Store> Engine<S> {
         let mut registered = self.registered.clone();
         let joined = async {
             if registered.wait_for(Option::is_some).await.is_err() {
-                pending().await
+                pending::<()>().await;
             }
         };
         tokio::select! {

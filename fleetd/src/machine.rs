@@ -177,7 +177,7 @@ impl<S: Store, F: Filesystem> Membership<S, F> {
         loop {
             let told = async {
                 if changed.changed().await.is_err() {
-                    pending().await
+                    pending::<()>().await;
                 }
             };
             tokio::select! {
