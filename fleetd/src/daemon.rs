@@ -60,11 +60,16 @@ enum End {
     Reload,
 }
 
-/// Runs until a signal ends it. `reload` reads the configuration again.
+/// Runs until a signal ends it. `reload` reads the configuration again; `taken` is told of one that counts from then on.
 ///
 /// # Errors
 /// When it cannot begin: a socket in use, no machine ID, a directory that cannot be written.
-pub async fn run(mut config: Config, role: Role, reload: impl Fn() -> anyhow::Result<Config>) -> anyhow::Result<()> {
+pub async fn run(
+    mut config: Config,
+    role: Role,
+    reload: impl Fn() -> anyhow::Result<Config>,
+    taken: impl Fn(&Config),
+) -> anyhow::Result<()> {
     let id = machine_id(Path::new("/etc/machine-id"))?;
     let mut signals = Signals::listen(role)?;
     let listeners = Arc::new(open(&config)?);
@@ -74,7 +79,10 @@ pub async fn run(mut config: Config, role: Role, reload: impl Fn() -> anyhow::Re
             return Ok(());
         }
         match reload().and_then(|new| check(&new, &config).map(|()| new)) {
-            Ok(new) => config = new,
+            Ok(new) => {
+                taken(&new);
+                config = new;
+            }
             Err(error) => error!("configuration not taken, the old one stays: {error:#}"),
         }
     }

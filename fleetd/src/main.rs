@@ -97,7 +97,6 @@ fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let reload = || {
         let (config, warnings) = load()?;
         warnings.iter().for_each(|warning| warn!("{warning}"));
-        level(&config)?;
         Ok(config)
     };
     // Two threads: the work is waiting, and a host's processors belong to its units.
@@ -107,18 +106,19 @@ fn run(args: &Args) -> anyhow::Result<ExitCode> {
         (Some(Command::Dev { stop_units: true }), Some(places)) => runtime.block_on(dev::stop_units(config, places)),
         (Some(Command::Dev { .. }), Some(places)) => runtime.block_on(dev::run(config, places)),
         (Some(Command::Fence), _) => runtime.block_on(dead_man::run(&config)),
-        _ => runtime.block_on(daemon::run(config, Role::Service, reload)),
+        _ => runtime.block_on(daemon::run(config, Role::Service, reload, level)),
     };
     ended.map(|()| ExitCode::SUCCESS)
 }
 
 /// Logs to stderr: plain lines with fields, or JSON. The journal adds the time. Returns what changes the level.
-fn set_up_log(config: &Config) -> impl Fn(&Config) -> anyhow::Result<()> + use<> {
+fn set_up_log(config: &Config) -> impl Fn(&Config) + use<> {
     let (filter, handle) = reload::Layer::new(filter(config));
     let log = fmt::layer().with_writer(std::io::stderr).with_target(false);
     let log = if config.log_json { log.json().boxed() } else { log.with_ansi(false).without_time().boxed() };
     tracing_subscriber::registry().with(filter).with(log).init();
-    move |config| Ok(handle.reload(self::filter(config))?)
+    // It fails when there is no log any more.
+    move |config| drop(handle.reload(self::filter(config)))
 }
 
 fn filter(config: &Config) -> EnvFilter {
