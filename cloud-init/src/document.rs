@@ -26,6 +26,9 @@ const MAX_DOCUMENT: usize = 4 << 20;
 /// What the first line of a document must be.
 const HEADER: &str = "#cloud-config";
 
+/// Whether an option can have that value, and if not, why; if it can, what should be known of it.
+pub type Check<'c> = dyn Fn(&str, &str) -> Result<Vec<String>, String> + 'c;
+
 /// What a document is checked against that is not in it.
 #[derive(Clone, Copy)]
 pub struct Reading<'r> {
@@ -35,8 +38,8 @@ pub struct Reading<'r> {
     pub options: &'r [&'r str],
     /// Options that once were, and mean nothing any more.
     pub gone: &'r [&'r str],
-    /// Whether an option of `fleet.conf` can have that value, and if not, why.
-    pub check: &'r dyn Fn(&str, &str) -> Result<(), String>,
+    /// Looks at options of `fleet.conf`.
+    pub check: &'r Check<'r>,
 }
 
 /// A cloud-config.

@@ -24,7 +24,7 @@ mod yaml;
 
 pub use action::Action;
 pub use apply::{Applied, apply, remember};
-pub use document::{ClusterUnit, Document, DropIn, File, Owner, Reading, Settings, Unit, User, Verb};
+pub use document::{Check, ClusterUnit, Document, DropIn, File, Owner, Reading, Settings, Unit, User, Verb};
 pub use fault::{Fault, Mark, Note};
 pub use plan::{Plan, plan};
 pub use present::{Account, Entry, Present, UnitState};

@@ -3,11 +3,13 @@
 //! Nothing in this crate does IO, asks a clock or draws a random number: time and identity are arguments.
 //! A bug report should reduce to one call in here with literal arguments.
 //!
+//! * [`address`]: what people write for a host and for etcd, and the address that a host has itself.
 //! * [`unit`]: unit files and what they mean: syntax, names, templates, specifiers, hash, `[X-Fleet]` options.
 //! * [`model`]: the nouns of a cluster and their form in etcd (keys and values) and in the HTTP API.
 //! * [`sched`]: which machine runs which unit, and why or why not.
 //! * [`agent`]: the next step that brings one host from what it has to what it should have.
 
+pub mod address;
 pub mod agent;
 pub mod model;
 pub mod sched;

@@ -1,6 +1,9 @@
 //! The machines of the cluster, by the names that people have for them.
 
-use fleet_core::model::{api::Machine, short};
+use fleet_core::{
+    address::HostAddress,
+    model::{api::Machine, short},
+};
 
 use crate::error::{ClientError, Failure, NOT_FOUND};
 
@@ -45,7 +48,12 @@ impl Roster {
         if word.is_empty() {
             return Found::None;
         }
-        let by_name = |machine: &&Machine| [&*machine.id, &*machine.primary_ip, &*machine.hostname].contains(&word);
+        // An IPv6 address has many forms; machines are shown with the shortest.
+        let address = HostAddress::parse(word).map(|address| address.to_string());
+        let address = address.as_deref().unwrap_or(word);
+        let by_name = |machine: &&Machine| {
+            [&*machine.id, &*machine.hostname].contains(&word) || [word, address].contains(&&*machine.primary_ip)
+        };
         if let Some(machine) = self.0.iter().find(by_name) {
             return Found::One(machine);
         }
@@ -122,6 +130,7 @@ mod tests {
         Roster::new(vec![
             machine("d097a72e4aef45bf815b90988acdbf13", "10.82.0.13", "h3"),
             machine("d58165df4b3c4dfaa586f6748272d7f5", "10.82.0.11", "h1"),
+            machine("a7e8f00d000000000000000000000000", "fd00::13", "h4"),
             machine("e515483f000000000000000000000000", "", ""),
         ])
     }
@@ -142,7 +151,9 @@ mod tests {
     #[test]
     fn machines_are_found_by_id_address_and_host_name() {
         let roster = roster();
-        for (word, id) in [("d0", "d097"), ("d58165df", "d581"), ("10.82.0.11", "d581"), ("h3", "d097")] {
+        for (word, id) in
+            [("d0", "d097"), ("d58165df", "d581"), ("10.82.0.11", "d581"), ("h3", "d097"), ("FD00:0::0013", "a7e8")]
+        {
             assert!(matches!(roster.find(word), Found::One(machine) if machine.id.starts_with(id)), "{word}");
         }
         assert!(matches!(roster.find("d"), Found::Several(machines) if machines.len() == 2));

@@ -9,7 +9,7 @@ mod seed;
 
 use std::{
     io::{self, IsTerminal, Read, Write},
-    net::{IpAddr, Ipv4Addr},
+    net::Ipv4Addr,
     path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
@@ -18,13 +18,13 @@ use std::{
 use anyhow::{Context, bail, ensure};
 use clap::{Args, ValueEnum, ValueHint};
 use fleet_cloud_config::{Addresses, Document, Reading, apply, plan, remember, survey};
-use fleet_core::{model::Keys, unit::parse_span};
+use fleet_core::{address::Server, model::Keys, unit::parse_span};
 use tokio::time::Instant;
 
 use crate::{
     backoff::Backoff,
     config::{self, Config},
-    daemon,
+    daemon, network,
     registry::Etcd,
 };
 use seed::{Outcome, Seed};
@@ -105,12 +105,13 @@ pub async fn run(
     let text = read(&args.file)?;
     // One that cannot be read is no reason not to write a better one.
     let mut config = load().map_or_else(|_| Config::default(), |(config, _)| config);
-    let mut reading = Reading { addresses: anywhere(), options: &config::OPTIONS, gone: &config::GONE, check: &check };
+    let mut reading =
+        Reading { addresses: anywhere(), options: &config::OPTIONS, gone: &config::GONE, check: &config::check };
     if !args.validate {
         // On the first boot only the document knows where etcd is.
         let document = Document::parse(&text, reading).ok();
         config.etcd_servers = document.and_then(|document| servers(&document)).unwrap_or(config.etcd_servers);
-        reading.addresses = args.addresses(&config)?;
+        reading.addresses = args.addresses(&config).await?;
     }
     let name = if args.file == Path::new("-") { "<stdin>".into() } else { args.file.display().to_string() };
     let document = match Document::parse(&text, reading) {
@@ -169,15 +170,13 @@ impl Done {
 }
 
 impl CloudConfig {
-    fn addresses(&self, config: &Config) -> anyhow::Result<Addresses> {
+    async fn addresses(&self, config: &Config) -> anyhow::Result<Addresses> {
         // Not the configured one: the document may have set that on an earlier boot, with another address.
-        let own = || match (Config { public_ip: None, ..config.clone() }).address().ok()?.parse() {
-            Ok(IpAddr::V4(address)) => Some(address),
-            _ => None,
-        };
+        let own = network::address(&Config { public_ip: None, ..config.clone() }, None).await;
+        let own = own.ok().and_then(|own| own.parse().ok());
         let given = |option: &str, text: &Option<String>| match text.as_deref() {
             // CoreOS left the variables of addresses that it did not know empty.
-            None | Some("") => Ok(own()),
+            None | Some("") => Ok(own),
             Some(text) => match text.parse() {
                 Ok(address) => Ok(Some(address)),
                 Err(_) => bail!("{option} or its variable is {text:?}: expect an address as in 10.0.0.7"),
@@ -297,22 +296,9 @@ fn anywhere() -> Addresses {
 }
 
 /// The members of etcd that a document names.
-fn servers(document: &Document) -> Option<Vec<String>> {
+fn servers(document: &Document) -> Option<Vec<Server>> {
     let (_, servers) = document.fleet.iter().find(|(option, _)| option == "etcd_servers")?;
-    Some(servers.split(',').map(|server| server.trim().to_owned()).collect())
-}
-
-/// Whether an option can have that value.
-fn check(option: &str, value: &str) -> Result<(), String> {
-    // One of a pair, each of which is refused without the other.
-    if ["etcd_username", "etcd_password", "etcd_certfile", "etcd_keyfile"].contains(&option) {
-        return Ok(());
-    }
-    let variable = format!("FLEET_{}", option.to_ascii_uppercase());
-    match Config::load(Some(Path::new("/dev/null")), [(variable, value.to_owned())]) {
-        Ok(_) => Ok(()),
-        Err(error) => Err(error.chain().last().map_or_else(String::new, ToString::to_string)),
-    }
+    Some(config::servers(servers))
 }
 
 fn read(file: &Path) -> anyhow::Result<String> {
@@ -341,25 +327,4 @@ fn read(file: &Path) -> anyhow::Result<String> {
 /// A host is not left half set up because nobody listens any more.
 fn say(line: &str) {
     let _ = writeln!(io::stdout(), "{line}");
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn options_have_the_values_that_fleetd_takes() {
-        for (option, value) in [
-            ("etcd_servers", "http://a:4001,http://b:4001"),
-            ("metadata", "region=us-west"),
-            ("public_ip", "203.0.113.29"),
-            ("agent_ttl", "30s"),
-            ("verbosity", "1"),
-            ("etcd_certfile", "/a"),
-        ] {
-            assert_eq!(check(option, value), Ok(()), "{option}");
-        }
-        assert_eq!(check("agent_ttl", "1s"), Err("expect at least 2s, etcd's shortest lease".into()));
-        assert!(check("metadata", "us-west").unwrap_err().starts_with("expect \"key=value,key=value\""));
-    }
 }

@@ -30,6 +30,7 @@ use crate::{
     machine::Registration,
     member::{self, Host, Member},
     metrics::Metrics,
+    network,
     registry::{Etcd, etcd::Endpoints, files::Files, view::View},
     systemd::{Bus, Dbus},
 };
@@ -59,11 +60,16 @@ enum End {
     Reload,
 }
 
-/// Runs until a signal ends it. `reload` reads the configuration again.
+/// Runs until a signal ends it. `reload` reads the configuration again; `taken` is told of one that counts from then on.
 ///
 /// # Errors
 /// When it cannot begin: a socket in use, no machine ID, a directory that cannot be written.
-pub async fn run(mut config: Config, role: Role, reload: impl Fn() -> anyhow::Result<Config>) -> anyhow::Result<()> {
+pub async fn run(
+    mut config: Config,
+    role: Role,
+    reload: impl Fn() -> anyhow::Result<Config>,
+    taken: impl Fn(&Config),
+) -> anyhow::Result<()> {
     let id = machine_id(Path::new("/etc/machine-id"))?;
     let mut signals = Signals::listen(role)?;
     let listeners = Arc::new(open(&config)?);
@@ -73,7 +79,10 @@ pub async fn run(mut config: Config, role: Role, reload: impl Fn() -> anyhow::Re
             return Ok(());
         }
         match reload().and_then(|new| check(&new, &config).map(|()| new)) {
-            Ok(new) => config = new,
+            Ok(new) => {
+                taken(&new);
+                config = new;
+            }
             Err(error) => error!("configuration not taken, the old one stays: {error:#}"),
         }
     }
@@ -114,11 +123,19 @@ async fn member(
     let metrics = Metrics::default();
     let view = View::new(store.clone(), keys.clone());
     let files = Files::new(store.clone(), keys.clone());
-    let described = config.clone();
+    let described = Arc::new(config.clone());
+    let (address_changed, changed) = watch::channel(());
+    let (watched, reconnecting) = (Arc::clone(&described), store.clone());
+    let listening = async move { network::tell(&watched, &reconnecting, address_changed).await };
+    let listening = AbortOnDropHandle::new(tokio::spawn(listening));
     let member = Member::start(Host {
         id: id.clone(),
         metadata: config.metadata.clone(),
-        describe: Box::new(move || machine_record(&described)),
+        describe: Box::new(move |known| {
+            let (described, known) = (described.clone(), known.map(|known| known.address.clone()));
+            Box::pin(async move { machine_record(&described, known.as_deref()).await })
+        }),
+        changed,
         ttl: config.agent_ttl,
         candidate: !config.disable_engine,
         store: store.clone(),
@@ -162,6 +179,7 @@ async fn member(
     }
     shutdown.cancel();
     drop(telling);
+    drop(listening);
     member.end(ending).await?;
     drop(drain);
     tasks.close();
@@ -198,9 +216,10 @@ pub(crate) fn endpoints(config: &Config) -> anyhow::Result<Endpoints> {
     let read = |path: &std::path::PathBuf| {
         fs::read(path).with_context(|| format!("cannot read {}, named in the configuration", path.display()))
     };
+    let tls = config.tls_by_default();
     let identity = config.etcd_identity.as_ref();
     Ok(Endpoints {
-        urls: config.etcd_servers.clone(),
+        urls: config.etcd_servers.iter().map(|server| server.url(tls)).collect(),
         user: config.etcd_user.clone(),
         ca: config.etcd_cafile.as_ref().map(read).transpose()?,
         identity: identity
@@ -231,13 +250,13 @@ pub(crate) fn machine_id(path: &Path) -> anyhow::Result<MachineId> {
         .with_context(|| format!("{} is not usable: run systemd-machine-id-setup", path.display()))
 }
 
-/// What this host says of itself.
-fn machine_record(config: &Config) -> anyhow::Result<MachineRecord> {
+/// What this host says of itself, which was reached by the address that is `known`.
+async fn machine_record(config: &Config, known: Option<&str>) -> anyhow::Result<MachineRecord> {
     let boot_id = "/proc/sys/kernel/random/boot_id";
     let boot_id = fs::read_to_string(boot_id).with_context(|| format!("cannot read {boot_id}"))?;
     let memory = rustix::system::sysinfo();
     Ok(MachineRecord {
-        address: config.address()?,
+        address: network::address(config, known).await?,
         hostname: hostname::get().context("cannot tell the host's name")?.to_string_lossy().into_owned(),
         metadata: config.metadata.clone(),
         version: env!("CARGO_PKG_VERSION").into(),

@@ -17,7 +17,7 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use fleet_core::unit::UnitName;
+use fleet_core::{address::Server, unit::UnitName};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -50,7 +50,7 @@ pub fn configuration(
     };
     let ports = config.listen.into_iter().filter(|listen| matches!(listen, Listen::Tcp(_)));
     let config = Config {
-        etcd_servers: vec![format!("unix://{}", places.etcd_socket().display())],
+        etcd_servers: vec![Server::Unix(places.etcd_socket().display().to_string())],
         etcd_user: None,
         etcd_cafile: None,
         etcd_identity: None,
@@ -87,7 +87,7 @@ pub async fn run(config: Config, places: &Places) -> anyhow::Result<()> {
     say("Ctrl-C ends this, and no unit.");
     let ending = CancellationToken::new();
     let minding = tokio::spawn(etcd.mind(ending.clone()));
-    let outcome = daemon::run(config, Role::Terminal, || bail!("nothing is read again in a terminal")).await;
+    let outcome = daemon::run(config, Role::Terminal, || bail!("nothing is read again in a terminal"), |_| {}).await;
     ending.cancel();
     minding.await.context("what minds etcd broke")?;
     outcome?;
@@ -108,7 +108,7 @@ pub async fn stop_units(config: Config, places: &Places) -> anyhow::Result<()> {
     let _lock = begin(places).await?;
     // Without etcd there is nothing to lead.
     let config = Config { disable_engine: true, ..config };
-    daemon::run(config, Role::Leave, || bail!("nothing is read again")).await
+    daemon::run(config, Role::Leave, || bail!("nothing is read again"), |_| {}).await
 }
 
 /// Makes the directories, and sees to it that this is the only one and that there is a systemd.

@@ -34,6 +34,7 @@ use tracing::{debug, info, warn};
 use self::witness::Witness;
 use crate::{
     backoff::Backoff,
+    machine::Registration,
     metrics::Metrics,
     registry::{Leadership, LeaseId, Store, StoreError, Watch, WatchEvent, election, files::Files, lease, view::View},
 };
@@ -61,6 +62,8 @@ pub struct Engine<S> {
     pub files: Files<S>,
     /// This host.
     pub machine: MachineId,
+    /// Whether this host is a member.
+    pub registered: watch::Receiver<Option<Registration>>,
     /// How long a machine, and a leader, may be silent before it counts as dead.
     pub ttl: Duration,
     /// Counters.
@@ -87,6 +90,20 @@ impl<S: Store> Engine<S> {
 
     /// One candidacy, from finding a place to the end of the leadership.
     async fn term(&self, shutdown: &CancellationToken) -> Result<(), StoreError> {
+        // A host that is no member, say because its machine ID is another's, would lead under a name that people do not
+        // find in their cluster. One that loses its membership while it leads goes on: it loses both leases by the
+        // same trouble, and is registered again before others could have taken over.
+        let mut registered = self.registered.clone();
+        let joined = async {
+            if registered.wait_for(Option::is_some).await.is_err() {
+                pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            biased;
+            () = shutdown.cancelled() => return Ok(()),
+            () = joined => {}
+        }
         tokio::select! {
             biased;
             () = shutdown.cancelled() => return Ok(()),

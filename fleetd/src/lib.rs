@@ -26,6 +26,7 @@ pub mod last_good;
 pub mod machine;
 pub mod member;
 pub mod metrics;
+pub mod network;
 pub mod pace;
 pub mod registry;
 pub mod systemd;

@@ -2,22 +2,33 @@
 //!
 //! The lease's ID is kept on the host until the next boot, so a fleetd that was restarted or killed takes up its
 //! own lease and changes nothing in the store. The entry is only ever created: when another host lives under the
-//! same machine ID, registration is refused, and both are named.
+//! same machine ID, registration is refused, and both are named. A member that is reached by another address than before
+//! says so in its entry, and nothing else changes.
 
-use std::{path::PathBuf, time::Duration};
+use std::{future::pending, path::PathBuf, time::Duration};
 
 use fleet_core::model::{Key, Keys, MachineId, MachineRecord, Record};
+use futures_util::future::BoxFuture;
 use thiserror::Error;
 use tokio::{sync::watch, time::sleep};
 use tracing::{debug, error, info, warn};
 
 use crate::{
-    backoff::Backoff,
+    backoff::{Backoff, jitter},
     clock::Clock,
     fence::{Proof, proof},
     filesystem::Filesystem,
     registry::{Guard, LeaseId, Revision, Store, StoreError, Stored, Transaction, Watch, WatchEvent, Write, lease},
 };
+
+/// How often a member looks whether it is reached by another address, though nothing has told it so: names of members
+/// of etcd may have changed.
+const RESYNC: Duration = Duration::from_secs(600);
+
+/// Tells what the entry of a host is to say. Given what it says now, if it is there: what is not to be found out at the
+/// moment stays.
+pub type Describe =
+    Box<dyn Fn(Option<&MachineRecord>) -> BoxFuture<'static, anyhow::Result<MachineRecord>> + Send + Sync>;
 
 /// Membership as it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,8 +75,10 @@ pub struct Membership<S, F> {
     pub keys: Keys,
     /// This host.
     pub id: MachineId,
-    /// Tells what its entry is to say; asked anew each time the host joins.
-    pub describe: Box<dyn Fn() -> anyhow::Result<MachineRecord> + Send + Sync>,
+    /// Tells what its entry is to say; asked anew each time the host joins, and on `changed`.
+    pub describe: Describe,
+    /// Tells that the host may be reached by another address.
+    pub changed: watch::Receiver<()>,
     /// How long the host may be silent before it counts as dead.
     pub ttl: Duration,
     /// The clock that the lease is judged by.
@@ -87,12 +100,16 @@ impl<S: Store, F: Filesystem> Membership<S, F> {
     pub async fn run(&self) {
         // Whoever waits longer after an outage than the engine waits for hosts to come back loses its units.
         let mut backoff = Backoff::new(Duration::from_millis(500), self.ttl / 3);
+        let mut changed = self.changed.clone();
+        let mut known = None;
         loop {
-            match self.join().await {
+            changed.mark_unchanged();
+            match self.join(known.as_ref()).await {
                 Ok((record, registration)) => {
                     self.refusal.send_replace(None);
                     info!(machine = %self.id, address = record.address, "registered");
                     let lease = registration.lease;
+                    let entry = known.insert(record);
                     self.registration.send_replace(Some(registration));
                     let proof = || proof(self.clock, self.ttl);
                     tokio::select! {
@@ -104,7 +121,7 @@ impl<S: Store, F: Filesystem> Membership<S, F> {
                             // A store that was frozen has lost the leases of all hosts at the same moment.
                             sleep(self.ttl.mul_f64(fastrand::f64() / 20.0)).await;
                         }
-                        () = self.entry_lost(&record, lease) => {
+                        () = self.mind_entry(entry, lease, &mut changed) => {
                             self.proof.send_replace(None);
                             warn!(machine = %self.id, "entry in etcd gone or overwritten, registering again");
                             // Two hosts that take each other for one would overwrite each other without end.
@@ -128,6 +145,76 @@ impl<S: Store, F: Filesystem> Membership<S, F> {
                 Err(error) => warn!(error = %crate::chain(&error), "cannot register, trying again"),
             }
             sleep(backoff.delay()).await;
+        }
+    }
+
+    /// Keeps the entry true: has it, and `record`, say so when the host is reached by another address. Returns when
+    /// [`entry_lost`](Self::entry_lost) does.
+    async fn mind_entry(&self, record: &mut MachineRecord, lease: LeaseId, changed: &mut watch::Receiver<()>) {
+        loop {
+            let new = tokio::select! {
+                biased;
+                () = self.entry_lost(record, lease) => return,
+                new = self.described_anew(record, changed) => new,
+            };
+            let mut backoff = Backoff::new(Duration::from_millis(500), self.ttl / 3);
+            loop {
+                match self.rewrite(record, &new, lease).await {
+                    Ok(true) => break,
+                    Ok(false) => return,
+                    Err(error) => debug!(error = %crate::chain(&error), "own entry cannot be written, trying again"),
+                }
+                sleep(backoff.delay()).await;
+            }
+            info!(machine = %self.id, address = new.address, before = record.address, "reached by another address");
+            *record = new;
+        }
+    }
+
+    /// Returns when the host has another address, or another name, than `record` says. What else there is to say, such as
+    /// its memory, waits until it joins again.
+    async fn described_anew(&self, record: &MachineRecord, changed: &mut watch::Receiver<()>) -> MachineRecord {
+        loop {
+            let told = async {
+                if changed.changed().await.is_err() {
+                    pending::<()>().await;
+                }
+            };
+            tokio::select! {
+                biased;
+                () = told => {}
+                () = sleep(jitter(RESYNC)) => {}
+            }
+            match (self.describe)(Some(record)).await {
+                Ok(MachineRecord { address, hostname, .. }) => {
+                    if (&address, &hostname) != (&record.address, &record.hostname) {
+                        return MachineRecord { address, hostname, ..record.clone() };
+                    }
+                }
+                Err(error) => debug!(error = %crate::chain(&*error), "cannot tell what this host is"),
+            }
+        }
+    }
+
+    /// Has the entry say `new` where it says `old`, with the same lease. Returns whether it does: not when somebody else
+    /// has written it, or taken it away.
+    async fn rewrite(&self, old: &MachineRecord, new: &MachineRecord, lease: LeaseId) -> Result<bool, StoreError> {
+        let key = self.key();
+        let Some(stored) = self.store.get(std::slice::from_ref(&key)).await?.entries.pop() else { return Ok(false) };
+        let there = MachineRecord::decode(&stored.value).ok().filter(|_| stored.lease == Some(lease));
+        if there.as_ref() == Some(new) {
+            // The answer to an earlier try was lost.
+            return Ok(true);
+        }
+        if there.as_ref() != Some(old) {
+            return Ok(false);
+        }
+        let guards = vec![Guard::Unchanged(key.clone(), stored.mod_revision)];
+        let writes = vec![Write::Put { key, value: new.encode(), lease: Some(lease) }];
+        match self.store.commit(Transaction { guards, writes }).await? {
+            Some(_) => Ok(true),
+            // Refused, too, when it is tried again though it was written.
+            None => Err(StoreError::Unavailable("the entry changed while it was written".into())),
         }
     }
 
@@ -186,9 +273,10 @@ impl<S: Store, F: Filesystem> Membership<S, F> {
 
     /// Says in the entry that this host goes of its own will and runs nothing any more, so that nobody waits for it.
     async fn say_goodbye(&self, registered: &Registration) -> Result<(), StoreError> {
-        // Without it the host counts as lost, which only takes longer.
-        let Ok(record) = (self.describe)() else { return Ok(()) };
         let key = self.key();
+        let there = self.store.get(std::slice::from_ref(&key)).await?.entries.pop();
+        // Without it the host counts as lost, which only takes longer.
+        let Some(record) = there.and_then(|stored| MachineRecord::decode(&stored.value).ok()) else { return Ok(()) };
         let guards = vec![registered.guard(key.clone())];
         let value = MachineRecord { leaving: true, ..record }.encode();
         let writes = vec![Write::Put { key, value, lease: Some(registered.lease) }];
@@ -210,8 +298,8 @@ impl<S: Store, F: Filesystem> Membership<S, F> {
         self.keys.format(&Key::Machine(self.id.clone()))
     }
 
-    async fn join(&self) -> Result<(MachineRecord, Registration), JoinError> {
-        let record = (self.describe)().map_err(|error| JoinError::Unknown(error.into()))?;
+    async fn join(&self, known: Option<&MachineRecord>) -> Result<(MachineRecord, Registration), JoinError> {
+        let record = (self.describe)(known).await.map_err(|error| JoinError::Unknown(error.into()))?;
         let key = self.key();
         let current = self.store.get(std::slice::from_ref(&key)).await?.entries.pop();
         if let Some(registration) = self.take_up(current.as_ref(), &record).await? {
@@ -310,3 +398,6 @@ impl<S: Store, F: Filesystem> Membership<S, F> {
 fn is_same_host(theirs: &MachineRecord, ours: &MachineRecord) -> bool {
     theirs.hostname == ours.hostname && (theirs.boot_id == ours.boot_id || theirs.address == ours.address)
 }
+
+#[cfg(test)]
+mod tests;

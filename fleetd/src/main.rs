@@ -7,7 +7,7 @@ use std::{path::PathBuf, process::ExitCode};
 use clap::{CommandFactory, Parser, Subcommand};
 use fleetd::{
     cloud_config::{self, CloudConfig},
-    config::Config,
+    config::{Config, Faults, Read},
     daemon::{self, Role},
     dev::{self, Places},
     fence::dead_man,
@@ -64,7 +64,10 @@ fn main() -> ExitCode {
     match run(&args) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            match error.downcast_ref::<Faults>() {
+                Some(Faults(faults)) => faults.iter().for_each(|fault| eprintln!("error: {fault}")),
+                None => eprintln!("error: {error:#}"),
+            }
             ExitCode::FAILURE
         }
     }
@@ -81,8 +84,12 @@ fn run(args: &Args) -> anyhow::Result<ExitCode> {
     };
     let loaded = load();
     let (config, warnings) = match (&args.command, loaded) {
-        // A configuration that cannot be used may be the very reason why fleetd is down.
-        (Some(Command::Fence | Command::CloudConfig(_)), Err(error)) => (Config::default(), vec![format!("{error:#}")]),
+        // A configuration that cannot be used may be the very reason why fleetd is down. What can be used of it counts:
+        // it may say where the units are.
+        (Some(Command::Fence | Command::CloudConfig(_)), Err(_)) => {
+            let Read { config, warnings, faults } = Config::load_usable(args.config.as_deref(), std::env::vars());
+            (config, [warnings, faults].concat())
+        }
         (_, loaded) => loaded?,
     };
     let level = set_up_log(&config);
@@ -90,7 +97,6 @@ fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let reload = || {
         let (config, warnings) = load()?;
         warnings.iter().for_each(|warning| warn!("{warning}"));
-        level(&config)?;
         Ok(config)
     };
     // Two threads: the work is waiting, and a host's processors belong to its units.
@@ -100,18 +106,19 @@ fn run(args: &Args) -> anyhow::Result<ExitCode> {
         (Some(Command::Dev { stop_units: true }), Some(places)) => runtime.block_on(dev::stop_units(config, places)),
         (Some(Command::Dev { .. }), Some(places)) => runtime.block_on(dev::run(config, places)),
         (Some(Command::Fence), _) => runtime.block_on(dead_man::run(&config)),
-        _ => runtime.block_on(daemon::run(config, Role::Service, reload)),
+        _ => runtime.block_on(daemon::run(config, Role::Service, reload, level)),
     };
     ended.map(|()| ExitCode::SUCCESS)
 }
 
 /// Logs to stderr: plain lines with fields, or JSON. The journal adds the time. Returns what changes the level.
-fn set_up_log(config: &Config) -> impl Fn(&Config) -> anyhow::Result<()> + use<> {
+fn set_up_log(config: &Config) -> impl Fn(&Config) + use<> {
     let (filter, handle) = reload::Layer::new(filter(config));
     let log = fmt::layer().with_writer(std::io::stderr).with_target(false);
     let log = if config.log_json { log.json().boxed() } else { log.with_ansi(false).without_time().boxed() };
     tracing_subscriber::registry().with(filter).with(log).init();
-    move |config| Ok(handle.reload(self::filter(config))?)
+    // It fails when there is no log any more.
+    move |config| drop(handle.reload(self::filter(config)))
 }
 
 fn filter(config: &Config) -> EnvFilter {

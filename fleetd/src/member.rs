@@ -17,7 +17,7 @@ use std::{
 };
 
 use anyhow::Context;
-use fleet_core::model::{Keys, MachineId, MachineRecord};
+use fleet_core::model::{Keys, MachineId};
 use tokio::{sync::watch, task::JoinSet, time::timeout};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tracing::{info, warn};
@@ -29,7 +29,7 @@ use crate::{
     fence::{self, Fence},
     filesystem::Filesystem,
     last_good::LastGood,
-    machine::{Membership, Refusal, Registration},
+    machine::{Describe, Membership, Refusal, Registration},
     metrics::Metrics,
     registry::{Cluster, Range, Store, files::Files, mirror, view::View},
     systemd::Systemd,
@@ -44,8 +44,10 @@ pub struct Host<S, D, F> {
     pub id: MachineId,
     /// The metadata that it is configured with.
     pub metadata: BTreeMap<String, String>,
-    /// Tells what its entry in the registry is to say; asked anew each time it joins.
-    pub describe: Box<dyn Fn() -> anyhow::Result<MachineRecord> + Send + Sync>,
+    /// Tells what its entry in the registry is to say; asked anew each time it joins, and on `changed`.
+    pub describe: Describe,
+    /// Tells that it may be reached by another address.
+    pub changed: watch::Receiver<()>,
     /// How long it may be silent before it counts as dead.
     pub ttl: Duration,
     /// Whether it stands for election.
@@ -121,6 +123,7 @@ impl<S: Store, D: Systemd, F: Filesystem> Member<S, D, F> {
             keys: keys.clone(),
             id: id.clone(),
             describe: host.describe,
+            changed: host.changed,
             ttl,
             clock,
             filesystem: filesystem.clone(),
@@ -155,7 +158,8 @@ impl<S: Store, D: Systemd, F: Filesystem> Member<S, D, F> {
         let engine = host.candidate.then(|| {
             let machine = id.clone();
             let (store, keys, view) = (store.clone(), keys.clone(), view.clone());
-            let engine = Engine { store, keys, view, files: engine_files, machine, ttl, metrics };
+            let registered = registered.clone();
+            let engine = Engine { store, keys, view, files: engine_files, machine, registered, ttl, metrics };
             let stop = resigning.clone();
             AbortOnDropHandle::new(tokio::spawn(async move { engine.run(&stop).await }))
         });

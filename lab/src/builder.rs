@@ -22,6 +22,7 @@ pub struct LabBuilder {
     docker: bool,
     ssh: bool,
     etcd: u8,
+    ipv6: bool,
     subnet: Option<u8>,
     metadata: BTreeMap<String, String>,
     config: Vec<String>,
@@ -41,6 +42,7 @@ impl Default for LabBuilder {
             docker: false,
             ssh: false,
             etcd: 1,
+            ipv6: false,
             subnet: None,
             metadata: BTreeMap::new(),
             config: Vec::new(),
@@ -77,6 +79,12 @@ impl LabBuilder {
     /// Number of etcd members: 1 unless said otherwise, 3 or 5.
     pub fn etcd(mut self, members: u8) -> Self {
         self.etcd = members;
+        self
+    }
+
+    /// With IPv6 alone: hosts and members of etcd have no other addresses, beside those of the loopback.
+    pub fn ipv6(mut self, ipv6: bool) -> Self {
+        self.ipv6 = ipv6;
         self
     }
 
@@ -229,6 +237,7 @@ impl LabBuilder {
             fleet: self.fleet,
             clock: self.clocks.then(clock::library).transpose()?,
             etcd: self.etcd,
+            ipv6: self.ipv6,
             config: self.config.clone(),
             repo: self.repo.clone(),
             hosts,
@@ -237,7 +246,7 @@ impl LabBuilder {
 
     /// The members come up while the hosts boot.
     fn start_store(&self, lab: &Lab) -> Result<()> {
-        let network = Network { subnet: lab.subnet() };
+        let network = Network { subnet: lab.subnet(), ipv6: self.ipv6 };
         network.create(self.etcd)?;
         self.say(&format!("network: {} on {}", network.range(), network.bridge()));
         for member in lab.members() {

@@ -40,7 +40,7 @@ pub(crate) fn clear(_held: &Lock, subnet: u8) -> Result<()> {
     Mark::Argument(format!("--data-dir={root}/")).gone(DEADLINE)?;
 
     unmount(&dirs.root)?;
-    Network { subnet }.remove()?;
+    Network { subnet, ipv6: false }.remove()?;
     // The last processes of a host leave their groups a moment after they are gone.
     eventually(DEADLINE, "control groups of the lab are empty", || Ok(cgroup::remove(subnet, None).is_empty()))?;
     remove_nspawn_litter(subnet);
@@ -118,7 +118,7 @@ fn mounts_below(mountinfo: &str, dir: &Path) -> Vec<String> {
 
 /// nspawn leaves a directory of its own for each machine name.
 fn remove_nspawn_litter(subnet: u8) {
-    let ours = Network { subnet }.machine("");
+    let ours = Network { subnet, ipv6: false }.machine("");
     for entry in fs::read_dir("/run/systemd/nspawn/propagate").into_iter().flatten().flatten() {
         if entry.file_name().to_string_lossy().starts_with(&ours) {
             // Empty; a litter that stays is harmless.

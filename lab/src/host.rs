@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
@@ -78,7 +78,7 @@ impl Host {
     }
 
     /// Its address on the lab's network.
-    pub fn address(&self) -> Ipv4Addr {
+    pub fn address(&self) -> IpAddr {
         self.0.network.host(self.0.plan.number)
     }
 
@@ -430,7 +430,7 @@ mod tests {
 
     fn host(docker: bool) -> Host {
         let plan = HostState { name: "h2".to_owned(), number: 2, ..HostState::default() };
-        Host::new(Network { subnet: 3 }, &Dirs::of(3), docker, &plan)
+        Host::new(Network { subnet: 3, ipv6: false }, &Dirs::of(3), docker, &plan)
     }
 
     #[test]

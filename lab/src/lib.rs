@@ -18,7 +18,7 @@
 //! ```
 //!
 //! A lab is removed when it is dropped, however the test ends; what a killed process leaves behind
-//! is removed by the next start. Labs side by side take different subnets: `10.82.K.0/24`, with the
+//! is removed by the next start. Labs side by side take different subnets: `10.82.K.0/24` (or `fd82:f1ee:0:K::/64`), with the
 //! state in `/var/lib/fleet-lab/K`. Nothing a lab does leaves its bridge and the loopback.
 //!
 //! Needs root, and Linux with overlayfs; where PID 1 of the machine is not systemd it works too.
@@ -104,7 +104,13 @@ impl Lab {
     }
 
     fn new(subnet: u8, state: State, lock: Option<Lock>) -> Self {
-        let mut lab = Self { network: Network { subnet }, dirs: Dirs::of(subnet), state, hosts: Vec::new(), lock };
+        let mut lab = Self {
+            network: Network { subnet, ipv6: state.ipv6 },
+            dirs: Dirs::of(subnet),
+            state,
+            hosts: Vec::new(),
+            lock,
+        };
         lab.hosts =
             lab.state.hosts.iter().map(|plan| Host::new(lab.network, &lab.dirs, lab.state.docker, plan)).collect();
         lab

@@ -126,6 +126,9 @@ struct Up {
     /// Number of etcd members, 1, 3 or 5.
     #[arg(long, value_name = "N", default_value_t = 1)]
     etcd: u8,
+    /// With IPv6 alone.
+    #[arg(long)]
+    ipv6: bool,
     /// The fleetd to run; otherwise the one beside this program.
     #[arg(long, value_name = "PATH")]
     fleetd: Option<PathBuf>,
@@ -267,6 +270,7 @@ fn up(subnet: Option<u8>, options: Up) -> Result<()> {
         .docker(options.docker)
         .ssh(options.ssh)
         .etcd(options.etcd)
+        .ipv6(options.ipv6)
         .subnet(subnet)
         .fleet(!options.no_fleet)
         .verbose(true);

@@ -1,7 +1,7 @@
 //! The lab's bridge: addresses, the links of the hosts, partitions.
 
 use std::fs;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 
 use anyhow::Result;
@@ -9,10 +9,11 @@ use anyhow::Result;
 use crate::docker::REGISTRY_PORT;
 use crate::tool::{find, run};
 
-/// `10.82.K.0/24`, bridged over `fleet-labK`.
+/// `10.82.K.0/24`, or `fd82:f1ee:0:K::/64` for a lab with IPv6 alone, bridged over `fleet-labK`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Network {
     pub(crate) subnet: u8,
+    pub(crate) ipv6: bool,
 }
 
 impl Network {
@@ -21,22 +22,35 @@ impl Network {
     }
 
     pub(crate) fn range(self) -> String {
-        format!("10.82.{}.0/24", self.subnet)
+        self.in_range(self.address(0))
+    }
+
+    fn address(self, last: u8) -> IpAddr {
+        if self.ipv6 {
+            Ipv6Addr::new(0xfd82, 0xf1ee, 0, self.subnet.into(), 0, 0, 0, last.into()).into()
+        } else {
+            Ipv4Addr::new(10, 82, self.subnet, last).into()
+        }
+    }
+
+    /// An address with the length of the network's prefix.
+    pub(crate) fn in_range(self, address: IpAddr) -> String {
+        format!("{address}/{}", if self.ipv6 { 64 } else { 24 })
     }
 
     /// The machine's own address is member 1's; further members have .2 and .3.
-    pub(crate) fn member(self, member: u8) -> Ipv4Addr {
-        Ipv4Addr::new(10, 82, self.subnet, member)
+    pub(crate) fn member(self, member: u8) -> IpAddr {
+        self.address(member)
     }
 
     /// Where the hosts look for a registry of images.
     pub(crate) fn registry(self) -> String {
-        format!("{}:{REGISTRY_PORT}", self.member(1))
+        SocketAddr::from((self.member(1), REGISTRY_PORT)).to_string()
     }
 
     /// Host 1 is .11.
-    pub(crate) fn host(self, number: u8) -> Ipv4Addr {
-        Ipv4Addr::new(10, 82, self.subnet, 10 + number)
+    pub(crate) fn host(self, number: u8) -> IpAddr {
+        self.address(10 + number)
     }
 
     /// The machine name of a host for nspawn, which names the link after it: `vb-flK-hN` stays
@@ -60,8 +74,10 @@ impl Network {
         let delay = ["type", "bridge", "forward_delay", "0", "stp_state", "0"];
         run("ip", &[&["link", "add", &bridge, "address", &address][..], &delay].concat())?;
         for member in 1..=members.max(1) {
-            let address = format!("{}/24", self.member(member));
-            run("ip", &["address", "add", &address, "dev", &bridge])?;
+            let address = self.in_range(self.member(member));
+            // Nobody else can have it, and what is still in doubt cannot be listened on.
+            let certain: &[&str] = if self.ipv6 { &["nodad"] } else { &[] };
+            run("ip", &[&["address", "add", &address, "dev", &bridge], certain].concat())?;
         }
         run("ip", &["link", "set", &bridge, "up"])?;
         if bridged_traffic_is_dropped() {
@@ -123,16 +139,19 @@ mod tests {
 
     #[test]
     fn addresses_follow_from_the_numbers() {
-        let network = Network { subnet: 7 };
+        let network = Network { subnet: 7, ipv6: false };
         assert_eq!(network.member(1).to_string(), "10.82.7.1");
         assert_eq!(network.host(1).to_string(), "10.82.7.11");
         assert_eq!(network.host(244).to_string(), "10.82.7.254");
         assert_eq!(network.link("h3"), "vb-fl7-h3");
+        let network = Network { ipv6: true, ..network };
+        assert_eq!(network.range(), "fd82:f1ee:0:7::/64");
+        assert_eq!(network.in_range(network.host(1)), "fd82:f1ee:0:7::b/64");
     }
 
     #[test]
     fn names_of_links_fit_the_kernel() {
-        let network = Network { subnet: 99 };
+        let network = Network { subnet: 99, ipv6: false };
         assert!(network.link("h244").len() <= 15);
         assert!(network.bridge().len() <= 15);
     }

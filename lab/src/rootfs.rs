@@ -5,6 +5,7 @@
 //! overlay (which cannot carry an upper directory). It outlives the host's power losses, not the lab.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
@@ -234,8 +235,9 @@ fn fleet(root: &Path, network: Network, state: &State, host: &HostState) -> Resu
 }
 
 fn fleet_conf(network: Network, state: &State, host: &HostState) -> String {
-    let endpoints: Vec<String> =
-        (1..=state.etcd).map(|member| format!("\"http://{}:2379\"", network.member(member))).collect();
+    let endpoints: Vec<String> = (1..=state.etcd)
+        .map(|member| format!("\"http://{}\"", SocketAddr::from((network.member(member), 2379))))
+        .collect();
     let mut text = format!("etcd_servers=[{}]\npublic_ip=\"{}\"\n", endpoints.join(","), network.host(host.number));
     if !host.metadata.is_empty() {
         text += &format!("metadata=\"{}\"\n", host.metadata);
@@ -251,6 +253,7 @@ fn fleet_conf(network: Network, state: &State, host: &HostState) -> String {
 /// and again after `systemctl reboot` in the host, when nspawn makes a new link.
 fn network_unit(network: Network, number: u8) -> String {
     let address = network.host(number);
+    let (in_range, certain) = (network.in_range(address), if network.ipv6 { " nodad" } else { "" });
     format!(
         "\
 [Unit]
@@ -262,7 +265,7 @@ Wants=network-pre.target network.target network-online.target
 [Service]
 Type=oneshot
 RemainAfterExit=yes
-ExecStart=ip address replace {address}/24 dev host0
+ExecStart=ip address replace {in_range} dev host0{certain}
 ExecStart=ip link set host0 up
 
 [Install]
@@ -333,7 +336,7 @@ mod tests {
         let state = State { etcd: 3, config: vec!["agent_ttl=\"2s\"".to_owned()], ..State::default() };
         let host = HostState { number: 2, metadata: "disk=ssd,region=east".to_owned(), ..HostState::default() };
         assert_eq!(
-            fleet_conf(Network { subnet: 4 }, &state, &host),
+            fleet_conf(Network { subnet: 4, ipv6: false }, &state, &host),
             "etcd_servers=[\"http://10.82.4.1:2379\",\"http://10.82.4.2:2379\",\"http://10.82.4.3:2379\"]\n\
              public_ip=\"10.82.4.12\"\n\
              metadata=\"disk=ssd,region=east\"\n\

@@ -30,6 +30,9 @@ pub(crate) struct State {
     /// The library that lends fleetd a clock of its own.
     #[serde(default)]
     pub(crate) clock: Option<String>,
+    /// Without other addresses than those of IPv6.
+    #[serde(default)]
+    pub(crate) ipv6: bool,
     /// Number of etcd members.
     pub(crate) etcd: u8,
     /// Further lines of `fleet.conf`.

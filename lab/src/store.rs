@@ -50,7 +50,7 @@ impl Member {
 
     /// Where clients find it, like `http://10.82.1.1:2379`.
     pub fn endpoint(&self) -> String {
-        format!("http://{}:2379", self.network.member(self.number))
+        format!("http://{}", SocketAddr::from((self.network.member(self.number), 2379)))
     }
 
     /// Whether it runs.
@@ -185,7 +185,7 @@ impl Member {
 
     /// Where the other members find it.
     pub(crate) fn peer_url(&self) -> String {
-        format!("http://{}:2380", self.network.member(self.number))
+        format!("http://{}", SocketAddr::from((self.network.member(self.number), 2380)))
     }
 
     pub(crate) fn data_dir(&self) -> PathBuf {
@@ -225,7 +225,7 @@ mod tests {
 
     #[test]
     fn members_know_each_other() {
-        let member = Member::new(Network { subnet: 5 }, Dirs::of(5), 2, 3);
+        let member = Member::new(Network { subnet: 5, ipv6: false }, Dirs::of(5), 2, 3);
         let args = member.args("new");
         assert_eq!(args[0], "--data-dir=/var/lib/fleet-lab/5/etcd/e2");
         assert!(args.contains(&"--listen-client-urls=http://10.82.5.2:2379".to_owned()));

@@ -201,6 +201,8 @@ fn hosts_that_cannot_be_set_up_are_left_alone_and_say_why() {
     host.write("/etc/fleet/fleet.conf", "# as the package has it\n").unwrap();
     let text = "#cloud-config\nwrite_files: [{path: /etc/three, content: $private_ipv4}]\n";
     host.write("/root/user-data", text).unwrap();
+    // Of two addresses nobody can say which one others reach.
+    told(&host, "ip link add spare type bridge && ip address add 10.81.0.1/24 dev spare && ip link set spare up");
     let unknown = run(&host, "fleetd cloud-config user-data");
     assert!(unknown.code == 2 && unknown.stderr.contains("set COREOS_PRIVATE_IPV4 or --private-ipv4"), "{unknown:?}");
     let etcd = cluster.lab.etcd_endpoints().join(",");

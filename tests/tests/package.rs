@@ -198,6 +198,11 @@ fn fleetd_that_runs_as_a_user_does_all_that_root_does() {
     assert!(log.contains("batch queued") && !log.contains("cannot write"), "{log}");
     h1.sh("systemctl reload fleet && systemctl restart fleet").unwrap();
     cluster.joined(1);
+    // The kernel tells it of another address of the host, too.
+    let (old, new) = (h1.address(), format!("10.82.{}.212", cluster.lab.subnet()));
+    h1.sh(&format!("ip address del {old}/24 dev host0; ip address add {new}/24 dev host0")).unwrap();
+    eventually(DEADLINE, "it is shown at the new address", || Ok(cluster.ok(&["list-machines"]).contains(&new)))
+        .unwrap();
     assert_eq!(cluster.invocations("one.service"), one, "it ran through all of this");
 
     // The fence is root still, and minds what belongs to the user.

@@ -297,7 +297,10 @@ pub(super) fn fleet(node: &Node, reader: &mut Reader, reading: &Reading<'_>) -> 
         }
         let Some(text) = value_of(reader, value, &format!("{what}.{shown}")) else { continue };
         match (reading.check)(key, &text) {
-            Ok(()) => options.push((key.clone(), text)),
+            Ok(notes) => {
+                notes.iter().for_each(|note| reader.note(value.mark, format!("{what}.{shown}: {note}")));
+                options.push((key.clone(), text));
+            }
             Err(error) => reader.fault(value.mark, format!("{what}.{shown}: {error}"), "see docs/configuration.md"),
         }
     }

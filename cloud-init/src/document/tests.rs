@@ -10,7 +10,8 @@ pub(crate) fn parse(text: &str) -> Result<Document, Vec<Fault>> {
     let address = |last| Some(Ipv4Addr::new(10, 0, 0, last));
     let check = |option: &str, value: &str| match (option, value) {
         ("agent_ttl", "soon") => Err("not a time".to_owned()),
-        _ => Ok(()),
+        ("agent_ttl", "2.5s") => Ok(vec!["whole seconds".to_owned()]),
+        _ => Ok(Vec::new()),
     };
     Document::parse(
         text,

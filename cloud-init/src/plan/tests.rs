@@ -9,7 +9,7 @@ fn document(text: &str) -> Document {
         addresses: Addresses { private: here, public: here },
         options: &["etcd_servers", "metadata"],
         gone: &[],
-        check: &|_, _| Ok(()),
+        check: &|_, _| Ok(Vec::new()),
     };
     Document::parse(&format!("#cloud-config\n{text}"), reading).unwrap()
 }

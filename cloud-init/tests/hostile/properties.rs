@@ -15,7 +15,7 @@ pub fn cloud_config(text: &str) {
         addresses: Addresses { private: here, public: here },
         options: &["etcd_servers", "metadata", "public_ip"],
         gone: &["engine_reconcile_interval"],
-        check: &|_, value| if value.contains('!') { Err("no".into()) } else { Ok(()) },
+        check: &|_, value| if value.contains('!') { Err("no".into()) } else { Ok(Vec::new()) },
     };
     let lines = text.replace("\r\n", "\n").replace('\r', "\n").lines().count();
     let document = match Document::parse(&text, reading) {

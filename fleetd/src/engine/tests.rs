@@ -16,12 +16,17 @@ use fleet_core::{
     unit::{UnitFile, UnitHash, UnitName},
 };
 
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use self::world::{World, file, machine, name, number, state};
-use crate::registry::{
-    Revision,
-    memory::{Condition, Faults},
+use super::Engine;
+use crate::{
+    machine::Registration,
+    registry::{
+        LeaseId, Revision,
+        memory::{Condition, Faults},
+    },
 };
 
 /// What `sched/` says of a unit: on which machine, what, with which contents.
@@ -418,4 +423,21 @@ async fn files_of_many_units_go_together_but_for_those_that_another_unit_has() {
     world.pass(40).await;
     let left: Vec<String> = files().into_iter().map(|stored| stored.key).collect();
     assert_eq!(left, [world.keys.format(&Key::File(shared.hash()))]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn engine_of_a_host_that_is_no_member_does_not_stand() {
+    let world = World::new(5);
+    let (registration, registered) = watch::channel(None);
+    let engine = Engine { registered, ..world.engine("engine", 9) };
+    let shutdown = CancellationToken::new();
+    let stop = shutdown.clone();
+    let running = tokio::spawn(async move { engine.run(&stop).await });
+    world.pass(600).await;
+    assert!(world.store.entries(&world.keys.under("election/")).is_empty(), "nobody stands");
+    registration.send_replace(Some(Registration { lease: LeaseId(1), revision: 1 }));
+    world.pass(30).await;
+    assert_eq!(world.store.entries(&world.keys.under("election/")).len(), 1);
+    shutdown.cancel();
+    running.await.unwrap();
 }

@@ -37,6 +37,11 @@ impl Etcd {
         Self(Arc::new(Members::new(endpoints)))
     }
 
+    /// Has the next requests go over new connections, because those that there are may be dead without a sign of it.
+    pub async fn reconnect(&self) {
+        self.0.reconnect().await;
+    }
+
     /// Asks for a part of a range.
     async fn range(&self, from: &[u8], options: GetOptions) -> Result<GetResponse, StoreError> {
         let request = |clients: Clients| {

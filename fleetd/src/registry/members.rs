@@ -201,10 +201,17 @@ impl Members {
         }
     }
 
+    /// Gives the connections up. What streams there are on them goes on.
+    pub(super) async fn reconnect(&self) {
+        for slot in &self.clients {
+            slot.lock().await.take();
+        }
+    }
+
     async fn connect(&self, index: usize) -> Result<Clients, StoreError> {
         let url = &self.endpoints.urls[index];
         let connect = async |timeout: Option<Duration>| {
-            let options = connect_options(&self.endpoints);
+            let options = connect_options(&self.endpoints, url);
             let connected = match (url.starts_with(LOCAL), timeout) {
                 (true, _) => connect_locally(url, options, timeout).await,
                 (false, Some(timeout)) => Client::connect([url], Some(options.with_timeout(timeout))).await,
@@ -235,7 +242,7 @@ async fn connect_locally(url: &str, options: ConnectOptions, timeout: Option<Dur
     Client::from_channel(Channel::Tonic(endpoint.connect_lazy()), Some(options)).await
 }
 
-fn connect_options(endpoints: &Endpoints) -> ConnectOptions {
+fn connect_options(endpoints: &Endpoints, url: &str) -> ConnectOptions {
     let mut options = ConnectOptions::new()
         .with_keep_alive(PING, PONG)
         .with_keep_alive_while_idle(false)
@@ -244,7 +251,8 @@ fn connect_options(endpoints: &Endpoints) -> ConnectOptions {
     if let Some((user, password)) = &endpoints.user {
         options = options.with_user(user, password).with_auto_token_refresh(true);
     }
-    if endpoints.ca.is_some() || endpoints.identity.is_some() {
+    // The client takes certificates for nothing else.
+    if url.starts_with("https:") && (endpoints.ca.is_some() || endpoints.identity.is_some()) {
         let mut tls = TlsOptions::new();
         if let Some(ca) = &endpoints.ca {
             tls = tls.ca_certificate(Certificate::from_pem(ca));

@@ -8,10 +8,11 @@ use fleet_core::{
 };
 use fleetd::{
     engine::Engine,
+    machine::Registration,
     metrics::Metrics,
-    registry::{Transaction, Write, files::Files, memory::MemoryStore, view::View},
+    registry::{LeaseId, Transaction, Write, files::Files, memory::MemoryStore, view::View},
 };
-use tokio::time::sleep;
+use tokio::{sync::watch, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -60,6 +61,7 @@ async fn work(store: &MemoryStore, keys: &Keys, change: impl FnOnce()) -> BTreeM
         store: client,
         keys: keys.clone(),
         machine: machine(1),
+        registered: watch::channel(Some(Registration { lease: LeaseId(1), revision: 1 })).1,
         ttl: Duration::from_secs(10),
         metrics: Metrics::default(),
     };

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    future::ready,
     path::Path,
     sync::Arc,
     time::Duration,
@@ -24,7 +25,7 @@ use fleetd::{
         memory::{Faults, MemoryHost, MemorySystemd},
     },
 };
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 use tokio_util::task::AbortOnDropHandle;
 
 /// Where fleetd keeps unit files.
@@ -113,7 +114,8 @@ impl SimHost {
         let host = Host {
             id: self.id.clone(),
             metadata: self.metadata.clone(),
-            describe: Box::new(move || Ok(record.clone())),
+            describe: Box::new(move |_| Box::pin(ready(Ok(record.clone())))),
+            changed: watch::channel(()).1,
             ttl: self.ttl,
             candidate: true,
             view: View::new(client.clone(), keys.clone()),

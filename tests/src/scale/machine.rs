@@ -1,6 +1,6 @@
 //! One simulated machine: its systemd, its disk, and its fleetd.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, future::ready, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
 use fleet_core::model::{Keys, MachineId, MachineRecord};
@@ -91,7 +91,8 @@ impl Machine {
         let host = Host {
             id: self.id.clone(),
             metadata: self.metadata(),
-            describe: Box::new(move || Ok(record.clone())),
+            describe: Box::new(move |_| Box::pin(ready(Ok(record.clone())))),
+            changed: watch::channel(()).1,
             ttl: self.ttl,
             candidate,
             store: self.store.clone(),

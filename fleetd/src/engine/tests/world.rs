@@ -9,14 +9,15 @@ use fleet_core::{
     },
     unit::{UnitFile, UnitHash, UnitName},
 };
-use tokio::{task::JoinHandle, time::sleep};
+use tokio::{sync::watch, task::JoinHandle, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::super::Engine;
 use crate::{
+    machine::Registration,
     metrics::Metrics,
     registry::{
-        Revision, Store, Stored, Transaction, Write, election,
+        LeaseId, Revision, Store, Stored, Transaction, Write, election,
         files::Files,
         memory::{MemoryClient, MemoryStore},
         view::View,
@@ -87,6 +88,7 @@ impl World {
             store,
             keys: self.keys.clone(),
             machine: machine(number),
+            registered: watch::channel(Some(Registration { lease: LeaseId(1), revision: 1 })).1,
             ttl: TTL,
             metrics: Metrics::default(),
         }
