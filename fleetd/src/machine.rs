@@ -266,8 +266,8 @@ impl<S: Store, F: Filesystem> Membership<S, F> {
         let Some(stored) = current else { return Ok(None) };
         let kept = self.recall();
         let Some(lease) = kept.filter(|kept| Some(*kept) == stored.lease) else { return Ok(None) };
-        match self.store.keep_alive(lease).await {
-            Ok(_) => {}
+        match lease::touch(&self.store, lease, self.ttl).await {
+            Ok(()) => {}
             Err(StoreError::LeaseGone) => return Ok(None),
             Err(error) => return Err(error),
         }

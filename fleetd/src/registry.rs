@@ -300,8 +300,19 @@ pub trait Store: Clone + Send + Sync + 'static {
     /// Makes a lease that lives `ttl` without keepalives (in whole seconds).
     fn grant(&self, ttl: Duration) -> impl Future<Output = Result<LeaseId, StoreError>> + Send;
 
-    /// Opens a stream of keepalives for a lease; `LeaseGone` when there is no such lease.
-    fn keep_alive(&self, lease: LeaseId) -> impl Future<Output = Result<Self::KeepAlive, StoreError>> + Send;
+    /// How many members it has, one at least.
+    fn members(&self) -> usize;
+
+    /// The member that answered last.
+    fn nearest(&self) -> usize;
+
+    /// Opens a stream of keepalives for a lease with one of the members, and sends the first; `LeaseGone` when there is
+    /// no such lease. Many such calls may be under way with one member: one that it leaves unanswered holds up no other.
+    fn keep_alive(
+        &self,
+        lease: LeaseId,
+        member: usize,
+    ) -> impl Future<Output = Result<Self::KeepAlive, StoreError>> + Send;
 
     /// Ends a lease and deletes its keys.
     fn revoke(&self, lease: LeaseId) -> impl Future<Output = Result<(), StoreError>> + Send;

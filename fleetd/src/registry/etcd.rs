@@ -264,13 +264,20 @@ impl Store for Etcd {
         Ok(LeaseId(answer.id()))
     }
 
-    async fn keep_alive(&self, lease: LeaseId) -> Result<EtcdKeepAlive, StoreError> {
+    fn members(&self) -> usize {
+        self.0.count().max(1)
+    }
+
+    fn nearest(&self) -> usize {
+        self.0.current()
+    }
+
+    async fn keep_alive(&self, lease: LeaseId, member: usize) -> Result<EtcdKeepAlive, StoreError> {
         let open = |mut clients: Clients| async move {
             let (keeper, stream) = clients.leases.lease_keep_alive(lease.0).await?;
             Ok(EtcdKeepAlive { keeper, stream, _client: clients.leases })
         };
-        // Of all members: a lease may not have the time to wait for one that is frozen, only to be sent to it again.
-        self.0.ask_all("keep a lease alive", open).await
+        self.0.ask_one(member, "keep a lease alive", open).await
     }
 
     async fn revoke(&self, lease: LeaseId) -> Result<(), StoreError> {
