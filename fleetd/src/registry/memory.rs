@@ -30,12 +30,11 @@ use tokio::{
 use self::{
     keyspace::Keyspace,
     network::{Connection, Network, Way, unavailable},
-    quorum::MEMBERS,
 };
 pub use self::{
     keyspace::{Change, Commit},
     network::{Calls, Condition, Faults, Link},
-    quorum::Health,
+    quorum::{Health, MEMBERS},
     watcher::MemoryWatch,
 };
 use super::{
