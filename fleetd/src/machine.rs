@@ -87,9 +87,11 @@ impl<S: Store, F: Filesystem> Membership<S, F> {
     pub async fn run(&self) {
         // Whoever waits longer after an outage than the engine waits for hosts to come back loses its units.
         let mut backoff = Backoff::new(Duration::from_millis(500), self.ttl / 3);
+        let mut told = None;
         loop {
             match self.join().await {
                 Ok((record, registration)) => {
+                    told = None;
                     self.refusal.send_replace(None);
                     info!(machine = %self.id, address = record.address, "registered");
                     let lease = registration.lease;
@@ -125,7 +127,22 @@ impl<S: Store, F: Filesystem> Membership<S, F> {
                         error!("{message}");
                     }
                 }
-                Err(error) => warn!(error = %crate::chain(&error), "cannot register, trying again"),
+                // That is told where etcd is asked.
+                Err(JoinError::Store(error @ StoreError::Unavailable(_))) => {
+                    debug!(error = %crate::chain(&error), "cannot register, trying again");
+                }
+                Err(error) => {
+                    let cause = crate::chain(&error);
+                    let for_a_person = matches!(error, JoinError::Store(StoreError::Refused { .. }));
+                    if told.as_ref() == Some(&cause) {
+                        debug!("still cannot register: {cause}");
+                    } else if for_a_person {
+                        error!("cannot register, trying again: {cause}");
+                    } else {
+                        warn!("cannot register, trying again: {cause}");
+                    }
+                    told = Some(cause);
+                }
             }
             sleep(backoff.delay()).await;
         }

@@ -5,8 +5,9 @@
 //! the simulation.
 //! [`mirror`] keeps a decoded copy of a part of the store up to date, [`view`] runs the one
 //! mirror of the whole cluster while somebody needs it, [`files`] fetches unit files by hash, [`lease`] keeps a lease
-//! alive, [`election`] is how one of several comes to lead.
+//! alive, [`election`] is how one of several comes to lead. That etcd is out of reach is told by [`outage`] alone.
 
+mod cause;
 pub mod cluster;
 pub mod election;
 pub mod etcd;
@@ -16,6 +17,7 @@ mod members;
 #[cfg(any(test, feature = "twins"))]
 pub mod memory;
 pub mod mirror;
+mod outage;
 pub mod view;
 
 use std::{collections::BTreeMap, future::Future, time::Duration};

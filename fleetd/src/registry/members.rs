@@ -16,7 +16,7 @@ use tokio::{
 use tonic::transport::Endpoint;
 use tracing::debug;
 
-use super::{StoreError, etcd::classify};
+use super::{StoreError, cause::SILENCE, etcd::classify, outage::Outage};
 
 /// How often a connection is probed while streams are open on it. etcd takes more than one probe in 5 s
 /// (`--grpc-keepalive-min-time`), and any without a stream, for an attack, and closes the connection.
@@ -75,6 +75,8 @@ pub(super) struct Members {
     connections: AtomicU64,
     /// The one that answered last.
     current: AtomicUsize,
+    /// Whether any of them answers.
+    pub(super) outage: Outage,
 }
 
 impl Members {
@@ -82,7 +84,13 @@ impl Members {
         let slots: Vec<_> = endpoints.urls.iter().map(|_| Mutex::default()).collect();
         // Not all hosts ask the same one first.
         let first = fastrand::usize(..slots.len().max(1));
-        Self { endpoints, slots, connections: AtomicU64::new(0), current: AtomicUsize::new(first) }
+        Self {
+            endpoints,
+            slots,
+            connections: AtomicU64::new(0),
+            current: AtomicUsize::new(first),
+            outage: Outage::default(),
+        }
     }
 
     /// Makes an idempotent or guarded request to one member after the other until it is answered. A member that is
@@ -103,7 +111,7 @@ impl Members {
             let attempt = Box::pin(async {
                 let clients = self.clients(index).await?;
                 asked = Some(clients.generation);
-                request(clients).await.map_err(|error| classify(what, error))
+                request(clients).await.map_err(|error| classify(what, &error))
             });
             turn += 1;
             let since = Instant::now();
@@ -119,6 +127,10 @@ impl Members {
                 outcome => {
                     if outcome.is_ok() {
                         self.current.store(index, Ordering::Relaxed);
+                    }
+                    match &outcome {
+                        Err(StoreError::Unavailable(cause)) => self.outage.failed(cause),
+                        _ => self.outage.answered(),
                     }
                     return outcome;
                 }
@@ -138,11 +150,12 @@ impl Members {
         let index = self.current();
         let attempt = async {
             let clients = self.clients(index).await?;
-            request(clients).await.map_err(|error| classify(what, error))
+            request(clients).await.map_err(|error| classify(what, &error))
         };
         let outcome = within(self.endpoints.request_timeout, Box::pin(attempt)).await;
-        if let Err(StoreError::Unavailable(_)) = outcome {
-            self.pass_over(index);
+        match outcome {
+            Err(StoreError::Unavailable(_)) => self.pass_over(index),
+            _ => self.outage.answered(),
         }
         outcome
     }
@@ -161,7 +174,7 @@ impl Members {
         let attempt = async {
             let clients = self.clients_that_answer(index).await?;
             let generation = clients.generation;
-            let outcome = request(clients).await.map_err(|error| classify(what, error));
+            let outcome = request(clients).await.map_err(|error| classify(what, &error));
             let mut slot = self.slots[index].lock().await;
             slot.silent = slot.silent.filter(|_| slot.generation() != Some(generation));
             outcome
@@ -169,6 +182,7 @@ impl Members {
         let outcome = within(self.endpoints.request_timeout, Box::pin(attempt)).await;
         if outcome.is_ok() {
             self.current.store(index, Ordering::Relaxed);
+            self.outage.answered();
             // One connection is enough for as long as it answers.
             let others = self.slots.iter().enumerate().filter(|(other, _)| *other != index);
             others.filter_map(|(_, slot)| slot.try_lock().ok()).for_each(|mut slot| *slot = Slot::default());
@@ -237,7 +251,7 @@ impl Members {
                 (false, Some(timeout)) => Client::connect([url], Some(options.with_timeout(timeout))).await,
                 (false, None) => Client::connect([url], Some(options)).await,
             };
-            connected.map_err(|error| classify("connect", error))
+            connected.map_err(|error| classify("connect", &error))
         };
         let requests = connect(Some(self.endpoints.request_timeout)).await?;
         // No timeout here: a stream of keepalives has no end.
@@ -249,7 +263,7 @@ impl Members {
 
 /// Makes an attempt that may take so long.
 async fn within<T>(patience: Duration, attempt: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
-    timeout(patience, attempt).await.unwrap_or_else(|elapsed| Err(StoreError::Unavailable(Box::new(elapsed))))
+    timeout(patience, attempt).await.unwrap_or_else(|_| Err(StoreError::Unavailable(SILENCE.into())))
 }
 
 /// Connects with a member that listens on a unix socket, which the client's own `connect` knows nothing of.
