@@ -153,6 +153,9 @@ impl<S: Store> Engine<S> {
         .await;
         match &outcome {
             Ok(()) => info!("another engine leads"),
+            Err(StoreError::LeaseGone) => info!("leadership ended: its lease is over"),
+            // That is told where etcd is asked.
+            Err(error @ StoreError::Unavailable(_)) => debug!(error = %crate::chain(error), "leadership ended"),
             Err(error) => warn!(error = %crate::chain(error), "leadership ended"),
         }
         outcome

@@ -109,6 +109,11 @@ impl<F: Filesystem> LastGood<F> {
                 let before = saved.take().map(|(_, hashes)| hashes);
                 match self.save(&picture, before, &files).await {
                     Ok(hashes) => saved = Some((picture, hashes)),
+                    // When files cannot be fetched, etcd is out of reach, which is told elsewhere.
+                    Err(error @ SaveError::Store(StoreError::Unavailable(_))) => {
+                        debug!(error = %crate::chain(&error), "what is wanted here is not on the disk, trying again");
+                        again = Some(RETRY);
+                    }
                     Err(error) => {
                         warn!(error = %crate::chain(&error), "what is wanted here is not on the disk, trying again");
                         again = Some(RETRY);
@@ -134,11 +139,11 @@ impl<F: Filesystem> LastGood<F> {
         }
         let (picture, texts) = match self.load() {
             Ok(Some(loaded)) => loaded,
-            Ok(None) => return info!("etcd is out of reach, and nothing is known of what is wanted here"),
+            Ok(None) => return info!("nothing is known of what is wanted here before etcd answers"),
             Err(error) => {
                 return warn!(
                     path = %self.path().display(), error = %crate::chain(&error),
-                    "etcd is out of reach, and what was last wanted here cannot be read"
+                    "what was last wanted here cannot be read: nothing is known of it before etcd answers"
                 );
             }
         };
@@ -155,7 +160,7 @@ impl<F: Filesystem> LastGood<F> {
         });
         if shown {
             let units = picture.scheduled.len() + picture.globals.len();
-            warn!(units, "etcd is out of reach: going by what was last wanted here");
+            warn!(units, "going by what was last wanted here until etcd answers");
         }
     }
 

@@ -102,10 +102,12 @@ impl<S: Store, F: Filesystem> Membership<S, F> {
         let mut backoff = Backoff::new(Duration::from_millis(500), self.ttl / 3);
         let mut changed = self.changed.clone();
         let mut known = None;
+        let mut told = None;
         loop {
             changed.mark_unchanged();
             match self.join(known.as_ref()).await {
                 Ok((record, registration)) => {
+                    told = None;
                     self.refusal.send_replace(None);
                     info!(machine = %self.id, address = record.address, "registered");
                     let lease = registration.lease;
@@ -142,7 +144,22 @@ impl<S: Store, F: Filesystem> Membership<S, F> {
                         error!("{message}");
                     }
                 }
-                Err(error) => warn!(error = %crate::chain(&error), "cannot register, trying again"),
+                // That is told where etcd is asked.
+                Err(JoinError::Store(error @ StoreError::Unavailable(_))) => {
+                    debug!(error = %crate::chain(&error), "cannot register, trying again");
+                }
+                Err(error) => {
+                    let cause = crate::chain(&error);
+                    let for_a_person = matches!(error, JoinError::Store(StoreError::Refused { .. }));
+                    if told.as_ref() == Some(&cause) {
+                        debug!("still cannot register: {cause}");
+                    } else if for_a_person {
+                        error!("cannot register, trying again: {cause}");
+                    } else {
+                        warn!("cannot register, trying again: {cause}");
+                    }
+                    told = Some(cause);
+                }
             }
             sleep(backoff.delay()).await;
         }
@@ -354,8 +371,8 @@ impl<S: Store, F: Filesystem> Membership<S, F> {
         let Some(stored) = current else { return Ok(None) };
         let kept = self.recall();
         let Some(lease) = kept.filter(|kept| Some(*kept) == stored.lease) else { return Ok(None) };
-        match self.store.keep_alive(lease).await {
-            Ok(_) => {}
+        match lease::touch(&self.store, lease, self.ttl).await {
+            Ok(()) => {}
             Err(StoreError::LeaseGone) => return Ok(None),
             Err(error) => return Err(error),
         }

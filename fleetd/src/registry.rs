@@ -5,8 +5,9 @@
 //! the simulation.
 //! [`mirror`] keeps a decoded copy of a part of the store up to date, [`view`] runs the one
 //! mirror of the whole cluster while somebody needs it, [`files`] fetches unit files by hash, [`lease`] keeps a lease
-//! alive, [`election`] is how one of several comes to lead.
+//! alive, [`election`] is how one of several comes to lead. That etcd is out of reach is told by [`outage`] alone.
 
+mod cause;
 pub mod cluster;
 pub mod election;
 pub mod etcd;
@@ -16,6 +17,7 @@ mod members;
 #[cfg(any(test, feature = "twins"))]
 pub mod memory;
 pub mod mirror;
+mod outage;
 pub mod view;
 
 use std::{collections::BTreeMap, future::Future, time::Duration};
@@ -300,8 +302,19 @@ pub trait Store: Clone + Send + Sync + 'static {
     /// Makes a lease that lives `ttl` without keepalives (in whole seconds).
     fn grant(&self, ttl: Duration) -> impl Future<Output = Result<LeaseId, StoreError>> + Send;
 
-    /// Opens a stream of keepalives for a lease; `LeaseGone` when there is no such lease.
-    fn keep_alive(&self, lease: LeaseId) -> impl Future<Output = Result<Self::KeepAlive, StoreError>> + Send;
+    /// How many members it has, one at least.
+    fn members(&self) -> usize;
+
+    /// The member that answered last.
+    fn nearest(&self) -> usize;
+
+    /// Opens a stream of keepalives for a lease with one of the members, and sends the first; `LeaseGone` when there is
+    /// no such lease. Many such calls may be under way with one member: one that it leaves unanswered holds up no other.
+    fn keep_alive(
+        &self,
+        lease: LeaseId,
+        member: usize,
+    ) -> impl Future<Output = Result<Self::KeepAlive, StoreError>> + Send;
 
     /// Ends a lease and deletes its keys.
     fn revoke(&self, lease: LeaseId) -> impl Future<Output = Result<(), StoreError>> + Send;

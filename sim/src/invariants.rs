@@ -6,6 +6,7 @@ mod calm;
 mod copies;
 mod end_state;
 mod leadership;
+mod leases;
 mod placement;
 
 use std::{collections::BTreeMap, fmt};
@@ -40,7 +41,7 @@ impl fmt::Display for Violation {
 #[must_use]
 pub fn check(record: &Record) -> Vec<Violation> {
     let broken = record.broken.iter().map(|how| Violation { invariant: "panic", at: None, how: how.clone() });
-    let judges: [fn(&Record) -> Vec<Violation>; 10] = [
+    let judges: [fn(&Record) -> Vec<Violation>; 11] = [
         end_state::every_wanted_unit_runs_where_it_should,
         leadership::no_deposed_leader_writes,
         placement::no_constraint_is_violated,
@@ -51,6 +52,7 @@ pub fn check(record: &Record) -> Vec<Violation> {
         end_state::all_hosts_are_members,
         copies::nothing_is_stopped_without_reason,
         placement::nothing_moves_from_a_host_that_is_well,
+        leases::elections_end_no_lease_and_stop_no_unit,
     ];
     broken.chain(judges.iter().flat_map(|judge| judge(record))).collect()
 }

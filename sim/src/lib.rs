@@ -17,6 +17,8 @@ pub mod world;
 
 pub use record::Record;
 
+pub use world::Scenario;
+
 use invariants::Violation;
 
 /// What became of a seed.
@@ -30,7 +32,13 @@ pub struct Outcome {
 /// Runs the scenario of a seed.
 #[must_use]
 pub fn run(seed: u64) -> Outcome {
-    let record = world::run(seed);
+    run_as(Scenario::Faults, seed)
+}
+
+/// Runs a scenario of this kind.
+#[must_use]
+pub fn run_as(scenario: Scenario, seed: u64) -> Outcome {
+    let record = world::run(scenario, seed);
     let violations = invariants::check(&record);
     Outcome { record, violations }
 }

@@ -19,7 +19,7 @@ use fleetd::{
 };
 use tokio::time::Instant;
 
-use crate::{script::Event, units::Library};
+use crate::{script::Event, units::Library, world::Scenario};
 
 /// A host of the simulation.
 #[derive(Clone, Debug)]
@@ -61,6 +61,8 @@ pub struct Quiet {
 pub struct Record {
     /// Its seed.
     pub seed: u64,
+    /// What the seed stands for.
+    pub scenario: Scenario,
     /// When it began.
     pub start: Instant,
     /// The TTL of machines and leaders.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use fleet_core::model::Desired;
-use fleetd::registry::memory::{Condition, Link};
+use fleetd::registry::memory::{Condition, Health, Link, MEMBERS};
 
 use crate::units::Unit;
 
@@ -33,6 +33,8 @@ pub enum Event {
     Link(Whom, Link, Duration),
     /// The store changes.
     Store(Condition, Duration),
+    /// One of its members hangs or is gone for a while.
+    Member(usize, Health, Duration),
     /// All streams of a host break.
     Disconnect(Whom),
     /// The store forgets its history.
@@ -88,11 +90,62 @@ impl Script {
         for _ in 0..rng.usize(..4) {
             events.push((CALM + rng.u64(..length), order(rng, units.len(), hosts)));
         }
+        Self::of(events)
+    }
+
+    /// Draws one in which the store is without a leader again and again, but never for longer than a lease of this TTL
+    /// survives, while one of its members hangs or is gone; and nothing else happens.
+    #[must_use]
+    pub fn elections(rng: &mut fastrand::Rng, units: &[Unit], ttl: Duration) -> Self {
+        let upto = longest_without_leader(ttl).as_millis() as u64;
+        let mut events: Vec<_> = (0..units.len()).map(|unit| (1_000, Event::Want(unit, Desired::Launched))).collect();
+        let mut at = CALM + rng.u64(..10_000);
+        for _ in 0..rng.usize(1..12) {
+            let lasts = rng.u64(100..=upto);
+            events.push((at, Event::Store(Condition::Leaderless, Duration::from_millis(lasts))));
+            at += lasts + rng.u64(500..10_000);
+        }
+        if rng.u8(..4) > 0 {
+            let health = if rng.bool() { Health::Hung } else { Health::Down };
+            let (from, lasts) = (rng.u64(CALM..at), rng.u64(1_000..=at));
+            events.push((from, Event::Member(rng.usize(..MEMBERS), health, Duration::from_millis(lasts))));
+        }
+        Self::of(events)
+    }
+
+    /// Adds times without a leader of any length, and a member that ails.
+    pub fn disturb(&mut self, rng: &mut fastrand::Rng) {
+        let mut events = std::mem::take(&mut self.events);
+        let length = self.end.as_millis() as u64;
+        let mut add = |rng: &mut fastrand::Rng, event: fn(&mut fastrand::Rng, Duration) -> Event| {
+            let (at, lasts) = (Duration::from_millis(rng.u64(..length)), Duration::from_millis(rng.u64(100..15_000)));
+            events.push((at, event(rng, lasts)));
+        };
+        for _ in 0..rng.usize(1..5) {
+            add(rng, |_, lasts| Event::Store(Condition::Leaderless, lasts));
+        }
+        add(rng, |rng, lasts| {
+            let health = if rng.bool() { Health::Hung } else { Health::Down };
+            Event::Member(rng.usize(..MEMBERS), health, lasts)
+        });
+        events.sort_by_key(|(at, _)| *at);
+        let over = events.iter().map(|(at, event)| *at + event.lasts()).max().unwrap_or_default();
+        *self = Self { events, end: self.end.max(over) };
+    }
+
+    fn of(mut events: Vec<(u64, Event)>) -> Self {
         events.sort_by_key(|(at, _)| *at);
         let events: Vec<_> = events.into_iter().map(|(at, event)| (Duration::from_millis(at), event)).collect();
         let over = events.iter().map(|(at, event)| *at + event.lasts()).max();
         Self { events, end: over.unwrap_or_default().max(Duration::from_millis(CALM)) }
     }
+}
+
+/// How long the store may be without a leader, as often as it likes, and no lease of this TTL is the worse for it: see
+/// `docs/faults.md`.
+#[must_use]
+pub fn longest_without_leader(ttl: Duration) -> Duration {
+    ttl - ttl / 10 - ttl / 3 - Duration::from_millis(500)
 }
 
 impl Event {
@@ -121,6 +174,7 @@ impl Event {
         match self {
             Self::Link(_, _, lasts)
             | Self::Store(_, lasts)
+            | Self::Member(_, _, lasts)
             | Self::Kill(_, lasts)
             | Self::RestartDaemon(_, lasts)
             | Self::Leave(_, lasts)

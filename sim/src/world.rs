@@ -10,7 +10,7 @@ use fleet_core::{
 };
 use fleetd::registry::{
     Cluster, Revision, Transaction, Write,
-    memory::{Condition, Faults, Link, MemoryStore},
+    memory::{Condition, Faults, Health, Link, MemoryStore},
     mirror,
 };
 use tokio::{
@@ -46,12 +46,24 @@ pub fn catch_panics() {
     }));
 }
 
+/// What a seed stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scenario {
+    /// Faults of all kinds.
+    Faults,
+    /// A store that elects one leader after the other, and nothing else: see [`Script::elections`].
+    Elections,
+}
+
+/// Makes the draws of what one scenario of four has beside its faults, so that those are drawn as in the others.
+const ASIDE: u64 = 0x0e1e_c710;
+
 /// Runs the scenario of a seed from its beginning to its end.
 ///
 /// # Panics
 /// When there can be no runtime.
 #[must_use]
-pub fn run(seed: u64) -> Record {
+pub fn run(scenario: Scenario, seed: u64) -> Record {
     // The jitter of fleetd comes from this thread's generator.
     fastrand::seed(seed);
     BROKEN.with_borrow_mut(Vec::clear);
@@ -65,10 +77,17 @@ pub fn run(seed: u64) -> Record {
         let mut rng = fastrand::Rng::with_seed(seed);
         let units = units::draw(&mut rng);
         let hosts = rng.usize(3..=6);
-        let script = Script::draw(&mut rng, hosts, &units);
+        let mut script = Script::draw(&mut rng, hosts, &units);
         let ttl = Duration::from_secs(*rng.choice(&[4, 6, 10]).unwrap_or(&10));
+        let mut aside = fastrand::Rng::with_seed(seed ^ ASIDE);
+        match scenario {
+            Scenario::Elections => script = Script::elections(&mut aside, &units, ttl),
+            Scenario::Faults if aside.u8(..4) == 0 => script.disturb(&mut aside),
+            Scenario::Faults => {}
+        }
         World::new(seed, rng, hosts, units, ttl).play(script).await
     });
+    record.scenario = scenario;
     record.broken = BROKEN.with_borrow(Vec::clone);
     record
 }
@@ -202,6 +221,7 @@ impl World {
         let cluster = self.cluster.borrow();
         Record {
             seed: self.seed,
+            scenario: Scenario::Faults,
             start: self.start,
             ttl: self.ttl,
             hosts: self
@@ -258,6 +278,10 @@ impl World {
             (Event::Store(condition, _), _) => {
                 self.store_faults.push(*condition);
                 self.store.set_condition(*condition);
+                true
+            }
+            (Event::Member(member, health, _), _) => {
+                self.store.set_health(*member, *health);
                 true
             }
             (Event::Compact, _) => {
@@ -345,6 +369,7 @@ impl World {
                 }
                 self.store.set_condition(*self.store_faults.last().unwrap_or(&Condition::Up));
             }
+            (Event::Member(member, _, _), _) => self.store.set_health(*member, Health::Up),
             (Event::NetworkFaults(_), _) => self.store.set_faults(Faults::default()),
             (Event::Slow(..), Some(number)) => self.store.set_faults_of(&self.hosts[number].name, None),
             (Event::Drain(..), Some(number)) => {

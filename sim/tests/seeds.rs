@@ -3,13 +3,18 @@
 
 #![cfg(tokio_unstable)]
 
-use fleet_sim::run;
+use fleet_sim::{Scenario, run, run_as};
 
 #[track_caller]
 fn holds(seed: u64) {
-    let outcome = run(seed);
+    holds_as(Scenario::Faults, seed);
+}
+
+#[track_caller]
+fn holds_as(scenario: Scenario, seed: u64) {
+    let outcome = run_as(scenario, seed);
     let violations: Vec<String> = outcome.violations.iter().map(ToString::to_string).collect();
-    assert!(violations.is_empty(), "SEED={seed}: {violations:#?}");
+    assert!(violations.is_empty(), "{scenario:?}, SEED={seed}: {violations:#?}");
 }
 
 #[test]
@@ -70,4 +75,9 @@ fn host_that_leaves_takes_back_what_it_told_of_a_unit_that_it_could_not_install(
 #[test]
 fn a_hundred_seeds_hold() {
     (1..=100).for_each(holds);
+}
+
+#[test]
+fn elections_end_no_lease_and_stop_no_unit() {
+    (1..=50).for_each(|seed| holds_as(Scenario::Elections, seed));
 }

@@ -166,8 +166,8 @@ async fn lease_lives_while_it_is_kept_and_its_end_is_noticed() {
     timeout(PATIENCE, lease::keep(&store, lease, ttl, tokio::time::Instant::now, &acknowledged))
         .await
         .expect("a lost lease ends the keeping");
-    assert!(matches!(store.keep_alive(LeaseId(4711)).await.map(drop), Err(StoreError::LeaseGone)));
-    let mut fresh = store.keep_alive(store.grant(ttl).await.unwrap()).await.unwrap();
+    assert!(matches!(store.keep_alive(LeaseId(4711), 0).await.map(drop), Err(StoreError::LeaseGone)));
+    let mut fresh = store.keep_alive(store.grant(ttl).await.unwrap(), 0).await.unwrap();
     fresh.beat().await.unwrap();
 }
 

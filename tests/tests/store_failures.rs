@@ -1,6 +1,12 @@
 //! An etcd that loses members, its leader, its past or its mind, and what must not happen then.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use fleet_core::model::Keys;
 use fleet_lab::{Lab, eventually};
@@ -18,21 +24,33 @@ fn connect(lab: &Lab) -> Etcd {
     Etcd::new(Endpoints { urls: lab.etcd_endpoints(), request_timeout, ..Endpoints::default() })
 }
 
+/// Notes how old, in milliseconds, the last keepalive that was answered ever was.
+async fn follow_age(mut sent: watch::Receiver<Instant>, oldest: Arc<AtomicU64>) {
+    loop {
+        let last = *sent.borrow_and_update();
+        if sent.changed().await.is_err() {
+            return;
+        }
+        oldest.fetch_max(last.elapsed().as_millis() as u64, Ordering::Relaxed);
+    }
+}
+
 #[tokio::test]
-async fn one_frozen_member_of_three_costs_no_lease_and_little_patience() {
+async fn one_frozen_member_of_three_and_leaders_that_freeze_in_turn_cost_no_lease_and_little_patience() {
     let lab = Lab::builder().fleet(false).etcd(3).up().unwrap();
-    let ttl = Duration::from_secs(6);
+    let ttl = Duration::from_secs(7);
     // As many as it takes for some to be with each member.
-    let mut held = Vec::new();
+    let (mut held, oldest) = (Vec::new(), Arc::new(AtomicU64::new(0)));
     for _ in 0..12 {
         let store = connect(&lab);
         let lease = store.grant(ttl).await.unwrap();
-        let (acknowledged, _) = watch::channel(Instant::now());
+        let (acknowledged, sent) = watch::channel(Instant::now());
         let keeping = {
             let store = store.clone();
             async move { lease::keep(&store, lease, ttl, Instant::now, &acknowledged).await }
         };
         held.push((store, tokio::spawn(keeping)));
+        tokio::spawn(follow_age(sent, Arc::clone(&oldest)));
     }
     let leader = lab.store_leader().unwrap().unwrap().number();
     let frozen = lab.members().into_iter().find(|member| member.number() != leader).unwrap();
@@ -51,6 +69,23 @@ async fn one_frozen_member_of_three_costs_no_lease_and_little_patience() {
     assert!(slow <= held.len(), "who met with silence asks another member from then on: {slow} slow requests");
     assert!(held.iter().all(|(_, keeping)| !keeping.is_finished()), "a lease was lost");
     frozen.resume().unwrap();
+    // One leader after the other hangs until the next is there, as when members are replaced on a slow machine.
+    let lab = Arc::new(lab);
+    for _ in 0..3 {
+        let lab = Arc::clone(&lab);
+        let depose = move || {
+            let hangs = lab.store_leader().unwrap().unwrap();
+            hangs.pause().unwrap();
+            let led = eventually(DEADLINE, "another leads", || Ok(lab.store_leader()?.is_some()));
+            hangs.resume().unwrap();
+            led.unwrap();
+        };
+        tokio::task::spawn_blocking(depose).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    let oldest = Duration::from_millis(oldest.load(Ordering::Relaxed));
+    assert!(oldest < ttl - ttl / 10, "a strict unit would have been stopped: nothing was proven for {oldest:?}");
+    assert!(held.iter().all(|(_, keeping)| !keeping.is_finished()), "a lease was lost");
     // The members kept still, the leases are the same.
     eventually(DEADLINE, "all leases are there", || {
         Ok(lab.etcdctl(&["lease", "list"])?.lines().filter(|line| line.len() == 16).count() == held.len())

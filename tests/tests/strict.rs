@@ -54,11 +54,13 @@ fn unit_of_a_host_that_is_cut_off_stops_before_it_starts_elsewhere() {
 fn unit_comes_back_on_its_host_when_etcd_was_away_for_longer_than_the_lease() {
     let (cluster, host) = cluster();
     let kept = cluster.invocations("kept.service");
+    let lines: Vec<usize> = cluster.lab.hosts().iter().map(|host| log(host).unwrap().lines().count()).collect();
     let etcd = cluster.lab.etcd(1);
     etcd.kill().unwrap();
     eventually(DEADLINE, "the unit is stopped", || Ok(!is_active(&host, "one.service"))).unwrap();
     etcd.start().unwrap();
     eventually(DEADLINE, "the unit runs again", || Ok(is_active(&host, "one.service"))).unwrap();
+    cluster.lab.hosts().iter().zip(lines).for_each(|(host, before)| tells_of_one_outage(host, before));
     // Frozen: now the lease is gone, too.
     etcd.pause().unwrap();
     eventually(DEADLINE, "the unit is stopped again", || Ok(!is_active(&host, "one.service"))).unwrap();
@@ -67,6 +69,33 @@ fn unit_comes_back_on_its_host_when_etcd_was_away_for_longer_than_the_lease() {
     etcd.resume().unwrap();
     eventually(DEADLINE, "the unit runs once more, where it was", || Ok(is_active(&host, "one.service"))).unwrap();
     assert_eq!(cluster.invocations("kept.service"), kept, "the others were left alone");
+}
+
+fn log(host: &Host) -> anyhow::Result<String> {
+    host.sh("journalctl -u fleet -o cat --no-pager")
+}
+
+/// The log has, after its first lines, one for the beginning of an outage of etcd, one for its end, no other between, and
+/// speaks plainly.
+fn tells_of_one_outage(host: &Host, before: usize) {
+    eventually(DEADLINE, "it is told that etcd is back", || {
+        Ok(log(host)?.lines().skip(before).any(|line| line.contains("etcd is back after")))
+    })
+    .unwrap();
+    let journal = log(host).unwrap();
+    let lines: Vec<&str> = journal.lines().skip(before).collect();
+    let told: Vec<&str> = lines.iter().filter(|line| line.contains("etcd is ")).copied().collect();
+    assert_eq!(told.len(), 2, "{journal}");
+    assert!(
+        told[0].contains("etcd is out of reach (connection refused)") || told[0].contains("(the connection"),
+        "{told:?}"
+    );
+    let during = lines.iter().skip_while(|line| **line != told[0]).take_while(|line| **line != told[1]).skip(1);
+    let others: Vec<_> = during.filter(|line| line.contains("etcd") || line.contains("ERROR")).collect();
+    assert!(others.is_empty(), "who waits for etcd waits in silence: {others:?}");
+    for type_name in ["tonic", "hyper", "status:", "transport", "os error", "Error("] {
+        assert!(!journal.contains(type_name), "{type_name}: {journal}");
+    }
 }
 
 #[test]

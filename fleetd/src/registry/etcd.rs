@@ -11,11 +11,13 @@ use etcd_client::{
     WatchFilterType, WatchOptions, WatchStream,
 };
 use futures_util::{StreamExt, TryStreamExt, stream};
+use tracing::debug;
 
 pub use super::members::Endpoints;
 use super::{
     Detail, Guard, KeepAlive, LeaseId, MAX_OPERATIONS, Origin, Page, Range, Remaining, Revision, Store, StoreError,
     Stored, Transaction, Watch, WatchEvent, Write,
+    cause::Cause,
     members::{Clients, Members},
 };
 
@@ -130,28 +132,30 @@ impl Etcd {
 }
 
 /// Tells what fleet does about an error of the client.
-pub(super) fn classify(what: &'static str, error: Error) -> StoreError {
-    let refused = |mend, error| StoreError::Refused { what, mend, source: Box::new(error) };
+pub(super) fn classify(what: &'static str, error: &Error) -> StoreError {
+    debug!(?error, what, "etcd did not do it");
+    let unavailable = || StoreError::Unavailable(Box::new(Cause::of_silence(error)));
+    let refused = |mend| StoreError::Refused { what, mend, source: Box::new(Cause::of_refusal(error)) };
     // gRPC codes by number, so that tonic need not be a dependency: 1 cancelled, 4 deadline exceeded,
     // 5 not found, 10 aborted, 11 out of range, 13 internal, 14 unavailable, 2 unknown.
-    match &error {
-        Error::TransportError(_) | Error::IoError(_) => StoreError::Unavailable(Box::new(error)),
+    match error {
+        Error::TransportError(_) | Error::IoError(_) => unavailable(),
         Error::GRpcStatus(status) => match status.code() as i32 {
             // The client's own word for an answer beyond its limit has the number of a compacted revision.
             11 if status.message().contains("message length too large") => StoreError::TooLarge,
             11 => StoreError::Compacted,
             5 => StoreError::LeaseGone,
-            1 | 2 | 4 | 10 | 13 | 14 => StoreError::Unavailable(Box::new(error)),
+            1 | 2 | 4 | 10 | 13 | 14 => unavailable(),
             // 3 invalid argument, which is also its word for a wrong password, 7 permission denied, 16 unauthenticated.
-            3 if status.message().contains("user") => refused(" (see `etcd_username` and `etcd_password`)", error),
-            3 if status.message().contains("auth store is old") => StoreError::Unavailable(Box::new(error)),
-            16 => refused(" (see `etcd_username` and `etcd_password`)", error),
-            7 => refused(" (the user's role has to include all below `etcd_key_prefix`)", error),
-            _ => refused("", error),
+            3 if status.message().contains("user") => refused(" (see `etcd_username` and `etcd_password`)"),
+            3 if status.message().contains("auth store is old") => unavailable(),
+            16 => refused(" (see `etcd_username` and `etcd_password`)"),
+            7 => refused(" (the user's role has to include all below `etcd_key_prefix`)"),
+            _ => refused(""),
         },
         Error::LeaseKeepAliveError(_) => StoreError::LeaseGone,
-        Error::WatchError(_) => StoreError::Unavailable(Box::new(error)),
-        _ => refused("", error),
+        Error::WatchError(_) => unavailable(),
+        _ => refused(""),
     }
 }
 
@@ -269,13 +273,20 @@ impl Store for Etcd {
         Ok(LeaseId(answer.id()))
     }
 
-    async fn keep_alive(&self, lease: LeaseId) -> Result<EtcdKeepAlive, StoreError> {
+    fn members(&self) -> usize {
+        self.0.count().max(1)
+    }
+
+    fn nearest(&self) -> usize {
+        self.0.current()
+    }
+
+    async fn keep_alive(&self, lease: LeaseId, member: usize) -> Result<EtcdKeepAlive, StoreError> {
         let open = |mut clients: Clients| async move {
             let (keeper, stream) = clients.leases.lease_keep_alive(lease.0).await?;
-            Ok(EtcdKeepAlive { keeper, stream, _client: clients.leases })
+            Ok(EtcdKeepAlive { keeper, stream, members: Arc::clone(&self.0), _client: clients.leases })
         };
-        // Of all members: a lease may not have the time to wait for one that is frozen, only to be sent to it again.
-        self.0.ask_all("keep a lease alive", open).await
+        self.0.ask_one(member, "keep a lease alive", open).await
     }
 
     async fn revoke(&self, lease: LeaseId) -> Result<(), StoreError> {
@@ -320,7 +331,7 @@ impl Watch for EtcdWatch {
         if self.forgotten {
             return Ok(WatchEvent::Compacted);
         }
-        let message = match self.stream.message().await.map_err(|error| classify("watch", error)) {
+        let message = match self.stream.message().await.map_err(|error| classify("watch", &error)) {
             // Too much has changed at once to be told of; a list can be read in parts.
             Err(StoreError::TooLarge) => return Ok(WatchEvent::Compacted),
             message => message?.ok_or_else(closed)?,
@@ -351,6 +362,7 @@ impl Watch for EtcdWatch {
 pub struct EtcdKeepAlive {
     keeper: LeaseKeeper,
     stream: LeaseKeepAliveStream,
+    members: Arc<Members>,
     /// Ends the connection when it goes, if nothing else uses it.
     _client: Client,
 }
@@ -358,8 +370,10 @@ pub struct EtcdKeepAlive {
 impl KeepAlive for EtcdKeepAlive {
     async fn beat(&mut self) -> Result<(), StoreError> {
         self.keeper.keep_alive().await.map_err(|_| closed())?;
-        let answer = self.stream.message().await.map_err(|error| classify("keep a lease alive", error))?;
-        match answer.ok_or_else(closed)?.ttl() {
+        let answer = self.stream.message().await.map_err(|error| classify("keep a lease alive", &error))?;
+        let answer = answer.ok_or_else(closed)?;
+        self.members.outage.answered();
+        match answer.ttl() {
             0 => Err(StoreError::LeaseGone),
             _ => Ok(()),
         }

@@ -9,15 +9,14 @@ use std::{
 };
 
 use etcd_client::{Certificate, Channel, Client, ConnectOptions, Error, Identity, TlsOptions};
-use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::{
     sync::Mutex,
-    time::{Instant, sleep, timeout},
+    time::{Instant, timeout},
 };
 use tonic::transport::Endpoint;
 use tracing::debug;
 
-use super::{StoreError, etcd::classify};
+use super::{StoreError, cause::SILENCE, etcd::classify, outage::Outage};
 
 /// How often a connection is probed while streams are open on it. etcd takes more than one probe in 5 s
 /// (`--grpc-keepalive-min-time`), and any without a stream, for an attack, and closes the connection.
@@ -28,8 +27,8 @@ const PONG: Duration = Duration::from_secs(3);
 const CONNECT: Duration = Duration::from_secs(2);
 /// What the URL of a member begins with that listens on a unix socket.
 const LOCAL: &str = "unix:";
-/// How long the member that answered last is ahead of the others where all are asked.
-const HEAD_START: Duration = Duration::from_millis(300);
+/// How long a connection may leave a keepalive unanswered before the next is sent over another.
+const SILENT: Duration = Duration::from_millis(500);
 
 /// How to reach etcd.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -55,21 +54,43 @@ pub(super) struct Clients {
     generation: u64,
 }
 
+/// What there is with one member.
+#[derive(Default)]
+struct Slot {
+    clients: Option<Clients>,
+    /// Since when they have left a keepalive unanswered.
+    silent: Option<Instant>,
+}
+
+impl Slot {
+    fn generation(&self) -> Option<u64> {
+        self.clients.as_ref().map(|clients| clients.generation)
+    }
+}
+
 /// All members.
 pub(super) struct Members {
     endpoints: Endpoints,
-    clients: Vec<Mutex<Option<Clients>>>,
+    slots: Vec<Mutex<Slot>>,
     connections: AtomicU64,
     /// The one that answered last.
     current: AtomicUsize,
+    /// Whether any of them answers.
+    pub(super) outage: Outage,
 }
 
 impl Members {
     pub(super) fn new(endpoints: Endpoints) -> Self {
-        let clients: Vec<_> = endpoints.urls.iter().map(|_| Mutex::default()).collect();
+        let slots: Vec<_> = endpoints.urls.iter().map(|_| Mutex::default()).collect();
         // Not all hosts ask the same one first.
-        let first = fastrand::usize(..clients.len().max(1));
-        Self { endpoints, clients, connections: AtomicU64::new(0), current: AtomicUsize::new(first) }
+        let first = fastrand::usize(..slots.len().max(1));
+        Self {
+            endpoints,
+            slots,
+            connections: AtomicU64::new(0),
+            current: AtomicUsize::new(first),
+            outage: Outage::default(),
+        }
     }
 
     /// Makes an idempotent or guarded request to one member after the other until it is answered. A member that is
@@ -79,7 +100,7 @@ impl Members {
         F: FnMut(Clients) -> O,
         O: Future<Output = Result<T, Error>>,
     {
-        let count = self.clients.len();
+        let count = self.count();
         let (first, whole) = (self.current(), self.endpoints.request_timeout);
         let patience = if count > 1 { whole / 2 } else { whole };
         let mut turn = 0;
@@ -90,7 +111,7 @@ impl Members {
             let attempt = Box::pin(async {
                 let clients = self.clients(index).await?;
                 asked = Some(clients.generation);
-                request(clients).await.map_err(|error| classify(what, error))
+                request(clients).await.map_err(|error| classify(what, &error))
             });
             turn += 1;
             let since = Instant::now();
@@ -106,6 +127,10 @@ impl Members {
                 outcome => {
                     if outcome.is_ok() {
                         self.current.store(index, Ordering::Relaxed);
+                    }
+                    match &outcome {
+                        Err(StoreError::Unavailable(cause)) => self.outage.failed(cause),
+                        _ => self.outage.answered(),
                     }
                     return outcome;
                 }
@@ -125,86 +150,102 @@ impl Members {
         let index = self.current();
         let attempt = async {
             let clients = self.clients(index).await?;
-            request(clients).await.map_err(|error| classify(what, error))
+            request(clients).await.map_err(|error| classify(what, &error))
         };
         let outcome = within(self.endpoints.request_timeout, Box::pin(attempt)).await;
-        if let Err(StoreError::Unavailable(_)) = outcome {
-            self.pass_over(index);
+        match outcome {
+            Err(StoreError::Unavailable(_)) => self.pass_over(index),
+            _ => self.outage.answered(),
         }
         outcome
     }
 
-    /// Makes a request to all members and takes the first answer: for what must not wait for one that is frozen. The
-    /// one that answered last has a head start, and while it answers, the others are not asked.
-    pub(super) async fn ask_all<T, F, O>(&self, what: &'static str, request: F) -> Result<T, StoreError>
+    /// Makes a request to this member and to no other, over connections that are not known to be silent: after a time
+    /// out of reach those may wait for seconds until TCP tries again, while new ones are there at once.
+    pub(super) async fn ask_one<T, O>(
+        &self,
+        index: usize,
+        what: &'static str,
+        request: impl FnOnce(Clients) -> O,
+    ) -> Result<T, StoreError>
     where
-        F: Fn(Clients) -> O,
         O: Future<Output = Result<T, Error>>,
     {
-        let (first, count) = (self.current(), self.clients.len());
-        let attempt = |turn: usize| {
-            let (index, request) = ((first + turn) % count.max(1), &request);
-            let attempt = async move {
-                let clients = if turn == 0 {
-                    self.clients(index).await?
-                } else {
-                    sleep(HEAD_START).await;
-                    // Not kept, unless it wins: one connection is enough for as long as it answers.
-                    self.connect(index).await?
-                };
-                request(clients).await.map_err(|error| classify(what, error))
-            };
-            async move { (index, within(self.endpoints.request_timeout, attempt).await) }
+        let attempt = async {
+            let clients = self.clients_that_answer(index).await?;
+            let generation = clients.generation;
+            let outcome = request(clients).await.map_err(|error| classify(what, &error));
+            let mut slot = self.slots[index].lock().await;
+            slot.silent = slot.silent.filter(|_| slot.generation() != Some(generation));
+            outcome
         };
-        let mut attempts: FuturesUnordered<_> = (0..count.max(1)).map(attempt).collect();
-        let mut failure = StoreError::Unavailable("etcd has no members".into());
-        while let Some((index, outcome)) = attempts.next().await {
-            match outcome {
-                Err(error @ StoreError::Unavailable(_)) => failure = error,
-                outcome => {
-                    self.current.store(index, Ordering::Relaxed);
-                    return outcome;
-                }
-            }
+        let outcome = within(self.endpoints.request_timeout, Box::pin(attempt)).await;
+        if outcome.is_ok() {
+            self.current.store(index, Ordering::Relaxed);
+            self.outage.answered();
+            // One connection is enough for as long as it answers.
+            let others = self.slots.iter().enumerate().filter(|(other, _)| *other != index);
+            others.filter_map(|(_, slot)| slot.try_lock().ok()).for_each(|mut slot| *slot = Slot::default());
         }
-        Err(failure)
+        outcome
     }
 
     /// Asks the next member from now on, unless another request has found one that answers.
     fn pass_over(&self, index: usize) {
-        let next = (index + 1) % self.clients.len().max(1);
+        let next = (index + 1) % self.count().max(1);
         let _ = self.current.compare_exchange(index, next, Ordering::Relaxed, Ordering::Relaxed);
     }
 
-    fn current(&self) -> usize {
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// The one that answered last.
+    pub(super) fn current(&self) -> usize {
         self.current.load(Ordering::Relaxed)
     }
 
     async fn clients(&self, index: usize) -> Result<Clients, StoreError> {
-        let Some(slot) = self.clients.get(index) else {
-            return Err(StoreError::Unavailable("etcd has no members".into()));
-        };
-        let mut slot = slot.lock().await;
-        if let Some(clients) = &*slot {
+        let slot = self.slot(index)?;
+        self.fill(index, &mut *slot.lock().await).await
+    }
+
+    /// The same, unless they have been silent for too long: then others. They are silent from now on, until they answer.
+    async fn clients_that_answer(&self, index: usize) -> Result<Clients, StoreError> {
+        let mut slot = self.slot(index)?.lock().await;
+        if slot.silent.is_some_and(|since| since.elapsed() > SILENT) {
+            *slot = Slot::default();
+        }
+        slot.silent.get_or_insert_with(Instant::now);
+        self.fill(index, &mut slot).await
+    }
+
+    fn slot(&self, index: usize) -> Result<&Mutex<Slot>, StoreError> {
+        self.slots.get(index).ok_or_else(|| StoreError::Unavailable("etcd has no members".into()))
+    }
+
+    async fn fill(&self, index: usize, slot: &mut Slot) -> Result<Clients, StoreError> {
+        if let Some(clients) = &slot.clients {
             return Ok(clients.clone());
         }
         let clients = Box::pin(self.connect(index)).await?;
-        Ok(slot.insert(clients).clone())
+        Ok(slot.clients.insert(clients).clone())
     }
 
     /// A request on these connections was not answered: with a password, the next one logs in anew. An etcd that was
     /// restored from a backup is silent to tokens that it has not given yet, instead of refusing them.
     async fn doubt(&self, index: usize, generation: u64) {
         if self.endpoints.user.is_some() {
-            let mut slot = self.clients[index].lock().await;
-            slot.take_if(|clients| clients.generation == generation);
+            let mut slot = self.slots[index].lock().await;
+            slot.clients.take_if(|clients| clients.generation == generation);
         }
     }
 
     /// Gives the connections up. What streams there are on them goes on.
     pub(super) async fn reconnect(&self) {
-        for slot in &self.clients {
-            slot.lock().await.take();
+        for slot in &self.slots {
+            slot.lock().await.clients = None;
         }
     }
 
@@ -217,7 +258,7 @@ impl Members {
                 (false, Some(timeout)) => Client::connect([url], Some(options.with_timeout(timeout))).await,
                 (false, None) => Client::connect([url], Some(options)).await,
             };
-            connected.map_err(|error| classify("connect", error))
+            connected.map_err(|error| classify("connect", &error))
         };
         let requests = connect(Some(self.endpoints.request_timeout)).await?;
         // No timeout here: a stream of keepalives has no end.
@@ -229,7 +270,7 @@ impl Members {
 
 /// Makes an attempt that may take so long.
 async fn within<T>(patience: Duration, attempt: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
-    timeout(patience, attempt).await.unwrap_or_else(|elapsed| Err(StoreError::Unavailable(Box::new(elapsed))))
+    timeout(patience, attempt).await.unwrap_or_else(|_| Err(StoreError::Unavailable(SILENCE.into())))
 }
 
 /// Connects with a member that listens on a unix socket, which the client's own `connect` knows nothing of.

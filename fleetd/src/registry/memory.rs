@@ -7,10 +7,14 @@
 //! that is left to chance is drawn from one generator, in the order in which clients act, so a run with the same
 //! seed on a paused clock and one thread is the same run.
 //!
+//! It has several members that hold the same: each may be gone, or hang, and they may be without a leader.
+//!
 //! The same script runs against this and against a real etcd (`tests/tests/twins.rs`).
 
 mod keyspace;
 mod network;
+mod quorum;
+mod watcher;
 
 use std::{
     collections::BTreeMap,
@@ -30,18 +34,18 @@ use self::{
 pub use self::{
     keyspace::{Change, Commit},
     network::{Calls, Condition, Faults, Link},
+    quorum::{Health, MEMBERS},
+    watcher::MemoryWatch,
 };
 use super::{
-    Detail, KeepAlive, LeaseId, MAX_OPERATIONS, Origin, Page, Range, Remaining, Revision, Store, StoreError, Stored,
-    Transaction, Watch, WatchEvent,
+    Detail, KeepAlive, LeaseId, MAX_OPERATIONS, Page, Range, Remaining, Revision, Store, StoreError, Stored,
+    Transaction,
 };
 
 /// How long a request may take, as in the default configuration.
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// How often etcd looks for leases whose time is over.
 const SWEEP: Duration = Duration::from_millis(500);
-/// How often an idle watch tells how far the store is.
-const PROGRESS: Duration = Duration::from_secs(600);
 
 /// A simulated etcd. Cheap to clone.
 #[derive(Clone)]
@@ -70,6 +74,11 @@ impl MemoryStore {
     #[must_use]
     pub fn condition(&self) -> Condition {
         self.0.look().condition
+    }
+
+    /// Has one of its members hang, kills it, or brings it back. It counts on you to keep a majority.
+    pub fn set_health(&self, member: usize, health: Health) {
+        self.0.set_health(member % MEMBERS, health);
     }
 
     /// Cuts a client off, or ends that.
@@ -181,29 +190,55 @@ enum Kind {
 }
 
 impl MemoryClient {
-    fn connection(&self) -> Connection {
-        self.network.connection(&self.name)
-    }
-
-    /// Carries out a request, with all that can happen to it on the way. `repeats`: the client library sends it
-    /// again by itself when the connection breaks.
+    /// Makes a request to the member that answered last, and while those that are asked ail, to the next.
     async fn request<T, F>(&self, kind: Kind, repeats: bool, request: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: Fn(&mut Keyspace) -> Result<T, StoreError> + Clone + Send + 'static,
     {
+        let (network, first) = (&self.network, self.nearest());
+        for member in (first..first + MEMBERS).map(|member| member % MEMBERS) {
+            // One that hangs is given half of the time.
+            let patience = if network.is_well(member) { TIMEOUT } else { TIMEOUT / 2 };
+            let outcome = self.ask(member, patience, kind, repeats, request.clone()).await;
+            if !matches!(outcome, Err(StoreError::Unavailable(_))) {
+                network.prefer(&self.name, member);
+                return outcome;
+            }
+            if network.is_well(member) {
+                return outcome;
+            }
+        }
+        Err(unavailable("no member answers"))
+    }
+
+    /// Makes a request to one member, with all that can happen to it on the way. `repeats`: the client library sends
+    /// it again by itself when the connection breaks.
+    async fn ask<T, F>(
+        &self,
+        member: usize,
+        patience: Duration,
+        kind: Kind,
+        repeats: bool,
+        request: F,
+    ) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: Fn(&mut Keyspace) -> Result<T, StoreError> + Clone + Send + 'static,
+    {
         let (network, name) = (&self.network, &*self.name);
-        let deadline = Some(Instant::now() + TIMEOUT);
-        let connection = self.connection();
+        let deadline = Some(Instant::now() + patience);
+        let connection = network.connection(name, Some(member));
         network.travel(name).await;
         if let Err(error) = network.pass(name, Way::There, connection, deadline).await {
             // A connection that is refused has carried nothing.
             if kind == Kind::Write && network.is_open(name, connection) {
                 let late = request.clone();
-                network.leave_behind(name, Box::new(move |keyspace| drop(late(keyspace))));
+                network.leave_behind(name, connection, Box::new(move |keyspace| drop(late(keyspace))));
             }
             return Err(error);
         }
+        network.lead(name, connection, false, deadline).await?;
         let (refuse, lose, again) = {
             let mut state = network.look();
             let faults = state.faults(name);
@@ -219,6 +254,7 @@ impl MemoryClient {
             }
             network.travel(name).await;
             network.pass(name, Way::There, connection, deadline).await?;
+            network.lead(name, connection, false, deadline).await?;
             answer = self.carry_out(kind, &request);
         }
         network.travel(name).await;
@@ -239,13 +275,13 @@ impl MemoryClient {
 
     async fn open(&self, range: &Range, from: Revision, only_deletions: bool) -> Result<MemoryWatch, StoreError> {
         self.count(|calls| calls.watches += 1);
-        let connection = self.connection();
         // A store that is behind the watch counts again from a backup: that is as if it had forgotten.
         let forgotten = self.request(Kind::Read, true, move |keyspace| {
             let revision = keyspace.revision();
             Ok((keyspace.has_forgotten(from) || revision + 1 < from, revision))
         });
         let (forgotten, opened) = forgotten.await?;
+        let connection = self.network.connection(&self.name, None);
         let changes = self.network.changes();
         let client = self.clone();
         Ok(MemoryWatch {
@@ -330,7 +366,12 @@ impl Store for MemoryClient {
         self.count(|calls| calls.writes += 1);
         let author = Arc::clone(&self.name);
         let commit = move |keyspace: &mut Keyspace| keyspace.commit(&author, Instant::now(), &transaction);
-        self.request(Kind::Write, false, commit).await
+        let member = self.nearest();
+        let outcome = self.ask(member, TIMEOUT, Kind::Write, false, commit).await;
+        if !self.network.is_well(member) {
+            self.network.prefer(&self.name, member + 1);
+        }
+        outcome
     }
 
     async fn grant(&self, ttl: Duration) -> Result<LeaseId, StoreError> {
@@ -338,13 +379,22 @@ impl Store for MemoryClient {
         self.request(Kind::Write, false, move |keyspace| Ok(keyspace.grant(Instant::now(), ttl))).await
     }
 
-    async fn keep_alive(&self, lease: LeaseId) -> Result<MemoryKeepAlive, StoreError> {
-        let mut stream = MemoryKeepAlive { client: self.clone(), connection: self.connection(), lease };
+    fn members(&self) -> usize {
+        MEMBERS
+    }
+
+    fn nearest(&self) -> usize {
+        self.network.connection(&self.name, None).member
+    }
+
+    async fn keep_alive(&self, lease: LeaseId, member: usize) -> Result<MemoryKeepAlive, StoreError> {
+        let connection = self.network.connection(&self.name, Some(member));
+        let mut stream = MemoryKeepAlive { client: self.clone(), connection, lease };
         // Opening a stream sends the first keepalive. It is bounded, unlike those that follow.
-        match tokio::time::timeout(TIMEOUT, stream.beat()).await {
-            Ok(beat) => beat.map(|()| stream),
-            Err(elapsed) => Err(StoreError::Unavailable(Box::new(elapsed))),
-        }
+        let sent = tokio::time::timeout(TIMEOUT, stream.send(false)).await;
+        sent.unwrap_or_else(|elapsed| Err(StoreError::Unavailable(Box::new(elapsed))))?;
+        self.network.prefer(&self.name, member);
+        Ok(stream)
     }
 
     async fn revoke(&self, lease: LeaseId) -> Result<(), StoreError> {
@@ -373,116 +423,6 @@ impl Store for MemoryClient {
     }
 }
 
-/// A watch on a simulated etcd.
-pub struct MemoryWatch {
-    client: MemoryClient,
-    connection: Connection,
-    range: Range,
-    only_deletions: bool,
-    /// The first revision that has not been told.
-    next: Revision,
-    /// The newest revision when the watch was opened: up to it, it catches up from history.
-    opened: Revision,
-    forgotten: bool,
-    broken: bool,
-    changes: watch::Receiver<()>,
-}
-
-impl Watch for MemoryWatch {
-    fn origin(&self) -> Origin {
-        Origin::default()
-    }
-
-    async fn next(&mut self) -> Result<WatchEvent, StoreError> {
-        if self.broken {
-            return Err(unavailable("the stream ended"));
-        }
-        let told = self.message().await;
-        self.broken = told.is_err();
-        told
-    }
-}
-
-impl MemoryWatch {
-    async fn message(&mut self) -> Result<WatchEvent, StoreError> {
-        let (network, name) = (Arc::clone(&self.client.network), Arc::clone(&self.client.name));
-        let progress = Instant::now() + PROGRESS;
-        loop {
-            self.changes.borrow_and_update();
-            network.pass(&name, Way::Back, self.connection, None).await?;
-            if self.forgotten {
-                return Ok(WatchEvent::Compacted);
-            }
-            if self.is_behind() {
-                network.travel(&name).await;
-                network.pass(&name, Way::Back, self.connection, None).await?;
-                let breaks = {
-                    let mut state = network.look();
-                    let faults = state.faults(&name);
-                    state.chance(faults.break_watch)
-                };
-                if breaks {
-                    return Err(unavailable("h2 protocol error"));
-                }
-                if self.is_overtaken() {
-                    return Ok(WatchEvent::Compacted);
-                }
-                return Ok(self.take());
-            }
-            tokio::select! {
-                biased;
-                changed = self.changes.changed() => if changed.is_err() { return Err(unavailable("the store is gone")) },
-                () = sleep_until(progress) => {
-                    let revision = network.look().keyspace.revision();
-                    return Ok(WatchEvent::Changed { revision, changes: Vec::new() });
-                }
-            }
-        }
-    }
-
-    fn is_behind(&mut self) -> bool {
-        let network = Arc::clone(&self.client.network);
-        let state = network.look();
-        let new = state.keyspace.since(self.next);
-        let concerns = new.iter().any(|commit| self.changes_in(&state.keyspace, commit).next().is_some());
-        if !concerns {
-            // Nothing in there is for this watch: there is no need to look at it again.
-            self.next = self.next.max(state.keyspace.revision() + 1);
-        }
-        concerns
-    }
-
-    /// Whether what it catches up from has been compacted meanwhile.
-    fn is_overtaken(&self) -> bool {
-        self.next <= self.opened && self.client.network.look().keyspace.has_forgotten(self.next)
-    }
-
-    fn take(&mut self) -> WatchEvent {
-        let network = Arc::clone(&self.client.network);
-        let state = network.look();
-        let new = state.keyspace.since(self.next);
-        let changes: Vec<(Revision, Result<Stored, String>)> =
-            new.iter().flat_map(|commit| self.changes_in(&state.keyspace, commit)).collect();
-        // Etcd tells the revision of the last event, not how far it has looked.
-        let revision = changes.last().map_or(self.next - 1, |(revision, _)| *revision);
-        self.next = self.next.max(state.keyspace.revision() + 1);
-        WatchEvent::Changed { revision, changes: changes.into_iter().map(|(_, change)| change).collect() }
-    }
-
-    fn changes_in<'c>(
-        &'c self,
-        keyspace: &'c Keyspace,
-        commit: &'c Commit,
-    ) -> impl Iterator<Item = (Revision, Result<Stored, String>)> + 'c {
-        let (from, to) = &self.range;
-        let in_range = commit.changes.iter().filter(move |change| *from <= change.key && change.key < *to);
-        let asked = in_range.filter(|change| change.after.is_none() || !self.only_deletions);
-        let from_history = commit.revision <= self.opened;
-        let told = asked.filter(move |change| !from_history || keyspace.is_remembered(commit.revision, change));
-        told.map(|change| (commit.revision, change.after.clone().ok_or_else(|| change.key.clone())))
-    }
-}
-
 /// Keepalives to a simulated etcd.
 pub struct MemoryKeepAlive {
     client: MemoryClient,
@@ -490,15 +430,22 @@ pub struct MemoryKeepAlive {
     lease: LeaseId,
 }
 
-impl KeepAlive for MemoryKeepAlive {
-    async fn beat(&mut self) -> Result<(), StoreError> {
+impl MemoryKeepAlive {
+    async fn send(&mut self, open: bool) -> Result<(), StoreError> {
         let (network, name) = (&self.client.network, &*self.client.name);
         self.client.count(|calls| calls.beats += 1);
         network.travel(name).await;
         network.pass(name, Way::There, self.connection, None).await?;
+        network.lead(name, self.connection, open, None).await?;
         let answer = network.change(|state| state.keyspace.keep_alive(Instant::now(), self.lease));
         network.travel(name).await;
         network.pass(name, Way::Back, self.connection, None).await?;
         answer
+    }
+}
+
+impl KeepAlive for MemoryKeepAlive {
+    async fn beat(&mut self) -> Result<(), StoreError> {
+        self.send(true).await
     }
 }

@@ -90,8 +90,9 @@ impl<S: Store> Follower<'_, S> {
                 cluster.stale_since.get_or_insert_with(Instant::now);
                 first
             });
-            if lost {
-                warn!("etcd is out of reach: units run on, what is known stays");
+            // That it is out of reach is told where it is asked.
+            if lost && !matches!(error, StoreError::Unavailable(_)) {
+                warn!(range = self.range.0, error = %crate::chain(&error), "etcd cannot be followed, trying again");
             }
             debug!(range = self.range.0, error = %crate::chain(&error), "watch broke, opening it again");
             tokio::time::sleep(backoff.delay()).await;
@@ -214,9 +215,7 @@ impl<S: Store> Follower<'_, S> {
     }
 
     fn fresh(&self) {
-        if self.cluster.send_if_modified(|cluster| cluster.stale_since.take().is_some()) {
-            info!("etcd is back");
-        }
+        self.cluster.send_if_modified(|cluster| cluster.stale_since.take().is_some());
     }
 }
 

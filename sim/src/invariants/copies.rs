@@ -13,14 +13,14 @@ use crate::{record::Record, script::Event, units::is_lasting};
 const LAG: Duration = Duration::from_secs(20);
 
 /// The runs of a unit on a host: when each began and ended.
-struct Run<'r> {
-    host: &'r str,
-    unit: &'r str,
+pub(super) struct Run<'r> {
+    pub(super) host: &'r str,
+    pub(super) unit: &'r str,
     began: Instant,
-    ended: Option<Instant>,
+    pub(super) ended: Option<Instant>,
 }
 
-fn runs(record: &Record) -> Vec<Run<'_>> {
+pub(super) fn runs(record: &Record) -> Vec<Run<'_>> {
     let mut open: BTreeMap<(&str, &str), Run<'_>> = BTreeMap::new();
     let mut runs = Vec::new();
     for entry in &record.log {
@@ -112,7 +112,10 @@ fn is_excused(record: &Record, host: usize, run: &Run<'_>, ended: Instant, stric
         // The fence closes while nothing is heard of the store, and for whatever else keeps keepalives away.
         let fenced = strict && note.at <= ended && ended < note.at + note.event.lasts() + 3 * record.ttl;
         // What began while nothing was heard of the store, began from the last good set, which may be behind it.
-        let deaf = matches!(note.event, Event::Link(..) | Event::Store(..) | Event::Slow(..) | Event::NetworkFaults(_));
+        let deaf = matches!(
+            note.event,
+            Event::Link(..) | Event::Store(..) | Event::Member(..) | Event::Slow(..) | Event::NetworkFaults(_)
+        );
         let blind = note.begins && note.at <= run.began && run.began < note.at + note.event.lasts() + record.ttl;
         here && (strikes || fenced || (deaf && blind))
     });

@@ -273,7 +273,7 @@ impl<S: Store, O: Operator> Script<'_, S, O> {
         self.read("all of its keys go in one revision", &mut watch, now + 1).await;
         let kept = self.grant(2).await;
         self.commit("one key", vec![], vec![leased("k/l1", kept), leased("k/l2", kept), leased("k/l3", kept)]).await;
-        let mut stream = self.store.keep_alive(kept).await.expect("the lease is there");
+        let mut stream = self.store.keep_alive(kept, self.store.nearest()).await.expect("the lease is there");
         for _ in 0..4 {
             sleep(SOON).await;
             let beat = stream.beat().await;
@@ -286,7 +286,7 @@ impl<S: Store, O: Operator> Script<'_, S, O> {
         self.all("only what is still its own goes").await;
         let beat = stream.beat().await;
         self.saw("a stream of a lease that is gone", word(&beat));
-        let opened = self.store.keep_alive(kept).await.map(drop);
+        let opened = self.store.keep_alive(kept, self.store.nearest()).await.map(drop);
         self.saw("to open one", word(&opened));
         let again = self.store.revoke(kept).await;
         self.saw("to revoke it again", word(&again));
@@ -377,7 +377,7 @@ impl<S: Store, O: Operator> Script<'_, S, O> {
         self.commit("a key with a lease", vec![], vec![leased("k/r", lease)]).await;
         let now = self.revision().await;
         let mut watch = self.open(now + 1).await;
-        let mut stream = self.store.keep_alive(lease).await.expect("the lease is there");
+        let mut stream = self.store.keep_alive(lease, self.store.nearest()).await.expect("the lease is there");
         let standing = {
             let (store, rival) = (self.store.clone(), self.grant(30).await);
             let leader = self.grant(30).await;
@@ -409,7 +409,7 @@ impl<S: Store, O: Operator> Script<'_, S, O> {
         self.commit("a key with a lease", vec![], vec![leased("k/f", lease)]).await;
         let now = self.revision().await;
         let mut watch = self.open(now + 1).await;
-        let mut stream = self.store.keep_alive(lease).await.expect("the lease is there");
+        let mut stream = self.store.keep_alive(lease, self.store.nearest()).await.expect("the lease is there");
         self.operator.freeze();
         let start = Instant::now();
         let beat = async { timeout(PATIENCE, stream.beat()).await.map(|beat| (word(&beat), start.elapsed())) };
@@ -426,7 +426,7 @@ impl<S: Store, O: Operator> Script<'_, S, O> {
         self.saw("its calls are given up", format!("{} {}", listed.0, in_time(listed.1)));
         self.operator.thaw();
         self.back().await;
-        let opened = self.store.keep_alive(lease).await.map(drop);
+        let opened = self.store.keep_alive(lease, self.store.nearest()).await.map(drop);
         self.saw("its leases are gone", word(&opened));
         sleep(SOON).await;
         self.all("and their keys").await;

@@ -216,8 +216,16 @@ impl Store for Counted {
         self.etcd.grant(ttl).await
     }
 
-    async fn keep_alive(&self, lease: LeaseId) -> Result<Self::KeepAlive, StoreError> {
-        self.etcd.keep_alive(lease).await
+    fn members(&self) -> usize {
+        self.etcd.members()
+    }
+
+    fn nearest(&self) -> usize {
+        self.etcd.nearest()
+    }
+
+    async fn keep_alive(&self, lease: LeaseId, member: usize) -> Result<Self::KeepAlive, StoreError> {
+        self.etcd.keep_alive(lease, member).await
     }
 
     async fn revoke(&self, lease: LeaseId) -> Result<(), StoreError> {

@@ -12,13 +12,18 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::keyspace::Keyspace;
+use super::{
+    keyspace::Keyspace,
+    quorum::{ELECTION, Health, Leader, MEMBERS, Quorum},
+};
 use crate::registry::StoreError;
 
 /// How long the HTTP/2 keepalive takes to notice silence: the next ping, and its timeout.
 const SILENCE: RangeInclusive<u64> = 3000..=9000;
 /// How long a client tries to connect.
 const CONNECT: Duration = Duration::from_secs(2);
+/// How long a member waits for a leader to answer what it has forwarded.
+const FORWARDED: Duration = Duration::from_secs(7);
 
 /// How the store is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +34,8 @@ pub enum Condition {
     Frozen,
     /// It is gone, and its host says so: `SIGKILL`.
     Down,
+    /// Its members are there, but none of them leads.
+    Leaderless,
 }
 
 /// What passes between a client and the store.
@@ -94,15 +101,25 @@ pub(super) struct State {
     pub condition: Condition,
     /// Counts the lives of the store: streams do not outlive it.
     pub life: u64,
+    pub quorum: Quorum,
     pub faults: Faults,
     /// When the silence began that the store keeps.
     frozen: Option<Instant>,
     peers: BTreeMap<String, Peer>,
-    late: Vec<(String, Late)>,
+    late: Vec<Given>,
+}
+
+/// Who gave up a request to which member.
+struct Given {
+    up: String,
+    to: usize,
+    request: Late,
 }
 
 #[derive(Default)]
 pub(super) struct Peer {
+    /// The member that answered last.
+    pub member: usize,
     pub link: Link,
     since: Option<Instant>,
     /// Counts the connections: streams do not outlive one.
@@ -113,7 +130,8 @@ pub(super) struct Peer {
 
 impl State {
     pub fn peer(&mut self, name: &str) -> &mut Peer {
-        self.peers.entry(name.into()).or_default()
+        let count = self.peers.len();
+        self.peers.entry(name.into()).or_insert_with(|| Peer { member: count % MEMBERS, ..Peer::default() })
     }
 
     pub fn calls(&self) -> BTreeMap<String, Calls> {
@@ -129,26 +147,35 @@ impl State {
         probability > 0.0 && self.rng.f64() < probability
     }
 
-    /// Since when nothing has come from the store to this client, if that is so.
-    fn silent_since(&mut self, name: &str, deaf_counts: bool) -> Option<Instant> {
-        let frozen = self.frozen;
+    /// Since when nothing has come from a member of the store to this client, if that is so.
+    fn silent_since(&mut self, name: &str, member: usize, deaf_counts: bool) -> Option<Instant> {
+        let (frozen, hung) = (self.frozen, self.quorum.hung_since(member));
         let peer = self.peer(name);
         let cut = peer.since.filter(|_| deaf_counts || peer.link == Link::Cut);
-        [frozen, cut].into_iter().flatten().min()
+        [frozen, hung, cut].into_iter().flatten().min()
     }
 
-    fn arrive_late(&mut self, is_now: impl Fn(&str) -> bool) {
-        let (now, later) = std::mem::take(&mut self.late).into_iter().partition(|(name, _)| is_now(name));
+    /// Lets arrive what nothing holds up any more.
+    fn arrive_late(&mut self) {
+        if self.condition != Condition::Up {
+            return;
+        }
+        let (peers, quorum) = (&self.peers, &self.quorum);
+        let arrives = |given: &Given| {
+            let cut = peers.get(&given.up).is_some_and(|peer| peer.link == Link::Cut);
+            !cut && quorum.health(given.to) == Health::Up
+        };
+        let (now, later): (Vec<Given>, Vec<Given>) = std::mem::take(&mut self.late).into_iter().partition(arrives);
         self.late = later;
-        let now: Vec<(String, Late)> = now;
-        now.into_iter().for_each(|(_, request)| request(&mut self.keyspace));
+        now.into_iter().for_each(|given| (given.request)(&mut self.keyspace));
     }
 }
 
 /// The identity of a connection: what was opened over it ends with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Connection {
-    life: u64,
+    pub member: usize,
+    lives: (u64, u64),
     number: u64,
 }
 
@@ -173,6 +200,7 @@ impl Network {
             rng,
             condition: Condition::Up,
             life: 0,
+            quorum: Quorum::default(),
             faults: Faults::default(),
             frozen: None,
             peers: BTreeMap::new(),
@@ -208,7 +236,12 @@ impl Network {
                 state.life += 1;
                 state.late.clear();
             }
-            if before == Condition::Down {
+            if condition == Condition::Leaderless {
+                state.quorum.lose_leader(now);
+            } else if before == Condition::Leaderless && !state.quorum.elect(now) {
+                state.life += 1;
+            }
+            if before == Condition::Down || before == Condition::Leaderless {
                 state.keyspace.renew_all(now);
             }
             if condition == Condition::Frozen {
@@ -222,45 +255,59 @@ impl Network {
                 if leases_first {
                     state.keyspace.expire(now);
                 }
-                let cut: Vec<String> = state
-                    .peers
-                    .iter()
-                    .filter(|(_, peer)| peer.link == Link::Cut)
-                    .map(|(name, _)| name.clone())
-                    .collect();
-                state.arrive_late(|name| !cut.iter().any(|cut| cut == name));
+                state.arrive_late();
                 state.keyspace.expire(now);
             }
+            state.arrive_late();
+        });
+    }
+
+    pub fn set_health(&self, member: usize, health: Health) {
+        self.change(|state| {
+            state.quorum.set_health(member, health, Instant::now());
+            if health == Health::Down {
+                state.late.retain(|given| given.to != member);
+            }
+            state.arrive_late();
         });
     }
 
     pub fn set_link(&self, name: &str, link: Link) {
         self.change(|state| {
-            let up = state.condition == Condition::Up;
             let peer = state.peer(name);
             if peer.link == link {
                 return;
             }
             peer.link = link;
             peer.since = (link != Link::Up).then(Instant::now);
-            if link != Link::Cut && up {
-                state.arrive_late(|late| late == name);
-            }
+            state.arrive_late();
         });
     }
 
-    /// The connection that a stream opened now goes over.
-    pub fn connection(&self, name: &str) -> Connection {
+    /// The connection with a member that a stream opened now goes over; by itself with the one that answered last.
+    pub fn connection(&self, name: &str, member: Option<usize>) -> Connection {
         let mut state = self.look();
-        Connection { life: state.life, number: state.peer(name).connection }
+        let peer = state.peer(name);
+        let (member, number) = (member.unwrap_or(peer.member), peer.connection);
+        Connection { member, lives: (state.life, state.quorum.life(member)), number }
     }
 
     /// Whether a connection is still there.
     pub fn is_open(&self, name: &str, connection: Connection) -> bool {
         let mut state = self.look();
-        state.condition != Condition::Down
-            && state.life == connection.life
-            && state.peer(name).connection == connection.number
+        let Connection { member, lives, number } = connection;
+        let up = state.condition != Condition::Down && state.quorum.health(member) != Health::Down;
+        up && lives == (state.life, state.quorum.life(member)) && state.peer(name).connection == number
+    }
+
+    /// Notes which member has answered, or is to be asked next.
+    pub fn prefer(&self, name: &str, member: usize) {
+        self.look().peer(name).member = member % MEMBERS;
+    }
+
+    /// Whether a member answers, as far as it is up to the member.
+    pub fn is_well(&self, member: usize) -> bool {
+        self.look().quorum.health(member) == Health::Up
     }
 
     /// Takes the time that a message takes.
@@ -294,7 +341,7 @@ impl Network {
             }
             let dies = {
                 let mut state = self.look();
-                let Some(since) = state.silent_since(name, way == Way::Back) else { return Ok(()) };
+                let Some(since) = state.silent_since(name, over.member, way == Way::Back) else { return Ok(()) };
                 *dies.get_or_insert_with(|| {
                     let patience = Duration::from_millis(state.rng.u64(SILENCE));
                     // What begins when the old connection has been given up fails with its connecting.
@@ -310,11 +357,54 @@ impl Network {
         }
     }
 
+    /// Waits until the member that a request has come to can have it done. `waits`: it came over a stream that was
+    /// open; what is new is refused by a member that knows no leader.
+    pub async fn lead(
+        &self,
+        name: &str,
+        over: Connection,
+        waits: bool,
+        deadline: Option<Instant>,
+    ) -> Result<(), StoreError> {
+        let mut changes = self.changes();
+        let mut deadline = deadline;
+        let mut look = Instant::now();
+        loop {
+            changes.borrow_and_update();
+            let now = Instant::now();
+            if !self.is_open(name, over) {
+                return Err(unavailable("broken pipe"));
+            }
+            if deadline.is_some_and(|deadline| deadline <= now) {
+                return Err(unavailable("etcdserver: request timed out"));
+            }
+            if look <= now {
+                look = now + ELECTION;
+                match self.look().quorum.leader(now) {
+                    Leader::Known => return Ok(()),
+                    Leader::Unknown if waits => {}
+                    Leader::Unknown => return Err(unavailable("etcdserver: no leader")),
+                    // Nobody will answer that, whoever leads then.
+                    Leader::Trusted => {
+                        look = now + FORWARDED;
+                        deadline = deadline.into_iter().chain([look]).min();
+                    }
+                }
+            }
+            let until = deadline.into_iter().chain([look]).min().unwrap_or(look);
+            tokio::select! {
+                biased;
+                () = tokio::time::sleep_until(until) => {}
+                _ = changes.changed() => {}
+            }
+        }
+    }
+
     /// Leaves a request behind that its client has given up. It may yet arrive.
-    pub fn leave_behind(&self, name: &str, request: Late) {
+    pub fn leave_behind(&self, name: &str, over: Connection, request: Late) {
         let mut state = self.look();
         if state.condition != Condition::Down && state.rng.bool() {
-            state.late.push((name.into(), request));
+            state.late.push(Given { up: name.into(), to: over.member, request });
         }
     }
 }
