@@ -13,5 +13,5 @@ pub use held::{HeldMachineRecord, HeldRecord, HeldUnitRecord, timestamp};
 pub use keys::{Key, Keys};
 pub use machine::{MachineId, MachineIdError, MachineRecord, MetadataEdits, apply_edits, short};
 pub use record::{DecodeError, Desired, Record, ScheduledRecord, UnitRecord};
-pub use standing::{Standing, words};
+pub use standing::Standing;
 pub use state::{LoadState, StartSteps, StateRecord, Target};

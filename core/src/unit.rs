@@ -14,7 +14,7 @@ mod stop_bound;
 mod text;
 pub mod verify;
 
-pub use behaviour::{Behaviour, required, triggered};
+pub use behaviour::{Behaviour, triggered};
 pub use doubts::doubts;
 pub use file::{ParseError, ParseErrorKind, UnitFile, UnitOption};
 pub use glob::{Glob, GlobError};

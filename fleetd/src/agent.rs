@@ -11,6 +11,7 @@
 //! a fleetd that was killed takes its units up again without a word to systemd.
 
 mod adopt;
+mod aliases;
 mod decide;
 mod disk;
 mod install;
@@ -103,8 +104,12 @@ pub struct Agent<S, D, F> {
     problems: BTreeMap<UnitName, String>,
     /// What the log was last told of a unit that is not as it should be.
     logged: BTreeMap<UnitName, String>,
-    /// What is to be known of a unit though nothing is in the way.
+    /// What kept a unit from its last start though nothing is in the way: a condition.
     notices: BTreeMap<UnitName, String>,
+    /// Why units failed that have.
+    failures: BTreeMap<UnitName, String>,
+    /// Units that have an alias less, because another one has it.
+    disputes: BTreeMap<UnitName, String>,
     /// What the contents in place say of starts.
     behaviour: BTreeMap<UnitName, Behaviour>,
     /// Units that have run since they were installed: systemd may count their starts.
@@ -193,6 +198,8 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
             problems: BTreeMap::new(),
             logged: BTreeMap::new(),
             notices: BTreeMap::new(),
+            failures: BTreeMap::new(),
+            disputes: BTreeMap::new(),
             behaviour: BTreeMap::new(),
             has_run: BTreeSet::new(),
             lacking: BTreeSet::new(),

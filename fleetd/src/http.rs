@@ -20,6 +20,7 @@ mod status;
 mod trace;
 mod units;
 mod watch;
+mod why;
 
 use std::{sync::Arc, time::Duration};
 
@@ -79,11 +80,11 @@ pub fn router<S: Store>(api: Arc<Api<S>>) -> Router {
         .route("/machines", any(machines::collection::<S>))
         .route("/machines/{id}/drain", any(drain::drain::<S>))
         .route("/machines/{id}/evict", any(evict::evict::<S>))
-        .route("/failed", any(status::failed::<S>))
+        .route("/failed", any(why::failed::<S>))
         .route("/held", any(evict::list::<S>))
         .route("/units", any(units::collection::<S>))
         .route("/units/{name}", any(units::one::<S>))
-        .route("/units/{name}/why", any(status::why::<S>))
+        .route("/units/{name}/why", any(why::why::<S>))
         .route("/units/{name}/trace", any(trace::trace::<S>))
         .route("/changes", any(changes::changes::<S>))
         .route("/units/{name}/restart", any(units::restart::<S>))

@@ -108,6 +108,9 @@ pub trait Systemd: Clone + Send + Sync + 'static {
     /// The conditions and assertions that kept a held unit from its last start, as they would stand in its file.
     fn unmet(&self, unit: &UnitName) -> impl Future<Output = Result<Vec<String>, SystemdError>> + Send;
 
+    /// Why a unit failed, in words; `None` when it has not, or systemd does not tell.
+    fn failure(&self, unit: &UnitName) -> impl Future<Output = Result<Option<String>, SystemdError>> + Send;
+
     /// Forgets that a unit failed, so that systemd can unload it, and how often it was started lately.
     fn reset_failed(&self, unit: &UnitName) -> impl Future<Output = Result<(), SystemdError>> + Send;
 

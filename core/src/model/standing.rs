@@ -1,7 +1,5 @@
 //! How a unit stands on its machine, compared with what is wanted of it.
 
-use std::fmt;
-
 use super::{Desired, StateRecord, timestamp};
 
 /// How a unit stands, as its agent reports it.
@@ -43,26 +41,28 @@ impl Standing {
             "activating" if state.sub.starts_with("auto-restart") => Self::Off,
             "activating" | "deactivating" | "maintenance" => Self::OnItsWay,
             "inactive" if state.finished => Self::Finished,
-            "inactive" if state.notice.is_some() => Self::Skipped,
+            "inactive" if state.skipped => Self::Skipped,
             _ => Self::Off,
         }
     }
 }
 
-/// How a unit is on its machine, in words that go on from its name.
-#[must_use]
-pub fn words(state: &StateRecord) -> impl fmt::Display {
-    let since = match state.since {
-        0 => String::new(),
-        since => format!(" since {}", timestamp(since)),
-    };
-    let why = state.problem.as_ref().or(state.notice.as_ref()).map(|why| format!(": {why}")).unwrap_or_default();
-    let load = match &*state.load {
-        "loaded" | "" => String::new(),
-        load => format!(", load state {load}"),
-    };
-    let how = if state.finished { "has finished, " } else { "" };
-    format!("{how}{} ({}){load}{since}{why}", state.active, state.sub)
+impl StateRecord {
+    /// How the unit is on its machine, in words that go on from its name.
+    #[must_use]
+    pub fn words(&self) -> String {
+        let since = match self.since {
+            0 => String::new(),
+            since => format!(" since {}", timestamp(since)),
+        };
+        let why = self.problem.as_ref().or(self.notice.as_ref()).map(|why| format!(": {why}")).unwrap_or_default();
+        let load = match &*self.load {
+            "loaded" | "" => String::new(),
+            load => format!(", load state {load}"),
+        };
+        let how = if self.finished { "has finished, " } else { "" };
+        format!("{how}{} ({}){load}{since}{why}", self.active, self.sub)
+    }
 }
 
 #[cfg(test)]
@@ -84,6 +84,7 @@ mod tests {
             request: None,
             acted: false,
             finished: false,
+            skipped: false,
             job: false,
             since: 0,
             problem: None,
@@ -114,7 +115,7 @@ mod tests {
         let dead = state("launched inactive dead");
         let finished = StateRecord { finished: true, ..dead.clone() };
         assert_eq!(Standing::of(Launched, &finished), Standing::Finished);
-        let skipped = StateRecord { notice: Some("a condition".into()), ..dead.clone() };
+        let skipped = StateRecord { skipped: true, ..dead.clone() };
         assert_eq!(Standing::of(Launched, &skipped), Standing::Skipped);
         let refused = StateRecord { problem: Some("no".into()), ..state("loaded inactive dead") };
         assert_eq!(Standing::of(Launched, &refused), Standing::Off);
@@ -125,8 +126,8 @@ mod tests {
     #[test]
     fn its_words_name_state_time_and_cause() {
         let refused = StateRecord { since: 90, problem: Some("no".into()), ..state("loaded inactive dead") };
-        assert_eq!(words(&refused).to_string(), "inactive (dead) since 1970-01-01T00:01:30Z: no");
+        assert_eq!(refused.words(), "inactive (dead) since 1970-01-01T00:01:30Z: no");
         let once = StateRecord { finished: true, ..state("launched inactive dead") };
-        assert_eq!(words(&once).to_string(), "has finished, inactive (dead)");
+        assert_eq!(once.words(), "has finished, inactive (dead)");
     }
 }

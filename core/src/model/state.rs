@@ -71,6 +71,9 @@ pub struct StateRecord {
     /// It has ended as it should, and is not to run again: a oneshot that succeeded.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub finished: bool,
+    /// A condition of its own kept it from its last start.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub skipped: bool,
     /// A systemd job for the unit is still unfinished.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub job: bool,

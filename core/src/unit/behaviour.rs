@@ -2,25 +2,29 @@
 //!
 //! Only what the file says counts; drop-ins on a host are not known here.
 
-use super::{UnitFile, UnitName, expand_specifiers};
+use super::{UnitFile, UnitName, aliases, expand_specifiers};
 
 /// Dependencies without which systemd does not start a unit (`systemd.unit(5)`).
 const REQUIREMENTS: [&str; 3] = ["Requires", "Requisite", "BindsTo"];
 
 /// What of a unit's contents matters to how its starts are judged.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Behaviour {
     /// A start is over when its commands have ended, and leaves nothing that runs: `Type=oneshot` without
     /// `RemainAfterExit=`.
     pub ends: bool,
     /// It has a `Condition…=` or an `Assert…=` that may keep it from its start.
     pub conditional: bool,
+    /// The units without which systemd does not start it, in the order of its file.
+    pub requires: Vec<UnitName>,
+    /// The names that systemd links it under beside its own.
+    pub aliases: Vec<UnitName>,
 }
 
 impl Behaviour {
     /// Reads it out of a file.
     #[must_use]
-    pub fn of(file: &UnitFile) -> Self {
+    pub fn of(file: &UnitFile, unit: &UnitName) -> Self {
         let last = |name: &str| file.values("Service", name).pop().unwrap_or_default();
         let remains = is_true(&last("RemainAfterExit"));
         // Without a type, what has no `ExecStart=` is a oneshot.
@@ -30,13 +34,11 @@ impl Behaviour {
         };
         let is_condition = |name: &str| name.starts_with("Condition") || name.starts_with("Assert");
         let conditional = file.options().iter().any(|option| option.section == "Unit" && is_condition(&option.name));
-        Self { ends: is_oneshot && !remains, conditional }
+        Self { ends: is_oneshot && !remains, conditional, requires: required(file, unit), aliases: aliases(file, unit) }
     }
 }
 
-/// The units without which systemd does not start this one, in the order of its file.
-#[must_use]
-pub fn required(file: &UnitFile, unit: &UnitName) -> Vec<UnitName> {
+fn required(file: &UnitFile, unit: &UnitName) -> Vec<UnitName> {
     let mut units = Vec::new();
     for option in file.options() {
         if option.section == "Unit" && REQUIREMENTS.contains(&&*option.name) {
@@ -82,6 +84,10 @@ mod tests {
         UnitFile::parse(text).unwrap()
     }
 
+    fn unit() -> UnitName {
+        UnitName::new("web@1.service").unwrap()
+    }
+
     #[test]
     fn a_oneshot_ends_unless_it_remains() {
         for (text, ends) in [
@@ -92,7 +98,7 @@ mod tests {
             ("[Service]\nExecStop=/bin/a\n", true),
             ("[Timer]\nOnCalendar=daily\n", false),
         ] {
-            assert_eq!(Behaviour::of(&file(text)).ends, ends, "{text}");
+            assert_eq!(Behaviour::of(&file(text), &unit()).ends, ends, "{text}");
         }
     }
 
@@ -103,16 +109,15 @@ mod tests {
             ("[Unit]\nAssertFileNotEmpty=/a\n", true),
             ("[Unit]\nDescription=Condition\n[Service]\nConditionPathExists=/a\n", false),
         ] {
-            assert_eq!(Behaviour::of(&file(text)).conditional, conditional, "{text}");
+            assert_eq!(Behaviour::of(&file(text), &unit()).conditional, conditional, "{text}");
         }
     }
 
     #[test]
     fn what_a_unit_needs_and_what_it_starts_is_read_with_its_specifiers() {
         let names = |units: Vec<UnitName>| units.iter().map(ToString::to_string).collect::<Vec<_>>();
-        let unit = UnitName::new("web@1.service").unwrap();
         let needs = file("[Unit]\nRequires=db.service net@%i.service\nWants=x.service\nBindsTo=%p.socket\n");
-        assert_eq!(names(required(&needs, &unit)), ["db.service", "net@1.service", "web.socket"]);
+        assert_eq!(names(Behaviour::of(&needs, &unit()).requires), ["db.service", "net@1.service", "web.socket"]);
         for (name, text, starts) in [
             ("a.timer", "[Timer]\nOnCalendar=daily\n", Some("a.service")),
             ("a@x.timer", "[Timer]\nOnCalendar=daily\nUnit=b@%i.service\n", Some("b@x.service")),

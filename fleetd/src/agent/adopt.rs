@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use fleet_core::{
     agent::Installed,
+    model::Target,
     unit::{Behaviour, UnitFile, UnitName},
 };
 use tokio::task::yield_now;
@@ -37,7 +38,12 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
         self.strict = strict_of(&read);
         let mut strays = false;
         for (unit, file) in read {
-            self.behaviour.insert(unit.clone(), Behaviour::of(&file));
+            let behaviour = Behaviour::of(&file, &unit);
+            if let Some(entry) = self.installed.get_mut(&unit) {
+                // A fleetd that knew of no requests did not write down what had finished.
+                entry.finished |= behaviour.ends && entry.applied == Target::Launched && entry.request.is_none();
+            }
+            self.behaviour.insert(unit.clone(), behaviour);
             let hash = self.files.insert(file);
             if !self.installed.contains_key(&unit) {
                 // Written just before a crash, and most likely not started yet.
@@ -49,6 +55,7 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
         if strays {
             self.watch_units();
         }
+        self.find_disputes();
         if !self.installed.is_empty() {
             info!(units = self.installed.len(), "took up the units of an earlier run");
         }

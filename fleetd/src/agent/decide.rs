@@ -7,7 +7,7 @@ use fleet_core::{
     model::Target,
     unit::{UnitHash, UnitName},
 };
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use super::{Agent, trail::Trail, wanted::Wishes};
 use crate::{
@@ -42,6 +42,8 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
         let changed: Vec<UnitName> = differing(&before.units, &wishes.units).cloned().collect();
         for unit in &changed {
             self.retries.remove(unit);
+            self.problems.remove(unit);
+            self.logged.remove(unit);
             self.begin_trail(unit, &wishes, &cluster);
         }
         self.logged.retain(|unit, _| wishes.units.contains_key(unit) || self.installed.contains_key(unit));
@@ -114,7 +116,11 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
         let open = self.fence.update(self.wishes.as_ref().map_or(0, |wishes| wishes.listed));
         if before != open {
             let message = if open { "fence is open" } else { "lease may run out: fence is closed" };
-            warn!(units = ?self.strict, "{message}");
+            if open {
+                info!(units = ?self.strict, "{message}");
+            } else {
+                warn!(units = ?self.strict, "{message}");
+            }
             // What was refused before, and when it is to be tried again, was about something else.
             self.retries.retain(|unit, _| !self.strict.contains(unit));
         }
@@ -162,6 +168,8 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
             units.retain(|unit| watched.contains(unit));
         }
         self.notices.retain(|unit, _| watched.contains(unit));
+        self.disputes.retain(|unit, _| watched.contains(unit));
+        self.failures.retain(|unit, _| watched.contains(unit));
         self.behaviour.retain(|unit, _| watched.contains(unit));
         self.unseen = watched.iter().filter(|unit| !self.runtime.contains_key(*unit)).cloned().collect();
         self.systemd.dirty().watch(watched);

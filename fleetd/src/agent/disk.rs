@@ -57,6 +57,14 @@ impl<F: Filesystem> Disk<F> {
         }
     }
 
+    /// The unit whose file in here a path is a link to.
+    #[must_use]
+    pub fn linked(&self, path: &Path) -> Option<UnitName> {
+        let Entry::Link(target) = self.filesystem.look(path) else { return None };
+        let name = target.strip_prefix(&self.units).ok()?.to_str()?;
+        UnitName::new(name).ok()
+    }
+
     /// Writes the file of a unit.
     ///
     /// # Errors

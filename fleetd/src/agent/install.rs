@@ -84,8 +84,16 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
                 Err(problem) => self.failed(unit, problem),
             }
         }
+        for unit in link.iter().chain(&enable) {
+            if let Some(file) = wanted(self, unit).and_then(|want| files.get(&want.hash)) {
+                self.behaviour.insert(unit.clone(), Behaviour::of(file, unit));
+            }
+        }
+        let held = self.holders(&enable);
         let mut placed = self.change(Change::Link, &link).await;
-        placed.extend(self.change(Change::Enable, &enable).await);
+        let enabled = self.change(Change::Enable, &enable).await;
+        self.give_back(held).await;
+        placed.extend(enabled);
         if let Err(error) = self.reload_for(&replaced).await {
             // Systemd would start what it had before.
             let held: BTreeSet<&UnitName> = replaced.iter().collect();
@@ -99,9 +107,6 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
             let entry = Installed::loaded(want.hash, want.generation);
             self.installed.insert(unit.clone(), Installed { request: want.request, ..entry });
             self.has_run.remove(unit);
-            if let Some(file) = files.get(&want.hash) {
-                self.behaviour.insert(unit.clone(), Behaviour::of(file));
-            }
             if let Some(trail) = self.trails.get_mut(unit) {
                 trail.installed();
             }
@@ -128,8 +133,15 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
     /// Writes the file of one unit. Returns whether systemd may still hold an older one.
     async fn place(&mut self, unit: &UnitName, file: &UnitFile, search: &[PathBuf]) -> Result<bool, String> {
         let was_there = self.installed.contains_key(unit);
-        if !was_there && let Some(foreign) = self.foreign(unit, search) {
+        let foreign = if was_there { None } else { self.foreign(unit, search) };
+        if let Some(foreign) = foreign.or_else(|| self.foreign_alias(unit, file, search)) {
             return Err(foreign);
+        }
+        if was_there && self.disk.file(unit).is_some_and(|before| before.has_section("Install")) {
+            // What its old file asked for is not asked for any more.
+            let names = BTreeSet::from_iter(self.aliases_of(unit).iter().cloned());
+            self.systemd.disable(std::slice::from_ref(unit)).await.map_err(|error| crate::chain(&error))?;
+            self.pass_on(names).await;
         }
         if self.runtime.get(unit).is_some_and(|runtime| runtime.active == Active::Failed) {
             // A failed unit stays loaded, and would start again from its old file.
@@ -229,6 +241,7 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
         }
         let mut removed = BTreeMap::new();
         let mut gone = Vec::new();
+        let mut names = BTreeSet::new();
         for unit in &self.change(Change::Disable, units).await {
             if let Err(error) = self.disk.remove(unit) {
                 self.failed(unit, crate::chain(&error));
@@ -240,12 +253,14 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
                 warn!(%unit, error = %crate::chain(&error), "failure not reset");
             }
             self.let_go(unit).await;
+            names.extend(self.aliases_of(unit).iter().cloned());
             gone.push(unit.clone());
             removed.extend(self.installed.remove_entry(unit));
             self.runtime.remove(unit);
             self.succeeded(unit);
         }
         told("removed", &gone);
+        self.pass_on(names).await;
         self.look_after(removed).await;
         self.save();
         self.watch_units();

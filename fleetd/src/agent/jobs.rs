@@ -13,7 +13,7 @@ use fleet_core::{
     unit::UnitName,
 };
 use tokio::time::Instant;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::{Agent, CONFIRM, Launch, Steps};
 use crate::{
@@ -102,6 +102,9 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
 
     /// Starts units.
     async fn start(&mut self, units: &[UnitName], room: usize) {
+        if units.len() > 1 {
+            self.set_needy_apart(units).await;
+        }
         let (mut alone, together): (Vec<_>, Vec<_>) = units.iter().cloned().partition(|unit| self.alone.contains(unit));
         if together.len() > 1 {
             for unit in &together {
@@ -197,7 +200,11 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
         }
         match self.systemd.queue(verb, unit.as_str()).await {
             Ok(job) => {
-                info!(%unit, verb = verb.as_str(), "job queued");
+                // Of what is tried again the log was told what is in the way.
+                match self.retries.contains_key(unit) {
+                    true => debug!(%unit, verb = verb.as_str(), "job queued once more"),
+                    false => info!(%unit, verb = verb.as_str(), "job queued"),
+                }
                 self.queued.insert(unit.clone());
                 if verb == Verb::Stop {
                     self.succeeded(unit);

@@ -20,6 +20,11 @@ use crate::{
     systemd::{Ended, Systemd, SystemdError},
 };
 
+/// Whether systemd knows why a unit failed.
+pub(super) fn has_failed(runtime: &Runtime) -> bool {
+    runtime.active == Active::Failed || runtime.waits_for_restart()
+}
+
 impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
     /// Asks systemd about the units that something happened to, or about all when it is time to.
     pub(super) async fn look(&mut self) {
@@ -36,8 +41,9 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
             }
         }
         let now = Instant::now();
-        let settled = self.starting.iter().filter(|(_, launch)| {
-            launch.active.is_some_and(|since| since + SETTLE <= now) || launch.queued + CONFIRM <= now
+        let is_down = |unit: &UnitName| self.runtime.get(unit).is_some_and(Runtime::is_down);
+        let settled = self.starting.iter().filter(|(unit, launch)| {
+            launch.active.is_some_and(|since| since + SETTLE <= now) || launch.queued + CONFIRM <= now && is_down(unit)
         });
         for (unit, _) in settled {
             dirty.entry(unit.clone()).or_default();
@@ -59,6 +65,7 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
         for (unit, ended) in &ended {
             self.job_ended(unit, ended).await;
         }
+        self.ask_why_failed(&units).await;
     }
 
     /// Reads the state of units from systemd. Returns whether it answered.
@@ -98,6 +105,9 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
             self.unconfirmed.remove(unit);
             self.has_run.insert(unit.clone());
             self.notices.remove(unit);
+        }
+        if !has_failed(&runtime) {
+            self.failures.remove(unit);
         }
         let ended_well = runtime.active == Active::Inactive
             && self.runtime.get(unit).is_some_and(|before| before.active == Active::Activating)

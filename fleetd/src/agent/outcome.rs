@@ -3,14 +3,16 @@
 //! Systemd tells that a job has ended and how, in one word ([`Ended`]). What that word means for a unit is asked for here:
 //! which condition was not met, which unit that it needs is down, which one that it is to start does not exist.
 
+use std::collections::BTreeSet;
+
 use fleet_core::{
     agent::{Active, Runtime},
     model::Target,
-    unit::{UnitFile, UnitName, required, triggered},
+    unit::{UnitName, triggered},
 };
 use tracing::{info, warn};
 
-use super::Agent;
+use super::{Agent, look::has_failed};
 use crate::{
     filesystem::Filesystem,
     registry::Store,
@@ -73,7 +75,24 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
             self.unsaved = true;
         }
         self.lacking.insert(unit.clone());
+        self.alone.insert(unit.clone());
         self.failed(unit, problem);
+    }
+
+    /// Has those of these units be started each by itself that need a unit which does not exist: as part of a batch
+    /// systemd would start them without it.
+    pub(super) async fn set_needy_apart(&mut self, units: &[UnitName]) {
+        let needs = |unit: &UnitName| self.behaviour.get(unit).map_or(&[][..], |behaviour| &behaviour.requires);
+        let all: BTreeSet<UnitName> = units.iter().flat_map(needs).cloned().collect();
+        if all.is_empty() {
+            return;
+        }
+        let all: Vec<UnitName> = all.into_iter().collect();
+        let Ok(states) = self.systemd.list(&all).await else { return };
+        let is_missing = |need: &UnitName| states.get(need).is_none_or(|runtime| runtime.load == "not-found");
+        let needy = units.iter().filter(|unit| needs(unit).iter().any(is_missing));
+        let needy: Vec<UnitName> = needy.cloned().collect();
+        self.alone.extend(needy);
     }
 
     /// Units have come: those that may have waited for them are tried again at once.
@@ -95,7 +114,7 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
     /// A start that is over and left nothing: says so if that was because of a condition. Else, what ends by itself has
     /// finished.
     async fn tell_unmet(&mut self, unit: &UnitName) {
-        let behaviour = self.behaviour.get(unit).copied().unwrap_or_default();
+        let behaviour = self.behaviour.get(unit).cloned().unwrap_or_default();
         let launched = self.installed.get(unit).is_some_and(|entry| entry.applied == Target::Launched);
         if !launched {
             return;
@@ -134,7 +153,7 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
 
     /// What of a unit's dependencies keeps it down.
     async fn lacking_dependency(&self, unit: &UnitName) -> String {
-        let needs = self.contents(unit).map(|file| required(&file, unit)).unwrap_or_default();
+        let needs = self.behaviour.get(unit).map(|behaviour| behaviour.requires.clone()).unwrap_or_default();
         let states = self.systemd.list(&needs).await.unwrap_or_default();
         let is_up = |runtime: &Runtime| matches!(runtime.active, Active::Active | Active::Reloading);
         let lacking: Vec<String> = needs
@@ -154,20 +173,28 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
 
     /// The unit that a timer, a path or a socket is to start, if that does not exist here.
     async fn missing_trigger(&self, unit: &UnitName) -> Option<UnitName> {
-        let starts = triggered(&self.contents(unit)?, unit)?;
+        let starts = triggered(&self.disk.file(unit)?, unit)?;
         let listed = self.systemd.list(std::slice::from_ref(&starts)).await.ok()?;
         (listed.get(&starts)?.load == "not-found").then_some(starts)
     }
 
-    /// The file of a unit as it is in place.
-    fn contents(&self, unit: &UnitName) -> Option<UnitFile> {
-        self.disk.file(unit)
+    /// Asks why those of these units failed that have, once for each failure.
+    pub(super) async fn ask_why_failed(&mut self, units: &[UnitName]) {
+        let failed = units
+            .iter()
+            .filter(|unit| !self.failures.contains_key(*unit) && self.runtime.get(*unit).is_some_and(has_failed));
+        for unit in failed.cloned().collect::<Vec<_>>() {
+            if let Ok(Some(why)) = self.systemd.failure(&unit).await {
+                self.touch(&unit);
+                self.failures.insert(unit, why);
+            }
+        }
     }
 
     /// Before a unit is started because somebody asked for it: the limit of its starts begins anew, and it stays loaded
     /// until its conditions can be asked for.
     pub(super) async fn before_start(&mut self, unit: &UnitName) {
-        let is_retry = self.retries.contains_key(unit) || self.alone.contains(unit);
+        let is_retry = self.retries.contains_key(unit);
         let failed = self.runtime.get(unit).is_some_and(|runtime| runtime.active == Active::Failed);
         if !is_retry && (failed || self.has_run.contains(unit)) {
             // It fails when systemd has unloaded the unit, and forgotten its starts with it.
@@ -178,6 +205,7 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
             self.held.insert(unit.clone());
         }
         self.notices.remove(unit);
+        self.failures.remove(unit);
     }
 
     /// What was to be known of a start is known.

@@ -105,11 +105,12 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
             generation: entry.and_then(|entry| entry.generation).unwrap_or_default(),
             request: Some(entry.and_then(|entry| entry.request).unwrap_or_default()),
             acted: entry.is_some_and(|entry| entry.acted),
+            skipped: self.notices.contains_key(unit) && runtime.active == Active::Inactive,
             finished: entry.is_some_and(|entry| entry.finished) && runtime.active == Active::Inactive,
             job: runtime.job.is_some() || self.is_starting(unit),
             since: self.since.get(unit).map_or(0, |(_, _, since)| *since),
             problem: self.problems.get(unit).cloned(),
-            notice: self.notices.get(unit).cloned(),
+            notice: self.notices.get(unit).or(self.failures.get(unit)).or(self.disputes.get(unit)).cloned(),
             released: None,
             start: self.trails.get(unit).filter(|_| current == Desired::Launched).and_then(super::Trail::whole),
         }

@@ -15,7 +15,7 @@ use fleet_core::{
     unit::UnitName,
 };
 
-use super::{Api, ApiError, Shared, aged, machines::change, request::Name, status};
+use super::{Api, ApiError, Shared, aged, machines::change, request::Name, why};
 use crate::registry::{Store, view::Reading};
 
 /// The state of a unit on whose way nothing is decided.
@@ -114,7 +114,7 @@ async fn explain<S: Store>(
     units: &mut [DrainUnit],
 ) -> Result<(), ApiError> {
     let cluster = &reading.cluster;
-    let planner = status::planner(api, reading).await?;
+    let planner = why::planner(api, reading).await?;
     let mut stuck: BTreeMap<String, String> = planner
         .stuck()
         .filter(|(_, on, _)| *on == id)

@@ -250,6 +250,20 @@ fn unmet(conditions: Vec<Condition>) -> impl Iterator<Item = String> {
     })
 }
 
+/// What a unit's `Result=` and `ExecMainStatus=` say, in words.
+fn failure(result: &str, status: i32) -> Option<String> {
+    match result {
+        "success" => None,
+        // It was another process than the main one.
+        "exit-code" | "signal" | "core-dump" if status == 0 => Some(format!("result {result}")),
+        "exit-code" => Some(format!("exit status {status}")),
+        "signal" | "core-dump" => Some(format!("killed by signal {status}")),
+        "start-limit-hit" => Some("started too often in a short time (StartLimitBurst=)".into()),
+        "timeout" => Some("not done in time (TimeoutStartSec=, TimeoutStopSec=)".into()),
+        other => Some(format!("result {other}")),
+    }
+}
+
 fn as_text<'f>(files: impl IntoIterator<Item = &'f PathBuf>) -> Vec<&'f str> {
     files.into_iter().filter_map(|file| file.to_str()).collect()
 }
@@ -310,6 +324,31 @@ impl Systemd for Dbus {
             Ok(unmet(unit.conditions().await?).chain(unmet(unit.asserts().await?)).collect())
         };
         asked.await.map_err(|source| classify(format!("tell what kept {unit} down"), source))
+    }
+
+    async fn failure(&self, unit: &UnitName) -> Result<Option<String>, SystemdError> {
+        let what = || format!("tell why {unit} failed");
+        let manager = self.manager().await?;
+        let asked = async {
+            let path = manager.load_unit(unit.as_str()).await?;
+            let kind = unit.as_str().rsplit('.').next().unwrap_or_default();
+            let kind = kind[..1].to_ascii_uppercase() + &kind[1..];
+            let unit = zbus::proxy::Builder::<zbus::Proxy<'_>>::new(manager.inner().connection())
+                .destination(SERVICE)
+                .path(path)
+                .interface(format!("org.freedesktop.systemd1.{kind}"))
+                .cache_properties(CacheProperties::No)
+                .build()
+                .await?;
+            let result: String = unit.get_property("Result").await?;
+            let status = match &*result {
+                "exit-code" | "signal" | "core-dump" => unit.get_property("ExecMainStatus").await.unwrap_or_default(),
+                _ => 0,
+            };
+            Ok((result, status))
+        };
+        let (result, status) = asked.await.map_err(|source| classify(what(), source))?;
+        Ok(failure(&result, status))
     }
 
     async fn reset_failed(&self, unit: &UnitName) -> Result<(), SystemdError> {
@@ -509,6 +548,20 @@ mod tests {
         assert_eq!(told(one_met), [""; 0]);
         let none_met = vec![condition("ConditionHost", true, false, -1), condition("ConditionUser", true, false, -1)];
         assert_eq!(told(none_met), ["ConditionHost=|/a", "ConditionUser=|/a"]);
+    }
+
+    #[test]
+    fn results_of_units_are_told_in_words() {
+        for (result, status, told) in [
+            ("success", 0, None),
+            ("exit-code", 3, Some("exit status 3")),
+            ("signal", 9, Some("killed by signal 9")),
+            ("exit-code", 0, Some("result exit-code")),
+            ("start-limit-hit", 0, Some("started too often in a short time (StartLimitBurst=)")),
+            ("oom-kill", 0, Some("result oom-kill")),
+        ] {
+            assert_eq!(failure(result, status).as_deref(), told, "{result}");
+        }
     }
 
     #[test]

@@ -149,6 +149,12 @@ impl MemoryHost {
         self.0.look().pid1.alive()
     }
 
+    /// The units that are linked until the next boot.
+    #[must_use]
+    pub fn links(&self) -> BTreeSet<String> {
+        self.0.look().pid1.links()
+    }
+
     /// How many calls clients have made.
     #[must_use]
     pub fn calls(&self) -> u64 {
@@ -358,6 +364,10 @@ impl Systemd for MemorySystemd {
     async fn unmet(&self, unit: &UnitName) -> Result<Vec<String>, SystemdError> {
         let unmet = |state: &mut State, _| Ok(state.pid1.unmet(unit.as_str()));
         self.call(|| format!("tell what kept {unit} down"), unmet).await
+    }
+
+    async fn failure(&self, _: &UnitName) -> Result<Option<String>, SystemdError> {
+        Ok(None)
     }
 
     async fn reset_failed(&self, unit: &UnitName) -> Result<(), SystemdError> {

@@ -55,6 +55,7 @@ pub fn state(hash: UnitHash, active: &str, released: Option<Revision>) -> StateR
         request: None,
         acted: false,
         finished: false,
+        skipped: false,
         job: false,
         since: 0,
         problem: None,

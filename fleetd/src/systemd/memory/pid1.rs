@@ -116,6 +116,11 @@ impl Pid1 {
         &self.log
     }
 
+    /// Units that are linked, or hung onto a target.
+    pub fn links(&self) -> BTreeSet<String> {
+        self.links.keys().chain(&self.wanted.0).cloned().collect()
+    }
+
     /// Units whose main process runs.
     pub fn alive(&self) -> BTreeSet<String> {
         self.units.iter().filter(|(_, unit)| unit.alive).map(|(name, _)| name.clone()).collect()
