@@ -41,8 +41,9 @@ impl fmt::Display for Violation {
 #[must_use]
 pub fn check(record: &Record) -> Vec<Violation> {
     let broken = record.broken.iter().map(|how| Violation { invariant: "panic", at: None, how: how.clone() });
-    let judges: [fn(&Record) -> Vec<Violation>; 11] = [
+    let judges: [fn(&Record) -> Vec<Violation>; 12] = [
         end_state::every_wanted_unit_runs_where_it_should,
+        end_state::nothing_is_left_of_units_that_are_gone,
         leadership::no_deposed_leader_writes,
         placement::no_constraint_is_violated,
         copies::strict_units_run_once,

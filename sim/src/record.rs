@@ -87,6 +87,8 @@ pub struct Record {
     pub mirror: BTreeMap<String, Revision>,
     /// What ran at the end, by host.
     pub alive: Vec<BTreeSet<String>>,
+    /// The units of which there is a file or a link on each host in the end.
+    pub installed: Vec<BTreeSet<String>>,
     /// What happened after the end.
     pub quiet: Quiet,
     /// Panics and parts that broke.

@@ -59,7 +59,13 @@ pub fn draw(rng: &mut fastrand::Rng) -> Vec<Unit> {
         add("follower.service".into(), format!("{LASTING}[X-Fleet]\nMachineOf=u0.service\n"));
     }
     if rng.bool() {
-        add("failing.service".into(), "[Service]\nExecStart=/bin/false\n".into());
+        // Drawn apart, so that what else a seed means stays.
+        let text = match rng.clone().u8(..3) {
+            0 => "[Unit]\nRequires=missing.service\n[Service]\nExecStart=/bin/sleep 9999\n",
+            1 => "[Unit]\nAssertPathExists=/nonexistent\n[Service]\nExecStart=/bin/sleep 9999\n",
+            _ => "[Service]\nExecStart=/bin/false\n",
+        };
+        add("failing.service".into(), text.into());
     }
     if rng.bool() {
         add("once.service".into(), "[Service]\nType=oneshot\nExecStart=/bin/sleep 1\n".into());

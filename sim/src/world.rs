@@ -238,6 +238,7 @@ impl World {
             mirror: revisions(&cluster, &self.keys),
             keys: self.keys,
             alive: self.hosts.iter().map(|host| host.pid1.alive()).collect(),
+            installed: self.hosts.iter().map(SimHost::installed).collect(),
             quiet,
             broken: Vec::new(),
         }

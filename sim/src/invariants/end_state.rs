@@ -13,7 +13,7 @@ use fleet_core::{
 
 use super::Violation;
 use crate::{
-    record::{Note, Record},
+    record::{HostFacts, Note, Record},
     script::Event,
     units::is_lasting,
 };
@@ -25,6 +25,25 @@ struct Wanted {
     globals: BTreeMap<UnitName, UnitRecord>,
     scheduled: BTreeMap<(MachineId, UnitName), UnitRecord>,
     machines: BTreeSet<MachineId>,
+}
+
+impl Wanted {
+    /// What is wanted of a host: what is scheduled to it, and the global units that fit.
+    fn on(&self, record: &Record, host: &HostFacts) -> Vec<(&UnitName, &UnitRecord)> {
+        let here = self.scheduled.iter().filter(|((machine, _), _)| *machine == host.id);
+        let here: Vec<(&UnitName, &UnitRecord)> = here.map(|((_, unit), entry)| (unit, entry)).collect();
+        let scheduled: Vec<_> = here.iter().map(|(unit, entry)| (*unit, requirements(record, entry))).collect();
+        let globals = self.globals.iter().filter(|(_, entry)| entry.desired != Desired::Inactive);
+        let globals: Vec<_> = globals.map(|(unit, entry)| (unit, requirements(record, entry))).collect();
+        let verdicts = globals_for(
+            &host.id,
+            &host.metadata,
+            globals.iter().map(|(unit, asks)| (*unit, &**asks)),
+            scheduled.iter().map(|(unit, asks)| (*unit, &**asks)),
+        );
+        let global = self.globals.iter().filter(|(unit, _)| verdicts.get(*unit).is_some_and(|verdict| verdict.fits));
+        here.into_iter().chain(global).collect()
+    }
 }
 
 fn read(record: &Record) -> Wanted {
@@ -76,19 +95,7 @@ pub fn every_wanted_unit_runs_where_it_should(record: &Record) -> Vec<Violation>
         violation(format!("{} should move from {:?} to {:?}", decision.unit, decision.from, decision.to));
     }
     for (number, host) in record.hosts.iter().enumerate() {
-        let here = wanted.scheduled.iter().filter(|((machine, _), _)| *machine == host.id);
-        let here: Vec<(&UnitName, &UnitRecord)> = here.map(|((_, unit), entry)| (unit, entry)).collect();
-        let scheduled: Vec<_> = here.iter().map(|(unit, entry)| (*unit, requirements(record, entry))).collect();
-        let globals = wanted.globals.iter().filter(|(_, entry)| entry.desired != Desired::Inactive);
-        let globals: Vec<_> = globals.map(|(unit, entry)| (unit, requirements(record, entry))).collect();
-        let verdicts = globals_for(
-            &host.id,
-            &host.metadata,
-            globals.iter().map(|(unit, asks)| (*unit, &**asks)),
-            scheduled.iter().map(|(unit, asks)| (*unit, &**asks)),
-        );
-        let global = wanted.globals.iter().filter(|(unit, _)| verdicts.get(*unit).is_some_and(|verdict| verdict.fits));
-        let launched = here.into_iter().chain(global).filter(|(_, entry)| entry.desired == Desired::Launched);
+        let launched = wanted.on(record, host).into_iter().filter(|(_, entry)| entry.desired == Desired::Launched);
         let lasting = launched.filter(|(_, entry)| record.library.get(&entry.hash).is_some_and(is_lasting));
         let expected: BTreeSet<&str> = lasting.map(|(unit, _)| unit.as_str()).collect();
         let ends_itself = |unit: &str| ["foreign", "flapping", "once", "failing"].iter().any(|n| unit.starts_with(n));
@@ -101,6 +108,21 @@ pub fn every_wanted_unit_runs_where_it_should(record: &Record) -> Vec<Violation>
             if !missing.is_empty() || !surplus.is_empty() {
                 violation(format!("{}: does not run {missing:?}, runs {surplus:?} for nothing", host.name));
             }
+        }
+    }
+    violations
+}
+
+/// A host has files and links of the units that are wanted there, and of no others, however they fared.
+pub fn nothing_is_left_of_units_that_are_gone(record: &Record) -> Vec<Violation> {
+    let wanted = read(record);
+    let mut violations = Vec::new();
+    for (host, installed) in record.hosts.iter().zip(&record.installed) {
+        let here: BTreeSet<&str> = wanted.on(record, host).into_iter().map(|(unit, _)| unit.as_str()).collect();
+        let left: Vec<&String> = installed.iter().filter(|unit| !here.contains(&***unit)).collect();
+        if !left.is_empty() {
+            let how = format!("{}: there are files or links of {left:?}, which are not wanted there", host.name);
+            violations.push(Violation { invariant: "nothing is left", at: None, how });
         }
     }
     violations

@@ -90,6 +90,12 @@ impl SimHost {
         (host, clock)
     }
 
+    /// The units of which there is a file or a link.
+    pub fn installed(&self) -> BTreeSet<String> {
+        let files = self.files.names(Path::new(UNITS)).unwrap_or_default();
+        files.into_iter().chain(self.pid1.links()).collect()
+    }
+
     fn start_foreign(&self) {
         self.pid1.operate(Verb::Start, FOREIGN).expect("the host's own unit starts");
     }

@@ -15,7 +15,12 @@ struct Picture {
     scheduled: BTreeMap<String, Vec<String>>,
     /// Units by host that are active.
     active: BTreeSet<(String, String)>,
+    /// Units by machine of which there is a file or a link.
+    installed: BTreeSet<(String, String)>,
 }
+
+/// Lists the files and links of fleet's units on a host.
+const INSTALLED: &str = "ls /run/fleet/units; find /run/systemd/system -lname '/run/fleet/units/*' -printf '%f\\n'";
 
 /// Where the store and the copies contradict each other while all hosts are well: nothing when they do not.
 ///
@@ -25,6 +30,11 @@ pub fn contradictions(lab: &Lab, units: &[Unit], copies: &[Copy], now: std::time
     let mut picture = Picture::default();
     for part in ["machine", "sched", "state"] {
         picture.take(&lab.etcdctl(&["get", "--prefix", &format!("/fleet/{part}/"), "--command-timeout=5s"])?)?;
+    }
+    for host in lab.hosts() {
+        let installed = host.sh(INSTALLED)?;
+        let machine = host.machine_id();
+        picture.installed.extend(installed.lines().map(|unit| (unit.to_owned(), machine.to_owned())));
     }
     let hosts: BTreeMap<&str, &str> = lab.hosts().iter().map(|host| (host.machine_id(), host.name())).collect();
     Ok(picture.compare(&hosts, units, copies, now))
@@ -80,6 +90,13 @@ impl Picture {
             let (does, says) = if active.contains(&(unit.clone(), host.clone())) { ("not ", "") } else { ("", "not ") };
             told.push(format!("{unit} does {does}run on {host}, and is {says}published as active"));
         }
+        let is_global = |name: &String| units.iter().any(|unit| unit.name == *name && unit.kind == Kind::Global);
+        let is_wanted = |unit: &String, machine: &String| {
+            is_global(unit) || self.scheduled.get(unit).is_some_and(|there| there.contains(machine))
+        };
+        for (unit, machine) in self.installed.iter().filter(|(unit, machine)| !is_wanted(unit, machine)) {
+            told.push(format!("{unit} has a file or a link on {}, and is not wanted there", name(machine)));
+        }
         for unit in units.iter().filter(|unit| !matches!(unit.kind, Kind::Global | Kind::Scratch)) {
             let there = self.scheduled.get(&unit.name).map_or(&[][..], Vec::as_slice);
             let right =
@@ -99,6 +116,18 @@ mod tests {
 
     use super::*;
     use crate::copies::Birth;
+
+    #[test]
+    fn files_of_units_that_are_not_wanted_are_told() {
+        let mut picture = Picture::default();
+        picture.take("/fleet/machine/m1\n{}\n/fleet/sched/m1/a.service\n{}\n").unwrap();
+        let units = [Unit { name: "glob.service".into(), kind: Kind::Global, with: None }];
+        for unit in ["a.service", "b.service", "glob.service"] {
+            picture.installed.insert((unit.into(), "m1".into()));
+        }
+        let told = picture.compare(&[("m1", "h1")].into(), &units, &[], Duration::ZERO);
+        assert_eq!(told, ["b.service has a file or a link on h1, and is not wanted there"]);
+    }
 
     #[test]
     fn store_and_copies_are_held_against_each_other() {
