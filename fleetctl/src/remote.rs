@@ -250,18 +250,18 @@ pub async fn run(mut command: Command) -> Result<u8, Failure> {
     Ok(exit_code(status))
 }
 
-/// The journal of the last run of unit `$1`: what it wrote, and what systemd wrote of it.
-const LAST_RUN: &str = "id=$(systemctl show --property=InvocationID --value -- \"$1\") && test -n \"$id\" && \
-    exec journalctl -q --no-pager -n 10 --output short _SYSTEMD_INVOCATION_ID=$id + INVOCATION_ID=$id";
+/// The journal of the last run of unit `$1`, what systemd wrote of it included. By the time at which it began: journald
+/// does not know in which run a process was that has ended before it looked. A systemd before 248 does not tell the time
+/// so exactly, and lines of earlier runs come along. `$2` and `$3` are `--user` and `user-` for a user's own unit.
+const LAST_RUN: &str = "\
+    began=$(systemctl $2 show --timestamp=us --property=InactiveExitTimestamp --value -- \"$1\" 2>/dev/null); \
+    exec journalctl -q --no-pager -n 10 --output short \"--$3unit\" \"$1\" ${began:+--since \"$began\"}";
 
 /// The last lines of the journal of a unit's last run, if they can be had at once and without asking anybody anything.
 pub async fn journal_tail(id: &str, unit: &str, roster: &Roster, ssh: &Ssh) -> Option<String> {
     let glance = Ssh { timeout: GLANCE / 2, batch: true, ..ssh.clone() };
-    // In a user's journal the runs of a unit cannot be told apart.
-    let argv = match ssh.user_units {
-        true => journalctl(ssh, unit, &["--no-pager", "-q", "-n", "10", "--output", "short"]),
-        false => vec!["/bin/sh", "-c", LAST_RUN, "sh", unit],
-    };
+    let (scope, prefix) = if ssh.user_units { ("--user", "user-") } else { ("", "") };
+    let argv = ["/bin/sh", "-c", LAST_RUN, "sh", unit, scope, prefix];
     let mut command = command_on(id, &argv, roster, &glance, None).await.ok()?;
     command.stdin(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
     let output = tokio::time::timeout(GLANCE, command.output()).await.ok()?.ok()?;

@@ -23,7 +23,7 @@ fn programs(directory: &Path) {
          echo \"$*\" >> ssh.log\nwhile [ \"$1\" != -- ]; do shift; done; shift 2\nexec /bin/sh -c \"$*\"\n";
     for (name, text) in [
         ("ssh", ssh),
-        ("systemctl", "#!/bin/sh\n[ \"$1\" = show ] && echo run-7 && exit\necho \"systemctl $*\"\nexit 3\n"),
+        ("systemctl", "#!/bin/sh\n[ \"$1\" = show ] && echo 07:00 UTC && exit\necho \"systemctl $*\"\nexit 3\n"),
         ("journalctl", "#!/bin/sh\necho \"journalctl $*\"\n"),
     ] {
         let path = directory.join(name);
@@ -379,7 +379,7 @@ async fn global_units_are_triggered_at_first_and_mended_afterwards() {
                 "restart glob",
                 "2> warning: glob.service was not restarted: it is loaded, `fleetctl start glob.service` starts it\n[0]",
             ),
-            ("status glob", "[0]"),
+            ("status glob", "2> glob.service on d097a72e.../10.82.0.13: inactive (dead)\n[0]"),
             ("journal glob", "2> Unable to retrieve journal of global unit glob.service.\n[1]"),
         ],
     )
@@ -538,9 +538,9 @@ async fn other_machines_are_reached_with_the_users_ssh() {
     .await;
     let failed = fleetctl(&fake, directory.path(), "start bad").await;
     assert!(
-        failed.err.contains(
-            "\n  journalctl -q --no-pager -n 10 --output short _SYSTEMD_INVOCATION_ID=run-7 + INVOCATION_ID=run-7\nhint: "
-        ),
+        failed
+            .err
+            .contains("\n  journalctl -q --no-pager -n 10 --output short --unit bad.service --since 07:00 UTC\nhint: "),
         "{}",
         failed.err
     );

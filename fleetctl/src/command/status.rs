@@ -14,7 +14,8 @@ use crate::{
 
 /// Show what systemd says of units
 ///
-/// Runs `systemctl status -l UNIT` on the machine of each unit: here, or over SSH. Its exit code is passed on.
+/// Runs `systemctl status -l UNIT` on the machine of each unit: here, or over SSH. Its exit code is passed on. Of a global
+/// unit it says on standard error how it is on each machine.
 #[derive(Args, Debug)]
 #[command(after_help = "EXAMPLES:\n    fleetctl status hello.service")]
 pub struct Status {
@@ -32,6 +33,7 @@ pub async fn run(context: &Context, args: &Status) -> Outcome {
         let unit = context.client.unit(name).await.map_err(|error| error.during("Error retrieving unit"))?;
         let unit = unit.ok_or_else(|| Failure::said(format!("Unit {name} does not exist.")))?;
         if units::is_global(&unit) {
+            tell_global(context, name).await?;
             continue;
         }
         if unit.current_state == "inactive" || unit.machine_id.is_empty() {
@@ -52,6 +54,21 @@ pub async fn run(context: &Context, args: &Status) -> Outcome {
         }
     }
     Ok(0)
+}
+
+/// Says of a global unit how it is on each machine. On standard output CoreOS fleet says nothing of it.
+async fn tell_global(context: &Context, name: &str) -> Result<(), Failure> {
+    let states = context.client.states_of(name).await.map_err(|error| error.during("Error retrieving unit"))?;
+    let roster = context.roster().await?;
+    if states.is_empty() {
+        output::note(&format!("{name} is on no machine"));
+    }
+    for state in states {
+        let legend = roster.legend(&state.machine_id, false);
+        let (active, sub) = (&state.systemd_active_state, &state.systemd_sub_state);
+        output::note(&format!("{name} on {legend}: {active} ({sub})"));
+    }
+    Ok(())
 }
 
 impl Context {

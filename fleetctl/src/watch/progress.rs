@@ -102,7 +102,11 @@ pub fn here(status: &UnitStatus, report: &UnitReport, goal: Goal) -> Progress {
         return report.problem.clone().map_or(Progress::Waiting, Progress::Troubled);
     }
     if let Some(problem) = &report.problem {
-        return Progress::Failed(problem.clone());
+        // Where it is to be down, what kept it from its start may have been told before it was.
+        return match goal {
+            Goal::Launched => Progress::Failed(problem.clone()),
+            _ => Progress::Troubled(problem.clone()),
+        };
     }
     match goal {
         Goal::Launched => starting(report),
@@ -155,13 +159,18 @@ fn starting(report: &UnitReport) -> Progress {
         "active" | "reloading" | "refreshing" => Progress::Reached,
         // It has come and gone, as a oneshot does.
         "inactive" => Progress::Reached,
-        "failed" => Progress::Failed("it failed".into()),
+        "failed" => Progress::Failed(format!("it failed{}", cause(report))),
         // Its first attempt failed, whatever becomes of the next.
         "activating" if report.sub.starts_with("auto-restart") => {
-            Progress::Failed("it failed, and systemd will try again".into())
+            Progress::Failed(format!("it failed{}, and systemd will try again", cause(report)))
         }
         _ => Progress::Starting,
     }
+}
+
+/// Why it failed, if that is known.
+fn cause(report: &UnitReport) -> String {
+    report.notice.as_ref().map(|why| format!(" ({why})")).unwrap_or_default()
 }
 
 fn gone_from_machines(status: &UnitStatus) -> Progress {

@@ -28,6 +28,10 @@ pub async fn roll(context: &Context, name: &str, patience: Patience) -> Result<(
     let launched = before.reports.iter().filter(|report| report.current_state == "launched");
     let mut machines: Vec<String> = launched.map(|report| report.machine_id.clone()).collect();
     machines.sort();
+    if machines.is_empty() {
+        output::note(&format!("{name} runs nowhere yet, nothing is restarted"));
+        return Ok(());
+    }
     let mut generation = None;
     for (number, machine) in machines.iter().enumerate() {
         roll.ask(Some(machine), generation).await?;
