@@ -223,8 +223,10 @@ async fn store_that_was_restored_and_has_come_further_than_before_is_listed_agai
     let backup = backup.path().join("backup.db");
     write(&store, vec![put(1, 0)]).await;
     etcd.etcdctl(&["snapshot", "save", &backup.to_string_lossy()]).unwrap();
-    let seen = write(&store, vec![put(2, 0)]).await;
     let (mut cluster, _mirror) = follow(&store);
+    until(&mut cluster, |cluster| cluster.units.contains_key(&name(1))).await;
+    // What comes after the list is told by the watch, which knows then whose history it follows.
+    let seen = write(&store, vec![put(2, 0)]).await;
     until(&mut cluster, |cluster| cluster.units.contains_key(&name(2))).await;
     let before = store.watch(&keys().cluster(), seen).await.unwrap().origin();
     etcd.restore(&backup);

@@ -38,6 +38,13 @@ fn unit_of_a_host_that_is_cut_off_stops_before_it_starts_elsewhere() {
     let (cluster, host) = cluster();
     let onlooker = cluster.lab.hosts().iter().find(|other| other.name() != host.name()).unwrap().name().to_owned();
     host.partition().unwrap();
+    // Its host is gone, and it may still run there: it is not lost from sight.
+    eventually(DEADLINE, "it is shown as unknown", || {
+        let list = cluster.fleetctl_on(&onlooker, &["list-units", "--no-legend"])?;
+        let is_held = list.stdout.lines().any(|line| line.starts_with("one.service") && line.contains("unknown"));
+        Ok(is_held && list.stderr.contains("one.service may still run on ") && list.stderr.contains("it moves at "))
+    })
+    .unwrap();
     moves_without_doubling(&cluster, &host);
     assert!(is_active(&host, "kept.service"), "what may run on runs on");
     host.heal().unwrap();

@@ -4,12 +4,13 @@
 
 use std::{collections::BTreeMap, fmt::Write, fs};
 
+use fleet_lab::eventually_eq;
 use fleet_tests::{Cluster, DEADLINE, Run};
 
 const SERVICE: &str = "[Service]\nExecStart=/bin/sleep infinity\n";
 const GLOBAL: &str = "[X-Fleet]\nGlobal=true\n";
 /// What a destroyed unit may have left on a host.
-const LEFT: &str = "ls -d /run/fleet/units/* /run/systemd/system/* /run/systemd/system/*/* 2>/dev/null";
+const LEFT: &str = "ls -d /run/fleet/units/* /run/systemd/system/* /run/systemd/system/*/* 2>/dev/null || true";
 
 /// A row of a table: how the unit is, and by verb what becomes of it.
 struct Row {
@@ -96,13 +97,15 @@ impl Table {
                 self.run(&["start", "--no-block"], &units);
                 self.until(&units, "activating");
             }
-            // Started together, systemd takes them without what they need.
-            "refused by systemd" => units.iter().for_each(|unit| drop(self.run(&["start"], &[unit]))),
             _ => drop(self.run(&["start"], &units)),
+        }
+        if state.starts_with("a global unit") {
+            // Nobody waits for their first start.
+            self.until(&units, "active");
         }
         match state {
             "ended by itself" | "a timer that was stopped on its host" => {
-                drop(self.sh(&format!("systemctl stop {names}")))
+                drop(self.sh(&format!("systemctl stop {names}")));
             }
             "failed" | "an instance that failed" | "a global unit that failed" => {
                 self.sh(&format!("systemctl kill --signal=KILL {names}"));
@@ -124,7 +127,7 @@ impl Table {
     fn until(&self, units: &[&String], active: &str) {
         let names = units.iter().map(|unit| format!("'{unit}'")).collect::<Vec<_>>().join(" ");
         let expected = vec![active; units.len()];
-        fleet_lab::eventually_eq(DEADLINE, active, &expected.join("\n"), || {
+        eventually_eq(DEADLINE, active, &expected.join("\n"), || {
             Ok(self.sh(&format!("systemctl is-active {names} || true")).trim().to_owned())
         })
         .unwrap();
@@ -220,7 +223,123 @@ fn every_verb_does_what_the_tables_say() {
     for units in all.chunks(40) {
         table.run(&["destroy"], units);
     }
-    let swept =
-        table.sh(&format!("{LEFT} | grep '/t[0-9]' || true; systemctl list-units --all --plain --no-legend 't[0-9]*'"));
+    let swept = table
+        .sh(&format!("({LEFT}) | grep '/t[0-9]' || true; systemctl list-units --all --plain --no-legend 't[0-9]*'"));
     assert_eq!(swept, "", "nothing is left");
+}
+
+/// What a unit is in on each host that runs it.
+fn ids(cluster: &Cluster, unit: &str) -> BTreeMap<String, String> {
+    cluster.invocations(unit)
+}
+
+#[test]
+fn what_is_wanted_and_does_not_run_is_named_and_mended_and_nothing_else_is_touched() {
+    let cluster = Cluster::new(3);
+    let with = |section: &str| format!("{section}{SERVICE}[X-Fleet]\nMachineOf=main.service\n");
+    cluster.write(&[
+        ("main.service", SERVICE),
+        ("side.service", &with("[Unit]\nBindsTo=main.service\nAfter=main.service\n")),
+        ("glob.service", &format!("{SERVICE}{GLOBAL}")),
+        ("needy.service", &with("[Unit]\nRequires=needed.service\nAfter=needed.service\n")),
+        ("needed.service", &with("")),
+        ("tick.timer", "[Timer]\nOnActiveSec=1h\n[X-Fleet]\nMachineOf=main.service\n"),
+        ("tick.service", &with("")),
+        ("loud.service", "[Service]\nExecStart=/bin/sh -c 'echo this run; exit 7'\n"),
+        ("one.service", &format!("{}[Install]\nAlias=shared.service\n", with(""))),
+        ("two.service", &format!("{}[Install]\nAlias=shared.service\n", with(""))),
+        ("stuck.service", "[Unit]\nRequires=missing.service\n[Service]\nExecStart=/bin/sleep infinity\n"),
+    ]);
+    let run = |args: &[&str]| cluster.fleetctl(args).unwrap();
+    let failed = || -> Vec<String> {
+        let list = cluster.ok(&["list-units", "--failed", "--no-legend", "--fields=unit"]);
+        list.lines().map(str::to_owned).collect()
+    };
+
+    // A sidekick that its main service took along.
+    cluster.ok(&["start", "main", "side"]);
+    cluster.ok(&["stop", "main"]);
+    cluster.ok(&["start", "main"]);
+    let main = ids(&cluster, "main.service");
+    eventually_eq(DEADLINE, "units that do not run", &vec!["side.service".to_owned()], || Ok(failed())).unwrap();
+    let why = cluster.ok(&["why"]);
+    assert!(why.contains("side.service") && why.contains("inactive (dead)"), "{why}");
+    assert!(cluster.ok(&["start", "side", "main"]).contains("Unit side.service launched on "));
+    assert_eq!(failed(), [""; 0]);
+    assert_eq!(ids(&cluster, "main.service"), main, "what runs is left alone");
+
+    // A global unit that is dead on one host of three.
+    cluster.ok(&["start", "glob"]);
+    eventually_eq(DEADLINE, "hosts", &3, || {
+        Ok(cluster.rows()?.iter().filter(|row| row.unit == "glob.service").count())
+    })
+    .unwrap();
+    let running =
+        |name: &str| cluster.rows().unwrap().iter().filter(|row| row.unit == name && row.active == "active").count();
+    eventually_eq(DEADLINE, "hosts that run it", &3, || Ok(running("glob.service"))).unwrap();
+    let before = ids(&cluster, "glob.service");
+    cluster.host("h2").sh("systemctl kill --signal=KILL glob.service").unwrap();
+    eventually_eq(DEADLINE, "units that do not run", &vec!["glob.service".to_owned()], || Ok(failed())).unwrap();
+    let h2 = cluster.host("h2").machine_id()[..8].to_owned();
+    let why = cluster.ok(&["why", "glob"]);
+    assert!(why.contains(&format!("it does not run on {h2}")) && why.contains("failed (failed)"), "{why}");
+    let mended = run(&["start", "glob"]);
+    assert!(mended.code == 0 && mended.stderr.contains(&format!("glob.service started on {h2}")), "{mended:?}");
+    let after = ids(&cluster, "glob.service");
+    let changed: Vec<&String> = before.keys().filter(|host| before[*host] != after[*host]).collect();
+    assert_eq!(changed, ["h2"], "that host only");
+    let restarted = run(&["restart", "glob"]);
+    let again = ids(&cluster, "glob.service");
+    assert!(restarted.code == 0 && again.keys().eq(after.keys()), "{restarted:?}");
+    assert!(after.iter().all(|(host, id)| again[host] != *id), "it restarts on each: {restarted:?}");
+    let mut machines: Vec<String> = cluster.lab.hosts().iter().map(|host| host.machine_id().to_owned()).collect();
+    machines.sort();
+    let began = |machine: &String| -> u64 {
+        let show = "systemctl show -p ActiveEnterTimestampMonotonic --value glob.service";
+        cluster.host(&cluster.name_of(machine)).sh(show).unwrap().trim().parse().unwrap()
+    };
+    // The hosts share one kernel, and its clock.
+    let times: Vec<u64> = machines.iter().map(began).collect();
+    assert!(times.is_sorted(), "one after another: {times:?}");
+
+    // What waits for another unit starts when that comes, and is told of once until then.
+    let lacking = run(&["start", "needy"]);
+    assert!(lacking.code == 1 && lacking.stderr.contains("needed.service not found"), "{lacking:?}");
+    let early = run(&["start", "tick.timer"]);
+    assert!(early.code == 1 && early.stderr.contains("tick.service"), "{early:?}");
+    cluster.ok(&["start", "needed", "tick.service"]);
+    for unit in ["needy.service", "tick.timer"] {
+        eventually_eq(DEADLINE, unit, &1, || Ok(running(unit))).unwrap();
+    }
+    let host = cluster.host_of("main.service").unwrap();
+    let told = "journalctl --no-pager -o cat -u fleet | grep -c 'needed.service not found' || true";
+    assert_eq!(cluster.host(&host).sh(told).unwrap().trim(), "1", "one line a change");
+
+    // The journal's end is that of this run, and what is unknown is told of.
+    for _ in 0..2 {
+        let loud = run(&["start", "loud"]);
+        assert!(loud.code == 1 && loud.stderr.matches(": this run").count() == 1, "{loud:?}");
+        assert!(loud.stderr.contains(": it failed (exit status 7)\n"), "{loud:?}");
+    }
+    assert!(cluster.ok(&["why", "loud"]).contains("exit status 7"));
+    let stopped = run(&["stop", "nosuch", "side"]);
+    let words = "warning: unit nosuch.service does not exist\nstopped side.service\n";
+    assert_eq!((stopped.code, &*stopped.stderr), (0, words));
+
+    // One name for two units: the first keeps it, the second gets it when the first goes.
+    let owner = || cluster.host(&host).sh("readlink /run/systemd/system/shared.service || true").unwrap();
+    cluster.ok(&["start", "one"]);
+    let second = run(&["start", "two"]);
+    assert!(second.code == 0 && second.stderr.contains("Alias=shared.service is one.service's"), "{second:?}");
+    assert!(owner().contains("one.service"), "{}", owner());
+    cluster.ok(&["destroy", "one"]);
+    assert!(owner().contains("two.service"), "{}", owner());
+    assert!(!cluster.ok(&["why", "two"]).contains("Alias="), "nothing is to be told any more");
+
+    // A unit that systemd refuses does not hold up a drain.
+    assert_eq!(run(&["start", "stuck"]).code, 1);
+    let host = cluster.host_of("stuck.service").unwrap();
+    let drained = run(&["drain", "--block-attempts=15", &host]);
+    assert!(drained.code == 0 && drained.stdout.contains("Unit stuck.service moved from "), "{drained:?}");
+    assert_ne!(cluster.host_of("stuck.service").unwrap(), host);
 }
