@@ -227,8 +227,14 @@ impl<'c> Waiter<'c> {
 
     /// Whether something was done with a unit for this command.
     fn is_news(&self, name: &str) -> bool {
-        let acted = |unit: &Pending| unit.status.reports.iter().any(|report| report.acted);
-        !self.again.contains(name) || self.pending.get(name).is_some_and(acted)
+        let Some(unit) = self.pending.get(name) else { return false };
+        let mut reports = unit.status.reports.iter();
+        match (self.again.contains(name), self.goal) {
+            (true, _) => reports.any(|report| report.acted),
+            // What is to be down may have been before. An agent that knows of no requests does not tell.
+            (false, Goal::Stopped) => reports.any(|report| report.acted || report.request.is_none()),
+            (false, _) => true,
+        }
     }
 
     /// Says what systemd kept a unit from its start for, though nothing is wrong.

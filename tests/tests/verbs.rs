@@ -245,6 +245,7 @@ fn what_is_wanted_and_does_not_run_is_named_and_mended_and_nothing_else_is_touch
         ("needed.service", &with("")),
         ("tick.timer", "[Timer]\nOnActiveSec=1h\n[X-Fleet]\nMachineOf=main.service\n"),
         ("tick.service", &with("")),
+        ("once.service", "[Service]\nType=oneshot\nExecStart=/bin/true\n"),
         ("loud.service", "[Service]\nExecStart=/bin/sh -c 'echo this run; exit 7'\n"),
         ("one.service", &format!("{}[Install]\nAlias=shared.service\n", with(""))),
         ("two.service", &format!("{}[Install]\nAlias=shared.service\n", with(""))),
@@ -325,6 +326,9 @@ fn what_is_wanted_and_does_not_run_is_named_and_mended_and_nothing_else_is_touch
     let stopped = run(&["stop", "nosuch", "side"]);
     let words = "warning: unit nosuch.service does not exist\nstopped side.service\n";
     assert_eq!((stopped.code, &*stopped.stderr), (0, words));
+
+    cluster.ok(&["start", "once"]);
+    assert_eq!(run(&["stop", "once"]).stderr, "did not run: once.service\n", "it was over");
 
     // One name for two units: the first keeps it, the second gets it when the first goes.
     let owner = || cluster.host(&host).sh("readlink /run/systemd/system/shared.service || true").unwrap();
