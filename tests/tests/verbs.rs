@@ -237,6 +237,9 @@ fn ids(cluster: &Cluster, unit: &str) -> BTreeMap<String, String> {
 fn what_is_wanted_and_does_not_run_is_named_and_mended_and_nothing_else_is_touched() {
     let cluster = Cluster::new(3);
     let with = |section: &str| format!("{section}{SERVICE}[X-Fleet]\nMachineOf=main.service\n");
+    // Where fleetctl runs, which reaches other hosts' journals by ssh only.
+    let h1 = cluster.host("h1").machine_id().to_owned();
+    let loud = format!("[Service]\nExecStart=/bin/sh -c 'echo this run; exit 7'\n[X-Fleet]\nMachineID={h1}\n");
     cluster.write(&[
         ("main.service", SERVICE),
         ("side.service", &with("[Unit]\nBindsTo=main.service\nAfter=main.service\n")),
@@ -246,7 +249,7 @@ fn what_is_wanted_and_does_not_run_is_named_and_mended_and_nothing_else_is_touch
         ("tick.timer", "[Timer]\nOnActiveSec=1h\n[X-Fleet]\nMachineOf=main.service\n"),
         ("tick.service", &with("")),
         ("once.service", "[Service]\nType=oneshot\nExecStart=/bin/true\n"),
-        ("loud.service", "[Service]\nExecStart=/bin/sh -c 'echo this run; exit 7'\n"),
+        ("loud.service", &loud),
         ("one.service", &format!("{}[Install]\nAlias=shared.service\n", with(""))),
         ("two.service", &format!("{}[Install]\nAlias=shared.service\n", with(""))),
         ("stuck.service", "[Unit]\nRequires=missing.service\n[Service]\nExecStart=/bin/sleep infinity\n"),
