@@ -394,11 +394,15 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
             self.retries.entry(unit.clone()).or_insert_with(|| (Backoff::new(RETRY.0, RETRY.1), Instant::now()));
         *at = Instant::now() + backoff.delay();
         self.touch(unit);
-        if self.logged.get(unit) != Some(&problem) {
+        if self.is_news(unit, &problem) {
             warn!(%unit, problem, "unit is not as it should be, trying again");
-            self.logged.insert(unit.clone(), problem.clone());
         }
         self.problems.insert(unit.clone(), problem);
+    }
+
+    /// Whether the log has not been told of this problem last; now it is.
+    fn is_news(&mut self, unit: &UnitName, problem: &str) -> bool {
+        self.logged.insert(unit.clone(), problem.into()).as_deref() != Some(problem)
     }
 
     /// Systemd has taken the job of a start: what comes of it is not known yet.

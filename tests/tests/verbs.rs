@@ -322,10 +322,14 @@ fn what_is_wanted_and_does_not_run_is_named_and_mended_and_nothing_else_is_touch
     // The journal's end is that of this run, and what is unknown is told of.
     for _ in 0..2 {
         let loud = run(&["start", "loud"]);
-        assert!(loud.code == 1 && loud.stderr.matches(": this run").count() == 1, "{loud:?}");
+        // Of what the process wrote, journald now and then loses whose it was; not of what systemd writes.
+        let lines = |words: &str| loud.stderr.matches(words).count();
+        assert!(loud.code == 1 && lines("Main process exited") == 1 && lines(": this run") <= 1, "{loud:?}");
         assert!(loud.stderr.contains(": it failed (exit status 7)\n"), "{loud:?}");
     }
     assert!(cluster.ok(&["why", "loud"]).contains("exit status 7"));
+    // It can be nowhere else.
+    cluster.ok(&["destroy", "loud"]);
     let stopped = run(&["stop", "nosuch", "side"]);
     let words = "warning: unit nosuch.service does not exist\nstopped side.service\n";
     assert_eq!((stopped.code, &*stopped.stderr), (0, words));
@@ -339,6 +343,12 @@ fn what_is_wanted_and_does_not_run_is_named_and_mended_and_nothing_else_is_touch
     let second = run(&["start", "two"]);
     assert!(second.code == 0 && second.stderr.contains("Alias=shared.service is one.service's"), "{second:?}");
     assert!(owner().contains("one.service"), "{}", owner());
+    // One that asks for the name no more has nothing to wait for.
+    cluster.write(&[("two.service", &with("[Unit]\nDescription=without a name\n"))]);
+    cluster.ok(&["start", "--replace", "two"]);
+    assert!(!cluster.ok(&["why", "two"]).contains("Alias="), "{}", cluster.ok(&["why", "two"]));
+    cluster.write(&[("two.service", &format!("{}[Install]\nAlias=shared.service\n", with("")))]);
+    cluster.ok(&["start", "--replace", "two"]);
     cluster.ok(&["destroy", "one"]);
     assert!(owner().contains("two.service"), "{}", owner());
     assert!(!cluster.ok(&["why", "two"]).contains("Alias="), "nothing is to be told any more");

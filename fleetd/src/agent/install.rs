@@ -87,6 +87,8 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
         for unit in link.iter().chain(&enable) {
             if let Some(file) = wanted(self, unit).and_then(|want| files.get(&want.hash)) {
                 self.behaviour.insert(unit.clone(), Behaviour::of(file, unit));
+                // It was about the names that its old file asked for.
+                self.disputes.remove(unit);
             }
         }
         let held = self.holders(&enable);

@@ -34,18 +34,18 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
                 }
                 "assert" => {
                     let unmet = self.unmet(unit).await.unwrap_or_else(|| "an assertion of its file is not met".into());
-                    self.came_to_nothing(unit, format!("systemd did not start it: {unmet}"));
+                    self.came_to_nothing(unit, &format!("systemd did not start it: {unmet}"));
                 }
                 "dependency" => {
                     let lacking = self.lacking_dependency(unit).await;
-                    self.came_to_nothing(unit, format!("systemd did not start it: {lacking}"));
+                    self.came_to_nothing(unit, &format!("systemd did not start it: {lacking}"));
                 }
                 result => match self.missing_trigger(unit).await {
                     Some(missing) => self.waits_for(
                         unit,
                         format!("systemd does not start it before there is {missing}, which it is to start"),
                     ),
-                    None => self.came_to_nothing(unit, format!("its job in systemd ended with \"{result}\"")),
+                    None => self.came_to_nothing(unit, &format!("its job in systemd ended with \"{result}\"")),
                 },
             }
         }
@@ -102,13 +102,12 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
         }
     }
 
-    fn came_to_nothing(&mut self, unit: &UnitName, problem: String) {
+    fn came_to_nothing(&mut self, unit: &UnitName, problem: &str) {
         self.retries.remove(unit);
-        if self.logged.get(unit) != Some(&problem) {
+        if self.is_news(unit, problem) {
             warn!(%unit, problem, "unit did not start");
-            self.logged.insert(unit.clone(), problem.clone());
         }
-        self.problems.insert(unit.clone(), problem);
+        self.problems.insert(unit.clone(), problem.into());
     }
 
     /// A start that is over and left nothing: says so if that was because of a condition. Else, what ends by itself has
