@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use tokio::time::{Instant, sleep};
 
 use super::{
-    cluster::Cluster,
+    cluster::{Cluster, REST},
     counted::{Tally, Topic},
     figures::{Figures, memory},
     floor,
@@ -104,7 +104,7 @@ pub async fn run(options: &Options, tell: impl Fn(&str)) -> Result<Outcome> {
     let start = Instant::now();
     let cluster = Cluster::boot(options.machines, options.ttl, options.patience).await?;
     let took = start.elapsed();
-    let figures = cluster.rest().await?;
+    let figures = cluster.rest(REST).await?;
     let tallies = cluster.tallies();
     let mut campaign = Campaign { cluster, phases: Vec::new(), figures, tallies, tell: &tell };
     campaign.phases.push(Phase {
@@ -189,6 +189,10 @@ impl Campaign<'_> {
         };
         self.phase(&name, moved, kill).await?;
 
+        // A candidate among the dead is missed up to a third of a TTL after its machine, another waits as long for its
+        // turn, and the one too many leaves 2 s after it stood: quiet for a while, the election may not be over.
+        self.figures = self.cluster.rest(options.ttl * 2 / 3 + REST).await?;
+        self.tallies = self.cluster.tallies();
         let name = format!("do nothing for {} s", options.idle.as_secs());
         let idle = async |_: &mut Cluster| {
             sleep(options.idle).await;
@@ -221,7 +225,7 @@ impl Campaign<'_> {
         act(&mut self.cluster).await.with_context(|| name.to_owned())?;
         self.cluster.settle().await.with_context(|| name.to_owned())?;
         let took = start.elapsed();
-        let figures = self.cluster.rest().await.with_context(|| name.to_owned())?;
+        let figures = self.cluster.rest(REST).await.with_context(|| name.to_owned())?;
         let tallies = self.cluster.tallies();
         let changes: Vec<Tally> = tallies.iter().zip(&self.tallies).map(|(now, before)| now.since(before)).collect();
         self.phases.push(Phase {

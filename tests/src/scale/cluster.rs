@@ -24,7 +24,7 @@ use crate::EtcdProcess;
 /// Between two looks at whether the cluster is as it should be.
 const LOOK: Duration = Duration::from_millis(50);
 /// So long nobody must have written or read for the cluster to be at rest.
-const REST: Duration = Duration::from_millis(1500);
+pub const REST: Duration = Duration::from_millis(1500);
 /// Connections of a machine: requests, and leases.
 const CONNECTIONS: u64 = 2;
 /// Files and connections of all else.
@@ -163,15 +163,15 @@ impl Cluster {
         None
     }
 
-    /// Waits until nobody writes and nobody reads, and returns what all has cost until then.
+    /// Waits until nobody has written or read for so long, and returns what all has cost until then.
     ///
     /// # Errors
     /// It takes too long.
-    pub async fn rest(&self) -> Result<Figures> {
+    pub async fn rest(&self, quiet: Duration) -> Result<Figures> {
         let deadline = Instant::now() + self.patience;
         let mut last = self.figures().await?;
         loop {
-            sleep(REST).await;
+            sleep(quiet).await;
             let now = self.figures().await?;
             let asked = |figures: &Figures| (figures.count("Txn"), figures.count("Range"));
             if asked(&now) == asked(&last) {
