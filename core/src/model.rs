@@ -1,6 +1,5 @@
-//! The nouns of a cluster, and their form in etcd and in the HTTP API.
+//! The nouns of a cluster, and their form in etcd.
 
-pub mod api;
 mod held;
 pub mod json;
 mod keys;

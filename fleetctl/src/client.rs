@@ -16,13 +16,11 @@ use std::{
     time::Duration,
 };
 
-use fleet_core::model::{
-    api::{
-        Drain, ErrorEntity, Failed, FailedUnit, Held, Machine, MachinePage, Trace, Unit, UnitOption, UnitPage,
-        UnitState, UnitStatePage, UnitStatus, Why,
-    },
-    json,
+use fleet_api::{
+    Drain, ErrorEntity, Failed, FailedUnit, Held, Machine, MachinePage, Trace, Unit, UnitOption, UnitPage, UnitState,
+    UnitStatePage, UnitStatus, Why,
 };
+use fleet_core::model::json;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{
     Method, Request, Response, StatusCode,

@@ -29,7 +29,7 @@ mod why;
 use std::{collections::BTreeSet, sync::Arc};
 
 use clap::Subcommand;
-use fleet_core::model::api::{Again, Change, Unit};
+use fleet_api::{Again, Change, Unit};
 
 use crate::{
     cli::Cli,

@@ -7,10 +7,8 @@ use std::{ffi::OsStr, time::Duration};
 
 use clap::{Arg, Command, FromArgMatches};
 use clap_complete::{CompletionCandidate, PathCompleter, engine::ValueCompleter};
-use fleet_core::model::{
-    api::{HeldMachine, Machine, Unit},
-    short,
-};
+use fleet_api::{HeldMachine, Machine, Unit};
+use fleet_core::model::short;
 use tokio::{runtime, time::timeout};
 
 use crate::{

@@ -1,9 +1,7 @@
 //! The machines of the cluster, by the names that people have for them.
 
-use fleet_core::{
-    address::HostAddress,
-    model::{api::Machine, short},
-};
+use fleet_api::Machine;
+use fleet_core::{address::HostAddress, model::short};
 
 use crate::error::{ClientError, Failure, NOT_FOUND};
 

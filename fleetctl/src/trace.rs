@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use fleet_core::model::api::Trace;
+use fleet_api::Trace;
 use tokio::time::Instant;
 
 use crate::{client::Taken, command::Context, error::Failure, output, watch::Reached};

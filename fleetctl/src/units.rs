@@ -10,9 +10,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use fleet_core::{
-    model::api,
-    unit::{ParseError, Requirements, RequirementsError, UnitFile, UnitName, UnitOption, doubts, verify::MAX_FILE},
+use fleet_api as api;
+use fleet_core::unit::{
+    ParseError, Requirements, RequirementsError, UnitFile, UnitName, UnitOption, doubts, verify::MAX_FILE,
 };
 
 use crate::{

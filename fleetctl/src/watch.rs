@@ -17,7 +17,7 @@ use std::{
 };
 
 use clap::Args;
-use fleet_core::model::api::{UnitStatus, Why};
+use fleet_api::{UnitStatus, Why};
 use indicatif::ProgressBar;
 use tokio::time::{Instant, sleep_until};
 

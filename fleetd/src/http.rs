@@ -66,7 +66,7 @@ pub struct Api<S> {
 }
 
 /// How an answer says that its contents are old.
-static AGE: HeaderName = HeaderName::from_static("fleet-age");
+static AGE: HeaderName = HeaderName::from_static(fleet_api::headers::AGE);
 /// How often a write is tried when others write the same at the same time.
 const TRIES: usize = 8;
 /// How long requests under way may take when fleetd ends.

@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use fleet_core::model::api::{Again, Change, Changes, ChangesMade, Unit, UnitPage};
+use fleet_api::{Again, Change, Changes, ChangesMade, Unit, UnitPage};
 use hyper::Method;
 use tokio::time::Instant;
 
@@ -117,7 +117,7 @@ fn chunks(changes: &[Change]) -> Vec<Vec<Change>> {
 
 #[cfg(test)]
 mod tests {
-    use fleet_core::model::api::UnitOption;
+    use fleet_api::UnitOption;
 
     use super::*;
 

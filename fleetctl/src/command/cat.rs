@@ -2,7 +2,7 @@
 
 use clap::Args;
 use clap_complete::ArgValueCompleter;
-use fleet_core::model::api::UnitOption;
+use fleet_api::UnitOption;
 use serde::Serialize;
 
 use super::{Context, Outcome};

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use clap::Args;
 use clap_complete::ArgValueCompleter;
-use fleet_core::model::api::Change;
+use fleet_api::Change;
 
 use super::{Context, Outcome, no_units_given, tell_unknown};
 use crate::{

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use clap::Args;
 use clap_complete::ArgValueCompleter;
-use fleet_core::model::api::{Drain as Status, DrainUnit};
+use fleet_api::{Drain as Status, DrainUnit};
 use tokio::time::{Instant, sleep};
 
 use super::{Context, Outcome};

@@ -7,7 +7,7 @@ use std::{
 };
 
 use clap::{Args, ValueHint};
-use fleet_core::model::api::{Again, Unit};
+use fleet_api::{Again, Unit};
 
 use super::{
     Context, Outcome,
@@ -172,10 +172,8 @@ fn different(unit: &DumpedUnit) -> String {
 
 #[cfg(test)]
 mod tests {
-    use fleet_core::{
-        model::api::options_of,
-        unit::{UnitFile, UnitName},
-    };
+    use fleet_api::options_of;
+    use fleet_core::unit::{UnitFile, UnitName};
 
     use super::*;
 

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use clap::Args;
-use fleet_core::model::{api::Machine, short};
+use fleet_api::Machine;
+use fleet_core::model::short;
 use serde::Serialize;
 
 use super::{

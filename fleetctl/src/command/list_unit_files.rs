@@ -1,7 +1,8 @@
 //! `fleetctl list-unit-files`
 
 use clap::Args;
-use fleet_core::{model::api::Unit, unit::UnitFile};
+use fleet_api::Unit;
+use fleet_core::unit::UnitFile;
 use serde::Serialize;
 
 use super::{

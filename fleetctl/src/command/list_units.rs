@@ -3,10 +3,8 @@
 use std::collections::BTreeMap;
 
 use clap::Args;
-use fleet_core::model::{
-    api::{FailedUnit, HeldUnit, UnitState},
-    short,
-};
+use fleet_api::{FailedUnit, HeldUnit, UnitState};
+use fleet_core::model::short;
 use serde::Serialize;
 
 use super::{

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use clap::Args;
 use clap_complete::ArgValueCompleter;
-use fleet_core::model::api::Again;
+use fleet_api::Again;
 
 use super::{
     Context, Outcome, no_units_given,

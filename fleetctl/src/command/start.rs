@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use clap::Args;
-use fleet_core::model::api::Again;
+use fleet_api::Again;
 use tokio::time::Instant;
 
 use super::{

@@ -4,10 +4,8 @@ use std::collections::BTreeMap;
 
 use clap::Args;
 use clap_complete::ArgValueCompleter;
-use fleet_core::{
-    model::api::{self, Unit, options_of},
-    unit::{UnitFile, UnitName},
-};
+use fleet_api::{self as api, Unit, options_of};
+use fleet_core::unit::{UnitFile, UnitName};
 
 use super::{Context, Outcome, no_units_given};
 use crate::{

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use clap_complete::ArgValueCompleter;
-use fleet_core::model::api::{FailedUnit, FileWarning, MachineVerdict, Why as Answer};
+use fleet_api::{FailedUnit, FileWarning, MachineVerdict, Why as Answer};
 use serde::Serialize;
 
 use super::{Context, Outcome};

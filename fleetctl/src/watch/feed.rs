@@ -7,7 +7,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use fleet_core::model::api::{UnitReport, UnitState, UnitStatus};
+use fleet_api::{UnitReport, UnitState, UnitStatus};
 use tokio::{sync::mpsc, task::JoinSet, time};
 
 use crate::{

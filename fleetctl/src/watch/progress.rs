@@ -1,6 +1,6 @@
 //! How far a unit is on its way to what was asked, told from one status. Pure.
 
-use fleet_core::model::api::{UnitReport, UnitStatus};
+use fleet_api::{UnitReport, UnitStatus};
 
 /// What a command waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

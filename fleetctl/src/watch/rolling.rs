@@ -1,6 +1,6 @@
 //! The restart of a global unit, on one machine after the other.
 
-use fleet_core::model::api::UnitStatus;
+use fleet_api::UnitStatus;
 use tokio::time::{Instant, timeout_at};
 
 use super::{

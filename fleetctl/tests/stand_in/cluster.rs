@@ -15,14 +15,12 @@ use std::{
 };
 
 use fake::{Answer, Asked, Fake};
+use fleet_api::{
+    Change, ChangeMade, Changes, ChangesMade, Drain, DrainUnit, ErrorBody, ErrorEntity, FileWarning, Held, HeldMachine,
+    Machine, MachinePage, MachineVerdict, Trace, Unit, UnitPage, UnitReport, UnitStatus, Why,
+};
 use fleet_core::{
-    model::{
-        StartSteps,
-        api::{
-            Change, ChangeMade, Changes, ChangesMade, Drain, DrainUnit, ErrorBody, ErrorEntity, FileWarning, Held,
-            HeldMachine, Machine, MachinePage, MachineVerdict, Trace, Unit, UnitPage, UnitReport, UnitStatus, Why,
-        },
-    },
+    model::StartSteps,
     unit::{UnitFile, UnitName, doubts},
 };
 use serde::Serialize;
@@ -155,7 +153,7 @@ impl Cluster {
             let Answer::Whole(code, body) = answer else { unreachable!("changes have whole answers") };
             let message =
                 serde_json::from_str::<ErrorEntity>(&body).map_or(String::new(), |entity| entity.error.message);
-            ChangeMade { name, code, message }
+            ChangeMade { name, code, message, reason: None }
         });
         let Answer::Whole(code, body) = json(&ChangesMade { results: made.collect() }) else { unreachable!() };
         Answer::Timed(code, body)
@@ -270,7 +268,7 @@ pub fn machine() -> Machine {
 }
 
 pub fn states(statuses: impl Iterator<Item = UnitStatus>) -> Answer {
-    use fleet_core::model::api::{UnitState, UnitStatePage};
+    use fleet_api::{UnitState, UnitStatePage};
     let state = |status: UnitStatus| {
         let report = status.reports.into_iter().next()?;
         Some(UnitState {
@@ -290,7 +288,7 @@ pub fn json<T: Serialize>(body: &T) -> Answer {
 }
 
 pub fn error(code: u16, message: &str) -> Answer {
-    let body = ErrorEntity { error: ErrorBody { code, message: message.into() } };
+    let body = ErrorEntity { error: ErrorBody { code, message: message.into(), reason: None } };
     Answer::Whole(code, serde_json::to_string(&body).unwrap())
 }
 

@@ -98,7 +98,7 @@ fn beginning(body: &[u8]) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use fleet_core::model::api::Unit;
+    use fleet_api::Unit;
 
     use super::*;
 

@@ -13,13 +13,8 @@ use axum::{
     http::{HeaderMap, Method, StatusCode},
     response::{IntoResponse, Response},
 };
-use fleet_core::{
-    model::{
-        Key,
-        api::{Change, ChangeMade, Changes, ChangesMade},
-    },
-    unit::UnitName,
-};
+use fleet_api::{Change, ChangeMade, Changes, ChangesMade};
+use fleet_core::{model::Key, unit::UnitName};
 use futures_util::{StreamExt, stream};
 use tokio::time::Instant;
 
@@ -69,8 +64,8 @@ pub(super) async fn changes<S: Store>(
     let checked = Instant::now();
     let outcomes = carry_out(&api, asked, cluster, revision).await;
     let made = |(name, outcome): (String, Outcome)| match outcome {
-        Ok(status) => ChangeMade { name, code: status.as_u16(), message: String::new() },
-        Err(error) => ChangeMade { name, code: error.status().as_u16(), message: error.message().into() },
+        Ok(status) => ChangeMade { name, code: status.as_u16(), ..ChangeMade::default() },
+        Err(error) => ChangeMade { name, code: error.status().as_u16(), message: error.message().into(), reason: None },
     };
     let results = names.into_iter().zip(outcomes).map(made).collect();
     Ok((times(received, checked), Json(ChangesMade { results })).into_response())

@@ -7,11 +7,9 @@ use axum::{
     http::{Method, StatusCode},
     response::{IntoResponse, Response},
 };
+use fleet_api::{Drain, DrainUnit};
 use fleet_core::{
-    model::{
-        Desired, Key, MachineId, UnitRecord,
-        api::{Drain, DrainUnit},
-    },
+    model::{Desired, Key, MachineId, UnitRecord},
     unit::UnitName,
 };
 

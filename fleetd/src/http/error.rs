@@ -5,7 +5,7 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
-use fleet_core::model::api::{ErrorBody, ErrorEntity};
+use fleet_api::{ErrorBody, ErrorEntity};
 use tracing::warn;
 
 use crate::registry::{StoreError, view::NothingKnown};
@@ -79,7 +79,7 @@ impl From<NothingKnown> for ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let error = ErrorBody { code: self.status.as_u16(), message: self.message };
+        let error = ErrorBody { code: self.status.as_u16(), message: self.message, reason: None };
         (self.status, Json(ErrorEntity { error })).into_response()
     }
 }

@@ -5,7 +5,8 @@ use axum::{
     http::{Method, StatusCode},
     response::Response,
 };
-use fleet_core::model::{HeldRecord, Key, MachineId, Record, api};
+use fleet_api as api;
+use fleet_core::model::{HeldRecord, Key, MachineId, Record};
 
 use super::{Api, ApiError, Shared, aged, machines::change, only, request::Name};
 use crate::registry::{Guard, Store, StoreError};

@@ -17,10 +17,8 @@ use std::{
 };
 
 use axum::http::{HeaderMap, header};
-use fleet_core::{
-    model::{Desired, api::UnitStatus},
-    unit::UnitName,
-};
+use fleet_api::UnitStatus;
+use fleet_core::{model::Desired, unit::UnitName};
 use tokio::time::Instant;
 
 /// The library with which CoreOS fleet's `fleetctl` is made.
@@ -134,7 +132,7 @@ impl GoClients {
 
 #[cfg(test)]
 mod tests {
-    use fleet_core::model::api::UnitReport;
+    use fleet_api::UnitReport;
     use tokio::time::sleep;
 
     use super::*;

@@ -7,11 +7,8 @@ use axum::{
     http::{Method, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use fleet_core::model::{
-    DecodeError, Key, MachineId, MetadataEdits, Record,
-    api::{Machine, MachinePage},
-    apply_edits,
-};
+use fleet_api::{Machine, MachinePage};
+use fleet_core::model::{DecodeError, Key, MachineId, MetadataEdits, Record, apply_edits};
 use serde_json::Value;
 
 use super::{

@@ -1,11 +1,9 @@
 //! `/state`: what agents report.
 
 use axum::{extract::State, http::Method, response::Response};
+use fleet_api::{UnitState, UnitStatePage};
 use fleet_core::{
-    model::{
-        MachineId, StateRecord,
-        api::{UnitState, UnitStatePage},
-    },
+    model::{MachineId, StateRecord},
     unit::UnitName,
 };
 

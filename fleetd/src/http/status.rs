@@ -2,11 +2,9 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
+use fleet_api::{UnitReport, UnitStatus};
 use fleet_core::{
-    model::{
-        Desired, MachineId, StateRecord, UnitRecord,
-        api::{UnitReport, UnitStatus},
-    },
+    model::{Desired, MachineId, StateRecord, UnitRecord},
     unit::UnitName,
 };
 

@@ -11,7 +11,8 @@ use axum::{
     http::{HeaderName, HeaderValue, Method},
     response::Response,
 };
-use fleet_core::{model::api::Trace, unit::UnitName};
+use fleet_api::{Trace, headers};
+use fleet_core::unit::UnitName;
 use tokio::time::Instant;
 
 use super::{ApiError, Shared, aged, only, request::Name, status::Index, units::missing};
@@ -20,8 +21,8 @@ use crate::registry::Store;
 /// When the clock of traces began; only differences between its times mean something.
 static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
 /// When a request came, and when what it wants had been compared with what was there.
-static RECEIVED: HeaderName = HeaderName::from_static("fleet-received");
-static CHECKED: HeaderName = HeaderName::from_static("fleet-checked");
+static RECEIVED: HeaderName = HeaderName::from_static(headers::RECEIVED);
+static CHECKED: HeaderName = HeaderName::from_static(headers::CHECKED);
 
 /// A moment by the clock of traces, in microseconds.
 fn micros(at: Instant) -> i64 {

@@ -7,11 +7,9 @@ use axum::{
     http::{HeaderMap, Method, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use fleet_api::{self as api, Again, Unit, UnitPage, UnitStatus, options_of};
 use fleet_core::{
-    model::{
-        Desired, Key, Keys, MachineId, Record, Standing, UnitRecord,
-        api::{self, Again, Unit, UnitPage, UnitStatus, options_of},
-    },
+    model::{Desired, Key, Keys, MachineId, Record, Standing, UnitRecord},
     unit::{Requirements, UnitFile, UnitHash, UnitName, verify::MAX_FILE},
 };
 

@@ -11,10 +11,8 @@ use axum::{
     http::{Method, header},
     response::{IntoResponse, Response},
 };
-use fleet_core::{
-    model::{MachineId, api::UnitStatus},
-    unit::UnitName,
-};
+use fleet_api::UnitStatus;
+use fleet_core::{model::MachineId, unit::UnitName};
 use futures_util::stream;
 use imbl::ordmap::DiffItem;
 use tokio::sync::watch::Receiver;

@@ -3,12 +3,9 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{extract::State, http::Method, response::Response};
+use fleet_api::{Failed, FailedUnit, FileWarning, MachineVerdict, Why};
 use fleet_core::{
-    model::{
-        Desired, HeldRecord, MachineId, Standing, UnitRecord,
-        api::{Failed, FailedUnit, FileWarning, MachineVerdict, Why},
-        apply_edits,
-    },
+    model::{Desired, HeldRecord, MachineId, Standing, UnitRecord, apply_edits},
     sched::{Decision, Planner},
     unit::{Requirements, UnitHash, UnitName, doubts},
 };

@@ -1,7 +1,8 @@
 //! `POST /changes`
 
+use fleet_api::UnitPage;
 use fleet_core::{
-    model::{Desired, Key, Record, UnitRecord, api::UnitPage},
+    model::{Desired, Key, Record, UnitRecord},
     unit::UnitHash,
 };
 use serde_json::{Value, json};

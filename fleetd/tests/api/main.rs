@@ -11,8 +11,9 @@ use axum::{
     body::{Body, to_bytes},
     http::{Request, header},
 };
+use fleet_api::ChangesMade;
 use fleet_core::{
-    model::{Key, Keys, Record, UnitRecord, api::ChangesMade},
+    model::{Key, Keys, Record, UnitRecord},
     unit::UnitName,
 };
 use fleetd::{

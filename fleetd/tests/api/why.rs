@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
-use fleet_core::model::{
-    Key, MachineId, Record, ScheduledRecord,
-    api::{MachineVerdict, Why},
-};
+use fleet_api::{MachineVerdict, Why};
+use fleet_core::model::{Key, MachineId, Record, ScheduledRecord};
 use serde_json::json;
 use tokio::time::sleep;
 

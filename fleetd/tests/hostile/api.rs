@@ -7,8 +7,9 @@ use axum::{
     body::{Body, to_bytes},
     http::{Method, Request, Response, Uri, header},
 };
+use fleet_api::ErrorEntity;
 use fleet_core::{
-    model::{Key, Keys, MachineId, MachineRecord, MetadataEdits, Record, StateRecord, UnitRecord, api::ErrorEntity},
+    model::{Key, Keys, MachineId, MachineRecord, MetadataEdits, Record, StateRecord, UnitRecord},
     unit::{UnitFile, UnitName},
 };
 use fleetd::{

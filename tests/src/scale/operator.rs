@@ -7,10 +7,8 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use fleet_core::model::{
-    Keys,
-    api::{self, options_of},
-};
+use fleet_api::{self as api, options_of};
+use fleet_core::model::Keys;
 use fleetd::http::{self, Api, Listeners};
 use http_body_util::{BodyExt, Full};
 use hyper::{Method, Request, StatusCode, body::Bytes, client::conn::http1};
