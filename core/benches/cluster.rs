@@ -160,7 +160,7 @@ impl Cluster {
     fn plan(&mut self) {
         let decisions = self.planner.plan();
         for Decision { unit, from, to, .. } in &decisions {
-            from.iter().for_each(|id| self.planner.unplaced(unit, id));
+            from.iter().for_each(|id| self.planner.removed(unit, id));
             if let Some(id) = to {
                 self.planner.placed(unit.clone(), id.clone());
             }
@@ -225,7 +225,7 @@ impl Cluster {
         lost.iter().for_each(|&n| self.planner.set_machine(machine(n), metadata(n)));
         for (unit, now) in &self.store {
             if *now != before[unit] {
-                self.planner.unplaced(unit, now);
+                self.planner.removed(unit, now);
                 self.planner.placed(unit.clone(), before[unit].clone());
             }
         }

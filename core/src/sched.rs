@@ -10,7 +10,7 @@
 //!                      ▼
 //!     ┌──────────────────────────────────┐
 //!     │ dirty     units to be judged     │       each change marks what it may concern, by indexes:
-//!     │ homeless  units to be placed     │       nothing else is looked at
+//!     │ unplaced  units to be placed     │       nothing else is looked at
 //!     └──────────────────────────────────┘
 //!                      │ plan()
 //!          judge: does it fit where it is? ── yes ─→ stays; nothing moves for balance
@@ -58,12 +58,15 @@
 //!   as long as [`Planner::hold_unit`] says so.
 
 mod conflicts;
+mod draft;
 mod explain;
+mod filter;
 mod fit;
 mod global;
 mod groups;
-mod guise;
+mod hint;
 mod ids;
+mod keys;
 mod losses;
 mod machines;
 mod names;
@@ -74,15 +77,16 @@ mod ranking;
 mod reason;
 mod search;
 mod units;
+mod verdict;
 
 #[cfg(test)]
 mod properties;
 #[cfg(test)]
 mod tests;
 
-pub use explain::{Explanation, Verdict, Why};
 pub use global::globals_for;
 pub use losses::{HeldBy, HeldMachine, Losses, TOGETHER};
 pub use plan::Decision;
 pub use planner::Planner;
 pub use reason::{Cause, Choice, Reason, Tally, Unplaceable};
+pub use verdict::{Explanation, Verdict, VerdictReason};

@@ -1,75 +1,17 @@
 //! Answers to an operator's question: why is this unit there, or nowhere?
 
-use std::fmt;
-
 use super::{
-    Cause, Planner, Tally, Unplaceable,
     fit::Newcomers,
     global::globals_for,
     groups::groups,
-    machines::{MachineKey, Status},
-    units::{Role, Unit, UnitKey},
+    keys::{MachineKey, UnitKey},
+    machines::Status,
+    planner::Planner,
+    reason::{Cause, Tally, Unplaceable},
+    units::{Role, UnitSlot},
+    verdict::{Explanation, Verdict, VerdictReason},
 };
-use crate::{
-    model::MachineId,
-    unit::{Requirements, UnitName},
-};
-
-/// Where a unit is, and what each machine has for or against it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Explanation {
-    /// Where it is scheduled to; `None` for global units.
-    pub placed: Option<MachineId>,
-    /// One line for an operator.
-    pub summary: String,
-    /// One verdict for each machine, by ID.
-    pub verdicts: Vec<Verdict>,
-}
-
-/// What one machine has for or against a unit.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Verdict {
-    /// The machine.
-    pub machine: MachineId,
-    /// Whether the unit fits there, or may stay there.
-    pub fits: bool,
-    /// Why.
-    pub reason: Why,
-}
-
-/// The reason of a [`Verdict`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Why {
-    /// The unit is there and may stay.
-    Here,
-    /// It could go there.
-    Fits {
-        /// How many units the machine has.
-        units: usize,
-    },
-    /// It is global and belongs there.
-    Global,
-    /// It does not fit.
-    Not(Cause),
-}
-
-impl Why {
-    pub(super) fn fits(&self) -> bool {
-        !matches!(self, Self::Not(_))
-    }
-}
-
-impl fmt::Display for Why {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Here => f.write_str("scheduled here"),
-            Self::Fits { units: 1 } => f.write_str("fits (1 unit)"),
-            Self::Fits { units } => write!(f, "fits ({units} units)"),
-            Self::Global => f.write_str("fits (global unit)"),
-            Self::Not(cause) => cause.fmt(f),
-        }
-    }
-}
+use crate::unit::{Requirements, UnitName};
 
 impl Planner {
     /// Why a unit is, or is not, where it is: a verdict for each machine. Works for global units, too.
@@ -124,11 +66,11 @@ impl Planner {
 
         let verdict = |on: MachineKey| {
             if unit.at.contains(&on) {
-                return self.stays(key, on).map_or_else(Why::Not, |()| Why::Here);
+                return self.stays(key, on).map_or_else(VerdictReason::Not, |()| VerdictReason::Here);
             }
-            let fits = |_| Why::Fits { units: self.machines[on].load() };
-            let cause = impossible.as_ref().map(|(_, cause)| Why::Not(cause.clone()));
-            cause.unwrap_or_else(|| self.enters(&newcomers, on, true).map_or_else(Why::Not, fits))
+            let fits = |_| VerdictReason::Fits { units: self.machines[on].load() };
+            let cause = impossible.as_ref().map(|(_, cause)| VerdictReason::Not(cause.clone()));
+            cause.unwrap_or_else(|| self.enters(&newcomers, on, true).map_or_else(VerdictReason::Not, fits))
         };
         let verdicts: Vec<Verdict> = self
             .machines
@@ -140,7 +82,7 @@ impl Planner {
             .collect();
 
         let placed = unit.at.first().map(|&on| self.machines[on].id.clone());
-        let is_news = self.dirty.contains_key(&unit.name) || self.homeless.contains_key(&unit.name);
+        let is_news = self.dirty.contains_key(&unit.name) || self.unplaced.contains_key(&unit.name);
         let summary = if unit.wanted().is_none() {
             Cause::NotWanted.to_string()
         } else if let Some(&on) = unit.at.first() {
@@ -160,7 +102,7 @@ impl Planner {
     }
 
     /// Where a unit is, and why it is still there when it should not be.
-    fn explain_place(&self, unit: &Unit, on: MachineKey) -> String {
+    fn explain_place(&self, unit: &UnitSlot, on: MachineKey) -> String {
         let scheduled = format!("scheduled to {}", self.machines[on].id.short());
         match self.machines[on].status {
             Status::Up => scheduled,
@@ -188,7 +130,7 @@ impl Planner {
 fn tally(verdicts: &[Verdict]) -> Tally {
     let mut tally = Tally::default();
     for verdict in verdicts {
-        if let Why::Not(cause) = &verdict.reason {
+        if let VerdictReason::Not(cause) = &verdict.reason {
             tally.add(1, cause.clone());
         }
     }

@@ -1,33 +1,15 @@
 //! Whether units fit on a machine: those that are there, and those that would come.
 
-use std::collections::BTreeMap;
-
 use super::{
-    Cause, Planner,
     conflicts::{Party, clash, replaces},
-    guise::Guise,
-    machines::{MachineKey, Status, is_named},
-    units::{Unit, UnitKey},
+    filter::suits,
+    hint::ConflictHint,
+    keys::{MachineKey, UnitKey},
+    machines::Status,
+    planner::Planner,
+    reason::Cause,
+    units::UnitSlot,
 };
-use crate::{model::MachineId, unit::Requirements};
-
-/// Checks what a unit asks of the machine itself.
-pub(super) fn suits(
-    requirements: &Requirements,
-    id: &MachineId,
-    metadata: &BTreeMap<String, String>,
-) -> Result<(), Cause> {
-    if let Some(wanted) = requirements.machine_id.as_ref().filter(|wanted| !is_named(id, wanted)) {
-        return Err(Cause::MachineId { wanted: wanted.clone() });
-    }
-    let mut unmet = requirements.metadata.iter().map(|(key, wanted)| (key, wanted, metadata.get(key)));
-    match unmet.find(|(_, wanted, has)| !has.is_some_and(|value| wanted.contains(value))) {
-        None => Ok(()),
-        Some((key, wanted, has)) => {
-            Err(Cause::Metadata { key: key.clone(), wanted: wanted.clone(), has: has.cloned() })
-        }
-    }
-}
 
 /// How often a unit may have to leave in one plan. Two that replace the same unit are served; three that replace each
 /// other in a circle, on too few machines, do not chase one another for ever.
@@ -38,9 +20,9 @@ pub(super) struct Newcomers<'p>(pub Vec<Newcomer<'p>>);
 
 pub(super) struct Newcomer<'p> {
     pub key: UnitKey,
-    pub unit: &'p Unit,
+    pub unit: &'p UnitSlot,
     pub party: Party<'p>,
-    guise: Guise,
+    hint: ConflictHint,
     /// The global units in conflict with it.
     globals: Vec<Party<'p>>,
 }
@@ -51,7 +33,7 @@ impl Newcomers<'_> {
     }
 
     /// The first pair that cannot be on one machine.
-    pub fn contradiction(&self) -> Option<(&Unit, Cause)> {
+    pub fn contradiction(&self) -> Option<(&UnitSlot, Cause)> {
         let pairs = self.0.iter().flat_map(|one| self.0.iter().map(move |other| (one, other)));
         pairs.into_iter().find_map(|(one, other)| Some((one.unit, aversion(one.party, other.party)?)))
     }
@@ -76,7 +58,7 @@ impl Planner {
             let unit = &self.units[key];
             let party = unit.party()?;
             let globals = self.globals.against(party);
-            Some(Newcomer { key, unit, party, guise: Guise::of(unit), globals })
+            Some(Newcomer { key, unit, party, hint: unit.conflict_hint(), globals })
         };
         Newcomers(group.iter().filter_map(newcomer).collect())
     }
@@ -95,8 +77,8 @@ impl Planner {
         self.targets_are_there(party, on, |_| false)?;
         suits(party.1, &machine.id, &machine.metadata)?;
         // One that is still to be judged will meet this one here, and leave.
-        let settled = |other: &Unit| !self.dirty.contains_key(&other.name);
-        let objection = self.first_by_name(machine.facing(std::iter::once(Guise::of(unit))), |other| {
+        let settled = |other: &UnitSlot| !self.dirty.contains_key(&other.name);
+        let objection = self.first_by_name(machine.maybe_conflicting(std::iter::once(unit.conflict_hint())), |other| {
             let theirs = other.party()?;
             if let Some(pattern) = replaces(theirs, party) {
                 return Some(Cause::ReplacedBy { by: other.name.clone(), pattern: pattern.clone() });
@@ -125,12 +107,12 @@ impl Planner {
             self.targets_are_there(newcomer.party, on, |target| newcomers.contain(target))?;
             suits(newcomer.party.1, &machine.id, &machine.metadata)?;
         }
-        let facing = machine.facing(newcomers.0.iter().map(|one| one.guise));
+        let conflicting = machine.maybe_conflicting(newcomers.0.iter().map(|one| one.hint));
         let gives_way = |key: &UnitKey| {
             let replaced = |party| newcomers.0.iter().any(|newcomer| replaces(newcomer.party, party).is_some());
             displacing && self.units[*key].party().is_some_and(replaced) && self.gives_way(*key, newcomers)
         };
-        let others = facing.filter(|&key| !newcomers.contain(key));
+        let others = conflicting.filter(|&key| !newcomers.contain(key));
         let (mut leaving, staying): (Vec<_>, Vec<_>) = others.partition(gives_way);
         leaving.sort_by_key(|&key| &self.units[key].name);
         let objection = self.first_by_name(staying, |resident| {
@@ -162,7 +144,7 @@ impl Planner {
     fn first_by_name(
         &self,
         units: impl IntoIterator<Item = UnitKey>,
-        say: impl Fn(&Unit) -> Option<Cause>,
+        say: impl Fn(&UnitSlot) -> Option<Cause>,
     ) -> Option<Cause> {
         let say = units.into_iter().map(|key| &self.units[key]).filter_map(|unit| Some((&unit.name, say(unit)?)));
         say.min_by_key(|(name, _)| *name).map(|(_, cause)| cause)
@@ -171,7 +153,7 @@ impl Planner {
     /// Whether a unit can be moved away for newcomers that replace it: not when they would have to go with it, and
     /// not again and again.
     fn gives_way(&self, resident: UnitKey, newcomers: &Newcomers<'_>) -> bool {
-        self.course.displaced.get(&resident).is_none_or(|&times| times < DISPLACEMENTS)
+        self.draft.displaced.get(&resident).is_none_or(|&times| times < DISPLACEMENTS)
             && !newcomers.0.iter().any(|newcomer| self.units.follows(newcomer.key, resident))
     }
 

@@ -9,9 +9,10 @@ use std::{
 };
 
 use super::{
-    Cause, Verdict, Why,
     conflicts::{Party, Patterns, clash, matching},
-    fit::suits,
+    filter::suits,
+    reason::Cause,
+    verdict::{Verdict, VerdictReason},
 };
 use crate::{
     model::MachineId,
@@ -48,7 +49,7 @@ pub fn globals_for<'a>(
         if cause.is_none() {
             chosen.push(global);
         }
-        let why = cause.map_or(Why::Global, Why::Not);
+        let why = cause.map_or(VerdictReason::Global, VerdictReason::Not);
         verdicts.insert(name.clone(), Verdict { machine: machine.clone(), fits: why.fits(), reason: why });
     }
     verdicts

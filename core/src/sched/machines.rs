@@ -8,23 +8,14 @@ use std::{
 use smallvec::SmallVec;
 
 use super::{
-    Cause,
-    guise::Guise,
+    filter::is_named,
+    hint::ConflictHint,
     ids,
+    keys::{MachineKey, UnitKey},
     ranking::{Ranking, Seat, merge},
-    units::UnitKey,
+    reason::Cause,
 };
 use crate::{model::MachineId, unit::Requirements};
-
-/// A machine's place in the table. Its order has no meaning: no decision may rest on it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct MachineKey(u32);
-
-impl MachineKey {
-    pub fn from_index(index: usize) -> Self {
-        Self(u32::try_from(index).expect("a cluster has fewer than 2^32 machines"))
-    }
-}
 
 /// What may happen on a machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +31,7 @@ pub(super) enum Status {
 }
 
 #[derive(Debug)]
-pub(super) struct Machine {
+pub(super) struct MachineSlot {
     pub id: MachineId,
     pub status: Status,
     pub metadata: BTreeMap<String, String>,
@@ -55,10 +46,10 @@ pub(super) struct Machine {
 #[derive(Debug)]
 struct Resident {
     unit: UnitKey,
-    guise: Guise,
+    hint: ConflictHint,
 }
 
-impl Machine {
+impl MachineSlot {
     /// What is scheduled to it. The order has no meaning.
     pub fn units(&self) -> impl Iterator<Item = UnitKey> {
         self.residents.iter().map(|resident| resident.unit)
@@ -69,12 +60,12 @@ impl Machine {
     }
 
     /// Those of its units that need be compared with some that come, or are there.
-    pub fn facing<'m>(
+    pub fn maybe_conflicting<'m>(
         &'m self,
-        guises: impl Iterator<Item = Guise> + Clone + 'm,
+        hints: impl Iterator<Item = ConflictHint> + Clone + 'm,
     ) -> impl Iterator<Item = UnitKey> + 'm {
-        let faces = move |resident: &&Resident| guises.clone().any(|guise| guise.may_mind(resident.guise));
-        self.residents.iter().filter(faces).map(|resident| resident.unit)
+        let may_conflict = move |resident: &&Resident| hints.clone().any(|hint| hint.may_conflict(resident.hint));
+        self.residents.iter().filter(may_conflict).map(|resident| resident.unit)
     }
 }
 
@@ -89,7 +80,7 @@ const ALL: RankingKey = RankingKey(0);
 /// and a cluster sees few machines compared with units.
 #[derive(Debug)]
 pub(super) struct Machines {
-    slots: Vec<Machine>,
+    slots: Vec<MachineSlot>,
     keys: BTreeMap<u128, MachineKey>,
     /// How many are up.
     up: usize,
@@ -137,7 +128,7 @@ impl Machines {
         let key = MachineKey::from_index(self.slots.len());
         self.keys.insert(number, key);
         self.is_ranked = false;
-        self.slots.push(Machine {
+        self.slots.push(MachineSlot {
             id,
             status: Status::Gone,
             metadata: BTreeMap::new(),
@@ -158,7 +149,7 @@ impl Machines {
     }
 
     /// All that are not gone, by ID.
-    pub fn known(&self) -> impl Iterator<Item = (MachineKey, &Machine)> {
+    pub fn known(&self) -> impl Iterator<Item = (MachineKey, &MachineSlot)> {
         let all = self.keys.values().map(|&key| (key, &self[key]));
         all.filter(|(_, machine)| machine.status != Status::Gone)
     }
@@ -184,8 +175,8 @@ impl Machines {
         self.change(key, |machine| machine.status = status);
     }
 
-    pub fn enter(&mut self, key: MachineKey, unit: UnitKey, guise: Guise) {
-        self.change(key, |machine| machine.residents.push(Resident { unit, guise }));
+    pub fn enter(&mut self, key: MachineKey, unit: UnitKey, hint: ConflictHint) {
+        self.change(key, |machine| machine.residents.push(Resident { unit, hint }));
     }
 
     pub fn leave(&mut self, key: MachineKey, unit: UnitKey) {
@@ -198,9 +189,9 @@ impl Machines {
     }
 
     /// A unit that is scheduled to the machine has changed.
-    pub fn set_guise(&mut self, key: MachineKey, unit: UnitKey, guise: Guise) {
+    pub fn set_hint(&mut self, key: MachineKey, unit: UnitKey, hint: ConflictHint) {
         let residents = self.get_mut(key).residents.iter_mut();
-        residents.filter(|resident| resident.unit == unit).for_each(|resident| resident.guise = guise);
+        residents.filter(|resident| resident.unit == unit).for_each(|resident| resident.hint = hint);
     }
 
     /// The machine that has a seat.
@@ -280,7 +271,7 @@ impl Machines {
     }
 
     /// Changes what decides about the machine's seat: its load, or whether it is up.
-    fn change(&mut self, key: MachineKey, change: impl FnOnce(&mut Machine)) {
+    fn change(&mut self, key: MachineKey, change: impl FnOnce(&mut MachineSlot)) {
         let was = self.seat_if_up(key);
         change(self.get_mut(key));
         let is = self.seat_if_up(key);
@@ -291,7 +282,7 @@ impl Machines {
     }
 
     fn reseat(&mut self, key: MachineKey, was: Option<Seat>, is: Option<Seat>) {
-        for &RankingKey(ranking) in &self.slots[key.0 as usize].rankings {
+        for &RankingKey(ranking) in &self.slots[key.index()].rankings {
             self.rankings[ranking].replace(was, is);
         }
     }
@@ -300,8 +291,8 @@ impl Machines {
         (self[key].status == Status::Up).then(|| self.seat_of(key))
     }
 
-    fn get_mut(&mut self, key: MachineKey) -> &mut Machine {
-        &mut self.slots[key.0 as usize]
+    fn get_mut(&mut self, key: MachineKey) -> &mut MachineSlot {
+        &mut self.slots[key.index()]
     }
 
     fn intern_ranking(&mut self, key: &str, value: &str) -> RankingKey {
@@ -316,14 +307,9 @@ impl Machines {
 }
 
 impl Index<MachineKey> for Machines {
-    type Output = Machine;
+    type Output = MachineSlot;
 
-    fn index(&self, key: MachineKey) -> &Machine {
-        &self.slots[key.0 as usize]
+    fn index(&self, key: MachineKey) -> &MachineSlot {
+        &self.slots[key.index()]
     }
-}
-
-/// Whether `MachineID=wanted` means this machine.
-pub(super) fn is_named(machine: &MachineId, wanted: &str) -> bool {
-    machine.as_str() == wanted || machine.short() == wanted
 }

@@ -5,7 +5,7 @@ use std::{
     hash::{BuildHasherDefault, DefaultHasher},
 };
 
-use super::units::UnitKey;
+use super::keys::UnitKey;
 use crate::unit::UnitName;
 
 /// Every name that stands for something, twice: a tree alone would compare a name with some thirty others, each in

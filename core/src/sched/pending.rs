@@ -19,10 +19,10 @@ use std::{
 };
 
 use super::{
-    Unplaceable,
     conflicts::{Patterns, matching, remove_from},
-    machines::Machine,
-    units::UnitKey,
+    keys::UnitKey,
+    machines::MachineSlot,
+    reason::Unplaceable,
 };
 use crate::unit::{Requirements, UnitName};
 
@@ -107,7 +107,7 @@ impl Pending {
     }
 
     /// Those that this machine may help, new or changed as it is.
-    pub fn hoping_for(&self, machine: &Machine) -> Vec<UnitKey> {
+    pub fn hoping_for(&self, machine: &MachineSlot) -> Vec<UnitKey> {
         let by_id = [machine.id.as_str(), machine.id.short()].into_iter().filter_map(|id| self.by_machine.get(id));
         let by_metadata = machine.metadata.iter().filter_map(|(key, value)| self.by_metadata.get(key)?.get(value));
         [&self.anywhere].into_iter().chain(by_id).chain(by_metadata).flatten().copied().collect()

@@ -1,15 +1,17 @@
-//! The plan: judges what is dirty, places what is homeless, and says what came of it.
+//! The plan: judges what is dirty, places what is unplaced, and says what came of it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use super::{
-    Cause, Choice, Planner, Reason, Unplaceable,
     conflicts::replaces,
+    draft::Touched,
     groups::groups,
-    machines::{MachineKey, Status},
-    planner::{Homeless, Scope},
-    search::{Found, NotFound, RuledOut},
-    units::{Change, Places, Role, UnitKey},
+    keys::{MachineKey, UnitKey},
+    machines::Status,
+    planner::{Planner, Scope, Unplaced},
+    reason::{Cause, Reason, Unplaceable},
+    search::{Found, NotFound},
+    units::{PlacementChange, Role},
 };
 use crate::{model::MachineId, unit::UnitName};
 
@@ -27,39 +29,7 @@ pub struct Decision {
 }
 
 /// Most units for which a place is sought together because some of them follow others.
-const COMPANY: usize = 100;
-
-/// What has happened in the plan so far.
-#[derive(Debug, Default)]
-pub(super) struct Course {
-    /// Boxed because a node of them unboxed is too large for the allocator's quick ways.
-    pub touched: BTreeMap<UnitKey, Box<Touched>>,
-    /// How often units had to leave for one that replaces them.
-    pub displaced: BTreeMap<UnitKey, usize>,
-    /// What the last search in vain has taught.
-    pub ruled_out: Option<Box<RuledOut>>,
-    steps: usize,
-}
-
-/// A unit that the plan has moved.
-#[derive(Debug)]
-pub(super) struct Touched {
-    /// Where it was before the plan.
-    pub before: Places,
-    left: Option<Cause>,
-    chosen: Option<Choice>,
-    /// When it was touched last: decisions come out in this order, targets before followers.
-    step: usize,
-}
-
-impl Course {
-    /// A unit has left this machine: it is worth a look again.
-    pub fn reopen(&mut self, machine: MachineKey) {
-        if let Some(ruled_out) = &mut self.ruled_out {
-            ruled_out.open.insert(machine);
-        }
-    }
-}
+const COLOCATED: usize = 100;
 
 impl Planner {
     /// Plans what has changed since the last plan, and no more.
@@ -67,7 +37,7 @@ impl Planner {
     pub fn plan(&mut self) -> Vec<Decision> {
         loop {
             self.judge_dirty();
-            let Some(first) = self.homeless.values().next().map(|homeless| homeless.unit) else { break };
+            let Some(first) = self.unplaced.values().next().map(|unplaced| unplaced.unit) else { break };
             self.machines.rank();
             self.place_with_targets(first);
         }
@@ -89,7 +59,7 @@ impl Planner {
         let mut places = unit.at.clone();
         if unit.wanted().is_none() {
             let cause = if matches!(unit.role, Role::Single { .. }) { Cause::NotWanted } else { Cause::Removed };
-            self.homeless.remove(&name);
+            self.unplaced.remove(&name);
             return places.into_iter().for_each(|on| self.release(key, on, cause.clone()));
         }
         // One that is being drained keeps a unit only when no other has it.
@@ -110,14 +80,14 @@ impl Planner {
             }
         }
         if kept.is_some_and(|on| self.machines[on].status != Status::Draining) {
-            self.homeless.remove(&name);
+            self.unplaced.remove(&name);
             self.pending.remove(&name);
         } else {
-            self.homeless.insert(name, Homeless { unit: key, scope: Scope::All });
+            self.unplaced.insert(name, Unplaced { unit: key, scope: Scope::All });
         }
     }
 
-    /// Places a unit, but first those of its targets that are homeless, too.
+    /// Places a unit, but first those of its targets that are unplaced, too.
     ///
     /// The way to the targets ends at placed ones: all *their* targets are placed with them.
     fn place_with_targets(&mut self, key: UnitKey) {
@@ -134,8 +104,8 @@ impl Planner {
             // A group placed a moment ago may have driven others away.
             self.judge_dirty();
             group.sort_by(|one, other| self.units[*one].name.cmp(&self.units[*other].name));
-            let scopes = group.iter().filter_map(|&member| self.homeless.remove(&self.units[member].name));
-            if let Some(scope) = scopes.map(|homeless| homeless.scope).reduce(Scope::or) {
+            let scopes = group.iter().filter_map(|&member| self.unplaced.remove(&self.units[member].name));
+            if let Some(scope) = scopes.map(|unplaced| unplaced.scope).reduce(Scope::or) {
                 self.place(&group, scope);
             }
         }
@@ -146,11 +116,11 @@ impl Planner {
         // A group placed a moment ago may have driven others away.
         self.judge_dirty();
         let Some(&on) = self.units[key].at.first() else { return };
-        let Some(Homeless { scope, .. }) = self.homeless.remove(&self.units[key].name) else { return };
-        let mut group: Vec<UnitKey> = self.units.company(key, |unit| unit.at.contains(&on)).into_iter().collect();
+        let Some(Unplaced { scope, .. }) = self.unplaced.remove(&self.units[key].name) else { return };
+        let mut group: Vec<UnitKey> = self.units.colocated(key, |unit| unit.at.contains(&on)).into_iter().collect();
         group.sort_by(|one, other| self.units[*one].name.cmp(&self.units[*other].name));
-        let scopes = group.iter().filter_map(|&member| self.homeless.remove(&self.units[member].name));
-        let scope = scopes.map(|homeless| homeless.scope).fold(scope, Scope::or);
+        let scopes = group.iter().filter_map(|&member| self.unplaced.remove(&self.units[member].name));
+        let scope = scopes.map(|unplaced| unplaced.scope).fold(scope, Scope::or);
         match self.find_another(&group, scope) {
             Ok(Found { machine, choice, .. }) => {
                 for &unit in &group {
@@ -214,7 +184,7 @@ impl Planner {
         for &unit in &group {
             let name = self.units[unit].name.clone();
             self.pending.remove(&name);
-            self.homeless.remove(&name);
+            self.unplaced.remove(&name);
             self.touch(unit).chosen = Some(choice.clone());
             self.arrive(unit, machine);
         }
@@ -235,7 +205,7 @@ impl Planner {
                     all.push(follower);
                 }
             }
-            if all.len() > COMPANY {
+            if all.len() > COLOCATED {
                 return group.to_vec();
             }
         }
@@ -263,7 +233,7 @@ impl Planner {
 
     fn note_pending(&mut self, group: &[UnitKey], NotFound { reason, global, ruled_out }: NotFound) {
         if ruled_out.is_some() {
-            self.course.ruled_out = ruled_out;
+            self.draft.ruled_out = ruled_out;
         }
         for &key in group {
             let unit = &self.units[key];
@@ -286,9 +256,9 @@ impl Planner {
             let pattern = replaces(by, unit.party()?)?.clone();
             Some(Cause::ReplacedBy { by: by.0.clone(), pattern })
         });
-        *self.course.displaced.entry(key).or_default() += 1;
+        *self.draft.displaced.entry(key).or_default() += 1;
         self.release(key, on, cause.unwrap_or(Cause::Removed));
-        self.homeless.insert(name, Homeless { unit: key, scope: Scope::All });
+        self.unplaced.insert(name, Unplaced { unit: key, scope: Scope::All });
     }
 
     fn release(&mut self, key: UnitKey, on: MachineKey, cause: Cause) {
@@ -304,16 +274,16 @@ impl Planner {
     fn touch(&mut self, key: UnitKey) -> &mut Touched {
         let unit = &self.units[key];
         let before = || Box::new(Touched { before: unit.at.clone(), left: None, chosen: None, step: 0 });
-        let touched = self.course.touched.entry(key).or_insert_with(before);
-        self.course.steps += 1;
-        touched.step = self.course.steps;
+        let touched = self.draft.touched.entry(key).or_insert_with(before);
+        self.draft.steps += 1;
+        touched.step = self.draft.steps;
         touched
     }
 
     /// Ends the plan: the difference that it made, as decisions, and as what is assumed from now on.
     fn conclude(&mut self) -> Vec<Decision> {
-        let course = std::mem::take(&mut self.course);
-        let mut touched: Vec<_> = course.touched.into_iter().collect();
+        let draft = std::mem::take(&mut self.draft);
+        let mut touched: Vec<_> = draft.touched.into_iter().collect();
         touched.sort_by_key(|(_, touched)| touched.step);
         touched.into_iter().filter_map(|(unit, touched)| self.decide(unit, *touched)).collect()
     }
@@ -325,8 +295,8 @@ impl Planner {
         if leaves.is_empty() && enters.is_empty() {
             return None;
         }
-        let removed = leaves.iter().map(|&machine| Change { machine, placed: false });
-        let added = enters.iter().map(|&machine| Change { machine, placed: true });
+        let removed = leaves.iter().map(|&machine| PlacementChange { machine, placed: false });
+        let added = enters.iter().map(|&machine| PlacementChange { machine, placed: true });
         unit.under_way.push_back(removed.chain(added).collect());
         let mut from: Vec<MachineId> = leaves.iter().map(|&on| self.machines[on].id.clone()).collect();
         from.sort();

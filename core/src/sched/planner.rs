@@ -8,13 +8,13 @@ use std::{
 };
 
 use super::{
-    Unplaceable,
+    draft::Draft,
     global::Globals,
-    guise::Guise,
-    machines::{MachineKey, Machines, Status},
+    keys::{MachineKey, UnitKey},
+    machines::{Machines, Status},
     pending::Pending,
-    plan::Course,
-    units::{Change, Role, UnitKey, Units},
+    reason::Unplaceable,
+    units::{PlacementChange, Role, Units},
 };
 use crate::{
     model::MachineId,
@@ -33,14 +33,14 @@ pub struct Planner {
     /// Units to be judged: are they wanted, do they fit where they are?
     pub(super) dirty: BTreeMap<UnitName, UnitKey>,
     /// Wanted units without a machine that are to be tried.
-    pub(super) homeless: BTreeMap<UnitName, Homeless>,
+    pub(super) unplaced: BTreeMap<UnitName, Unplaced>,
     /// The plan being made; empty between plans.
-    pub(super) course: Course,
+    pub(super) draft: Draft,
 }
 
 /// A unit to be placed.
 #[derive(Debug)]
-pub(super) struct Homeless {
+pub(super) struct Unplaced {
     pub unit: UnitKey,
     pub scope: Scope,
 }
@@ -150,7 +150,7 @@ impl Planner {
         if let (Some(key), Some(machine)) = (self.units.key(unit.as_str()), self.machines.key(machine))
             && self.units.get_mut(key).held.remove(&machine)
         {
-            self.units.doubt(key);
+            self.units.mark_maybe_unused(key);
             self.mark(key);
         }
     }
@@ -172,7 +172,7 @@ impl Planner {
         if unit.recalled.remove(&machine) {
             unit.leaving.remove(&machine);
         }
-        self.observe(key, Change { machine, placed: true });
+        self.observe(key, PlacementChange { machine, placed: true });
     }
 
     /// The store has told the machine to give the unit up: it is not scheduled there any more, but may run there until
@@ -180,7 +180,7 @@ impl Planner {
     pub fn recalled(&mut self, unit: UnitName, machine: MachineId) {
         let key = self.units.intern(unit);
         let machine = self.machines.intern(machine);
-        self.observe(key, Change { machine, placed: false });
+        self.observe(key, PlacementChange { machine, placed: false });
         let unit = self.units.get_mut(key);
         unit.recalled.insert(machine);
         if !unit.at.contains(&machine) && unit.leaving.insert(machine) {
@@ -195,16 +195,16 @@ impl Planner {
             unit.recalled.remove(&machine);
             let held = unit.held.remove(&machine);
             if unit.leaving.remove(&machine) || held {
-                self.units.doubt(key);
+                self.units.mark_maybe_unused(key);
                 self.mark(key);
             }
         }
     }
 
     /// The store has `sched/<machine>/<unit>` no more. Confirms or corrects as [`Planner::placed`] does.
-    pub fn unplaced(&mut self, unit: &UnitName, machine: &MachineId) {
+    pub fn removed(&mut self, unit: &UnitName, machine: &MachineId) {
         if let (Some(key), Some(machine)) = (self.units.key(unit.as_str()), self.machines.key(machine)) {
-            self.observe(key, Change { machine, placed: false });
+            self.observe(key, PlacementChange { machine, placed: false });
         }
         self.given_up(unit, machine);
     }
@@ -256,7 +256,7 @@ impl Planner {
         self.mark_held_back(key);
         let name = &self.units[key].name;
         self.pending.remove(name);
-        self.homeless.remove(name);
+        self.unplaced.remove(name);
 
         if let Role::Global { requirements, wanted: true } = &role {
             self.globals.insert(name, requirements);
@@ -267,7 +267,7 @@ impl Planner {
             }
             self.units.set_role(key, role);
             let unit = &self.units[key];
-            unit.at.iter().for_each(|&on| self.machines.set_guise(on, key, Guise::of(unit)));
+            unit.at.iter().for_each(|&on| self.machines.set_hint(on, key, unit.conflict_hint()));
         }
         self.units[key].at.clone().into_iter().for_each(|on| self.assert_place(key, on));
         self.mark(key);
@@ -276,12 +276,12 @@ impl Planner {
     /// Marks the units that cannot leave a machine that is being emptied because this one, which goes with them, cannot.
     fn mark_held_back(&mut self, key: UnitKey) {
         let drained = self.units[key].at.iter().copied().filter(|&on| self.machines[on].status == Status::Draining);
-        let company = drained.flat_map(|on| self.units.company(key, |unit| unit.at.contains(&on)));
-        self.mark_all(company.collect());
+        let colocated = drained.flat_map(|on| self.units.colocated(key, |unit| unit.at.contains(&on)));
+        self.mark_all(colocated.collect());
     }
 
     /// The store shows a placement, or its removal.
-    fn observe(&mut self, key: UnitKey, change: Change) {
+    fn observe(&mut self, key: UnitKey, change: PlacementChange) {
         if !self.units.set_stored(key, change) {
             return;
         }
@@ -322,7 +322,7 @@ impl Planner {
         debug_assert!(!unit.at.contains(&on), "{} is on a machine already", unit.name);
         unit.leaving.remove(&on);
         unit.at.push(on);
-        self.machines.enter(on, key, Guise::of(unit));
+        self.machines.enter(on, key, unit.conflict_hint());
         self.mark_all(self.units[key].followers.iter().copied().collect());
     }
 
@@ -331,7 +331,7 @@ impl Planner {
         let unit = self.units.get_mut(key);
         unit.at.retain(|machine| *machine != on);
         self.machines.leave(on, key);
-        self.course.reopen(on);
+        self.draft.reopen(on);
         self.mark_all(self.units[key].followers.iter().copied().collect());
         self.wake_related(key, on);
     }
@@ -346,9 +346,9 @@ impl Planner {
     fn wake(&mut self, units: Vec<UnitKey>, on: MachineKey) {
         for unit in units {
             let name = &self.units[unit].name;
-            let homeless = self.homeless.entry(name.clone());
-            let homeless = homeless.or_insert_with(|| Homeless { unit, scope: Scope::Only(BTreeSet::new()) });
-            if let Scope::Only(machines) = &mut homeless.scope {
+            let unplaced = self.unplaced.entry(name.clone());
+            let unplaced = unplaced.or_insert_with(|| Unplaced { unit, scope: Scope::Only(BTreeSet::new()) });
+            if let Scope::Only(machines) = &mut unplaced.scope {
                 machines.insert(on);
             }
         }

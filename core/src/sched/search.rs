@@ -3,13 +3,14 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
-    Cause, Choice, Planner, Tally, Unplaceable,
     conflicts::{matching, replaces},
+    draft::RuledOut,
     fit::Newcomers,
-    machines::MachineKey,
-    planner::Scope,
+    keys::{MachineKey, UnitKey},
+    planner::{Planner, Scope},
     ranking::Seat,
-    units::{Unit, UnitKey},
+    reason::{Cause, Choice, Tally, Unplaceable},
+    units::UnitSlot,
 };
 use crate::unit::Requirements;
 
@@ -28,17 +29,6 @@ pub(super) struct NotFound {
     /// Whether a global unit was in the way somewhere.
     pub global: bool,
     pub ruled_out: Option<Box<RuledOut>>,
-}
-
-/// What a search in vain teaches about the next unit that wants the same, such as one more instance of a template of
-/// which there are more than machines: only a few machines are worth a look.
-#[derive(Debug)]
-pub(super) struct RuledOut {
-    requirements: Arc<Requirements>,
-    /// The machines that these requirements rule out, whatever the unit's name.
-    tally: Tally,
-    /// All others: those that something else spoke against, and those that a unit has left since.
-    pub open: BTreeSet<MachineKey>,
 }
 
 impl From<Unplaceable> for NotFound {
@@ -63,7 +53,7 @@ impl Planner {
             }),
             Scope::All => {
                 // One that is being replaced itself should not displace others if it can help it.
-                let displaced = group.iter().any(|member| self.course.displaced.contains_key(member));
+                let displaced = group.iter().any(|member| self.draft.displaced.contains_key(member));
                 let found = search.back();
                 let found = found.or_else(|| if displaced { search.anywhere(false) } else { search.replaced() });
                 found.or_else(|| search.anywhere(true)).ok_or_else(|| search.in_vain())
@@ -173,7 +163,7 @@ impl<'p> Search<'p> {
 
     /// Back to where they were in the store, if what drove them away has gone in this very plan: nothing moves in vain.
     fn back(&mut self) -> Option<Found> {
-        let touched = &self.planner.course.touched;
+        let touched = &self.planner.draft.touched;
         let before = self.newcomers.0.iter().filter_map(|one| touched.get(&one.key));
         let places = before.flat_map(|touched| touched.before.iter().copied()).collect();
         self.first(self.seats(places), false, Choice::Back)
@@ -205,7 +195,7 @@ impl<'p> Search<'p> {
             return self.first(self.seats([on].into()), displacing, Choice::Follows { target: target.name.clone() });
         }
         if let Some(known) =
-            self.planner.course.ruled_out.as_ref().filter(|known| self.lone() == Some(&known.requirements))
+            self.planner.draft.ruled_out.as_ref().filter(|known| self.lone() == Some(&known.requirements))
         {
             self.tally = known.tally.clone();
             self.by_requirements = known.tally.clone();
@@ -266,7 +256,7 @@ impl<'p> Search<'p> {
     }
 
     /// A target of the newcomers that does not come with them, and where it is.
-    fn target(&self) -> Option<(&'p Unit, MachineKey)> {
+    fn target(&self) -> Option<(&'p UnitSlot, MachineKey)> {
         let units = &self.planner.units;
         let targets = self.newcomers.0.iter().flat_map(|one| &one.unit.targets);
         let mut others = targets.filter(|target| !self.newcomers.contain(**target)).map(|&target| &units[target]);

@@ -68,7 +68,7 @@ impl Cluster {
     fn plan(&mut self) -> Vec<String> {
         let decisions = self.planner.plan();
         for Decision { unit, from, to, .. } in &decisions {
-            from.iter().for_each(|id| self.planner.unplaced(unit, id));
+            from.iter().for_each(|id| self.planner.removed(unit, id));
             if let Some(id) = to {
                 self.planner.placed(unit.clone(), id.clone());
             }
@@ -297,7 +297,7 @@ fn units_of_a_lost_machine_are_planned_anew_and_those_of_a_held_one_stay() {
     assert_eq!(cluster.plan().len(), 2);
     // Never heard of is as good as dead.
     cluster.placed("a.service", 9);
-    cluster.planner.unplaced(&name("a.service"), &id(at));
+    cluster.planner.removed(&name("a.service"), &id(at));
     assert_eq!(cluster.plan(), [format!("a.service: m9 -> m{at}")]);
 }
 
@@ -427,9 +427,9 @@ fn plan_builds_on_decisions_that_the_store_has_not_shown_yet() {
     // Now the store catches up, one decision after the other.
     cluster.placed("a.service", 1);
     cluster.placed("a.service", 2);
-    cluster.planner.unplaced(&name("a.service"), &id(1));
+    cluster.planner.removed(&name("a.service"), &id(1));
     assert_eq!(cluster.planner.plan(), []);
-    cluster.planner.unplaced(&name("a.service"), &id(2));
+    cluster.planner.removed(&name("a.service"), &id(2));
     assert_eq!(cluster.planner.plan(), []);
     // What nobody decided is corrected.
     cluster.placed("a.service", 2);

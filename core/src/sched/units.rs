@@ -8,18 +8,13 @@ use std::{
 
 use smallvec::SmallVec;
 
-use super::{conflicts::Party, machines::MachineKey, names::Names};
+use super::{
+    conflicts::Party,
+    hint::ConflictHint,
+    keys::{MachineKey, UnitKey},
+    names::Names,
+};
 use crate::unit::{OnPartition, Requirements, UnitName};
-
-/// A unit's place in the table. Its order has no meaning: no decision may rest on it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct UnitKey(u32);
-
-impl UnitKey {
-    pub fn from_index(index: usize) -> Self {
-        Self(u32::try_from(index).expect("a cluster has fewer than 2^32 units"))
-    }
-}
 
 /// Machines on which a unit is: one, as a rule, and so kept in the unit itself.
 pub(super) type Places = SmallVec<[MachineKey; 2]>;
@@ -52,7 +47,7 @@ impl Role {
 }
 
 #[derive(Debug)]
-pub(super) struct Unit {
+pub(super) struct UnitSlot {
     pub name: UnitName,
     pub role: Role,
     /// The units of its `MachineOf`, itself left out.
@@ -65,7 +60,7 @@ pub(super) struct Unit {
     pub stored: Places,
     /// The decisions that the store has not shown yet, oldest first. While there are any, `at` is their outcome;
     /// else it is the same as `stored`, or the unit is dirty.
-    pub under_way: VecDeque<Vec<Change>>,
+    pub under_way: VecDeque<Vec<PlacementChange>>,
     /// The machines that were told to give it up, by the store, and have not said that they did.
     pub recalled: BTreeSet<MachineKey>,
     /// Those and the ones that a decision under way tells so: it may run there still, and so can go nowhere else.
@@ -76,12 +71,12 @@ pub(super) struct Unit {
 
 /// A placement that is to be written, or to be removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Change {
+pub(super) struct PlacementChange {
     pub machine: MachineKey,
     pub placed: bool,
 }
 
-impl Unit {
+impl UnitSlot {
     /// Its requirements, when it is a unit for one machine.
     pub fn single(&self) -> Option<&Arc<Requirements>> {
         match &self.role {
@@ -105,11 +100,16 @@ impl Unit {
         self.single().map(|requirements| (&self.name, &**requirements))
     }
 
+    /// What its name and its patterns look like at first sight.
+    pub fn conflict_hint(&self) -> ConflictHint {
+        ConflictHint::of(&self.name, self.single().map(|requirements| &**requirements))
+    }
+
     /// Strikes off a change that the store has shown; whether it was part of a decision under way.
     ///
     /// The store may show the net effect of several decisions only: what comes before a change that it has shown, and
     /// what is as it should be with nothing before it, will not be shown any more.
-    pub fn strike_off(&mut self, change: Change) -> bool {
+    pub fn strike_off(&mut self, change: PlacementChange) -> bool {
         let Some(shown) = self.under_way.iter().position(|decision| decision.contains(&change)) else { return false };
         self.under_way.drain(..shown);
         while let Some(decision) = self.under_way.front_mut() {
@@ -141,11 +141,11 @@ impl Unit {
 /// All units by name and by key.
 #[derive(Debug, Default)]
 pub(super) struct Units {
-    slots: Vec<Unit>,
+    slots: Vec<UnitSlot>,
     names: Names,
     free: Vec<UnitKey>,
     /// Those that may have become unused.
-    doubtful: Vec<UnitKey>,
+    maybe_unused: Vec<UnitKey>,
 }
 
 impl Units {
@@ -153,7 +153,7 @@ impl Units {
         if let Some(key) = self.key(name.as_str()) {
             return key;
         }
-        let unit = Unit {
+        let unit = UnitSlot {
             name: name.clone(),
             role: Role::Absent,
             targets: Vec::new(),
@@ -167,7 +167,7 @@ impl Units {
         };
         let key = match self.free.pop() {
             Some(key) => {
-                self.slots[key.0 as usize] = unit;
+                self.slots[key.index()] = unit;
                 key
             }
             None => {
@@ -187,15 +187,15 @@ impl Units {
         &self.names
     }
 
-    pub fn get_mut(&mut self, key: UnitKey) -> &mut Unit {
-        &mut self.slots[key.0 as usize]
+    pub fn get_mut(&mut self, key: UnitKey) -> &mut UnitSlot {
+        &mut self.slots[key.index()]
     }
 
     /// Sets what the name stands for, and ties it to its targets.
     pub fn set_role(&mut self, key: UnitKey, role: Role) {
         for target in std::mem::take(&mut self.get_mut(key).targets) {
             self.get_mut(target).followers.remove(&key);
-            self.doubt(target);
+            self.mark_maybe_unused(target);
         }
         if let Role::Single { requirements, .. } = &role {
             // What is no unit name has no key; the requirement is checked by its text.
@@ -207,12 +207,12 @@ impl Units {
             self.get_mut(key).targets = targets;
         }
         self.get_mut(key).role = role;
-        self.doubt(key);
+        self.mark_maybe_unused(key);
     }
 
     /// Notes what the store shows; whether that is news.
-    pub fn set_stored(&mut self, key: UnitKey, Change { machine, placed }: Change) -> bool {
-        self.doubt(key);
+    pub fn set_stored(&mut self, key: UnitKey, PlacementChange { machine, placed }: PlacementChange) -> bool {
+        self.mark_maybe_unused(key);
         let unit = self.get_mut(key);
         let known = unit.stored.contains(&machine);
         if placed && !known {
@@ -235,20 +235,20 @@ impl Units {
 
     /// The unit and all that must be where it is, or where it must be, through whatever others; only through those
     /// for which `counts` holds.
-    pub fn company(&self, unit: UnitKey, counts: impl Fn(&Unit) -> bool) -> BTreeSet<UnitKey> {
-        let related = |unit: &'_ Unit| {
+    pub fn colocated(&self, unit: UnitKey, counts: impl Fn(&UnitSlot) -> bool) -> BTreeSet<UnitKey> {
+        let related = |unit: &'_ UnitSlot| {
             let related = unit.targets.iter().chain(&unit.followers).copied();
             related.filter(|&key| counts(&self[key])).collect::<Vec<_>>().into_iter()
         };
-        let mut company = self.reach(unit, related);
-        company.insert(unit);
-        company
+        let mut colocated = self.reach(unit, related);
+        colocated.insert(unit);
+        colocated
     }
 
     fn reach<'u, I: Iterator<Item = UnitKey>>(
         &'u self,
         from: UnitKey,
-        edges: impl Fn(&'u Unit) -> I,
+        edges: impl Fn(&'u UnitSlot) -> I,
     ) -> BTreeSet<UnitKey> {
         let mut reached = BTreeSet::new();
         let mut open = vec![from];
@@ -259,17 +259,17 @@ impl Units {
     }
 
     /// Notes that nothing holds a unit any more that may be unused.
-    pub fn doubt(&mut self, key: UnitKey) {
+    pub fn mark_maybe_unused(&mut self, key: UnitKey) {
         if self[key].role == Role::Absent {
-            self.doubtful.push(key);
+            self.maybe_unused.push(key);
         }
     }
 
     /// Gives back the slots of names that stand for nothing any more.
     pub fn sweep(&mut self) {
-        for key in std::mem::take(&mut self.doubtful) {
+        for key in std::mem::take(&mut self.maybe_unused) {
             if self[key].is_unused() && self.key(self[key].name.as_str()) == Some(key) {
-                self.names.remove(&self.slots[key.0 as usize].name);
+                self.names.remove(&self.slots[key.index()].name);
                 self.free.push(key);
             }
         }
@@ -277,9 +277,9 @@ impl Units {
 }
 
 impl Index<UnitKey> for Units {
-    type Output = Unit;
+    type Output = UnitSlot;
 
-    fn index(&self, key: UnitKey) -> &Unit {
-        &self.slots[key.0 as usize]
+    fn index(&self, key: UnitKey) -> &UnitSlot {
+        &self.slots[key.index()]
     }
 }

@@ -79,7 +79,7 @@ impl Cluster {
             Event::Unplaced(unit, id) => {
                 self.store.remove(&(unit.clone(), id.clone()));
                 self.at.remove(&(unit.clone(), id.clone()));
-                planner.unplaced(&unit, &id);
+                planner.removed(&unit, &id);
             }
         }
     }
@@ -107,7 +107,7 @@ impl Cluster {
     pub fn show(&mut self, Decision { unit, from, to, .. }: Decision, planner: &mut Planner) {
         for id in from {
             self.store.remove(&(unit.clone(), id.clone()));
-            planner.unplaced(&unit, &id);
+            planner.removed(&unit, &id);
         }
         if let Some(id) = to {
             self.store.insert((unit.clone(), id.clone()));
@@ -200,19 +200,19 @@ impl Cluster {
     }
 
     /// Those that are on a machine with a unit, and must stay with it.
-    fn company(&self, unit: &UnitName, id: &MachineId) -> BTreeSet<UnitName> {
+    fn colocated(&self, unit: &UnitName, id: &MachineId) -> BTreeSet<UnitName> {
         let here: BTreeSet<&UnitName> = self.residents(id).into_iter().map(|(name, _)| name).collect();
         let follows = |one: &UnitName, other: &UnitName| {
             self.units.get(one).is_some_and(|(wanted, _)| wanted.machine_of.contains(other.as_str()))
         };
-        let mut company = BTreeSet::from([unit.clone()]);
+        let mut colocated = BTreeSet::from([unit.clone()]);
         loop {
-            let related = |name: &&&UnitName| company.iter().any(|one| follows(one, name) || follows(name, one));
+            let related = |name: &&&UnitName| colocated.iter().any(|one| follows(one, name) || follows(name, one));
             let more: BTreeSet<UnitName> = here.iter().filter(related).map(|name| (*name).clone()).collect();
-            let known = company.len();
-            company.extend(more);
-            if company.len() == known {
-                return company;
+            let known = colocated.len();
+            colocated.extend(more);
+            if colocated.len() == known {
+                return colocated;
             }
         }
     }
@@ -289,8 +289,8 @@ impl Cluster {
                 }
             }
             if let Some(id) = places.first().filter(|id| self.drained.contains_key(**id)) {
-                let company = self.company(&name, id);
-                let open = self.up.keys().find(|id| self.could_come_together(&company, id, false));
+                let colocated = self.colocated(&name, id);
+                let open = self.up.keys().find(|id| self.could_come_together(&colocated, id, false));
                 assert_eq!(open, None, "{name} is on {}, which is drained: {explanation:?}", id.short());
                 assert!(
                     planner.stuck().any(|(stuck, on, _)| *stuck == name && on == *id),

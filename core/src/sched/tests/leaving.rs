@@ -17,7 +17,7 @@ impl Cluster {
             for id in from {
                 match unit.as_str() {
                     "s.service" => self.planner.recalled(unit.clone(), id.clone()),
-                    _ => self.planner.unplaced(unit, id),
+                    _ => self.planner.removed(unit, id),
                 }
             }
             if let Some(id) = to {

@@ -178,7 +178,7 @@ fn cycle_that_lost_a_member_gets_it_back_where_it_is() {
     cluster.unit("c.service", &format!("MachineID={}", id(at)));
     cluster.plan();
     // Others are less loaded, but nothing moves without need.
-    cluster.planner.unplaced(&name("b.service"), &id(at));
+    cluster.planner.removed(&name("b.service"), &id(at));
     assert_eq!(cluster.plan(), [format!("b.service:  -> m{at}")]);
 }
 

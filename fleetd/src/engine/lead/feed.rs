@@ -36,7 +36,7 @@ impl<S: Store> Leader<'_, S> {
             match item {
                 DiffItem::Remove(..) => {
                     self.placements.remove(unit, machine);
-                    self.planner.unplaced(unit, machine);
+                    self.planner.removed(unit, machine);
                 }
                 DiffItem::Add(_, new) | DiffItem::Update { new: (_, new), .. } => {
                     concerned.insert(machine.clone());

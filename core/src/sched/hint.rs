@@ -1,6 +1,6 @@
 //! Units at first sight: that two have nothing against each other can mostly be seen from how they begin.
 
-use super::units::Unit;
+use crate::unit::{Requirements, UnitName};
 
 /// The first bytes of a name or pattern, filled up with zeros, which no name contains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -10,20 +10,21 @@ struct Initials([u8; 4]);
 /// units. To look at the unit itself, its requirements, their patterns and the text of these would be to wait for
 /// memory four times, one after the other, and for each machine that is tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Guise {
+pub(super) struct ConflictHint {
     name: Initials,
     against: Initials,
 }
 
-impl Guise {
-    pub fn of(unit: &Unit) -> Self {
-        let declared = unit.single().into_iter().flat_map(|wanted| wanted.conflicts.iter().chain(&wanted.replaces));
+impl ConflictHint {
+    /// Of a unit that is called so and asks for this, if it asks for anything that concerns others.
+    pub fn of(name: &UnitName, wanted: Option<&Requirements>) -> Self {
+        let declared = wanted.into_iter().flat_map(|wanted| wanted.conflicts.iter().chain(&wanted.replaces));
         let against = declared.map(|pattern| Initials::of(pattern.literal_prefix())).reduce(Initials::common);
-        Self { name: Initials::of(unit.name.as_str()), against: against.unwrap_or(Initials::OF_NO_NAME) }
+        Self { name: Initials::of(name.as_str()), against: against.unwrap_or(Initials::OF_NO_NAME) }
     }
 
     /// Whether one of the two may have declared something against the other. If not, none has.
-    pub fn may_mind(self, other: Self) -> bool {
+    pub fn may_conflict(self, other: Self) -> bool {
         self.against.may_begin(other.name) || other.against.may_begin(self.name)
     }
 }
@@ -56,22 +57,14 @@ impl Initials {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
-    use crate::{
-        sched::units::{Role, Units},
-        unit::{Glob, Requirements, UnitName},
-    };
+    use crate::unit::Glob;
 
-    fn guise(name: &str, conflicts: &[&str], replaces: &[&str]) -> Guise {
+    fn hint(name: &str, conflicts: &[&str], replaces: &[&str]) -> ConflictHint {
         let [conflicts, replaces] =
             [conflicts, replaces].map(|patterns| patterns.iter().map(|&pattern| Glob::new(pattern)).collect());
-        let requirements = Arc::new(Requirements { conflicts, replaces, ..Requirements::default() });
-        let mut units = Units::default();
-        let unit = units.intern(UnitName::new(name).unwrap());
-        units.set_role(unit, Role::Single { requirements, wanted: true });
-        Guise::of(&units[unit])
+        let requirements = Requirements { conflicts, replaces, ..Requirements::default() };
+        ConflictHint::of(&UnitName::new(name).unwrap(), Some(&requirements))
     }
 
     #[test]
@@ -88,9 +81,9 @@ mod tests {
             (&["db.service", "w?rker.service"], true),
             (&["wabe.service", "wabi.service"], false),
         ] {
-            let worker = guise("worker.service", &[], &[]);
-            for other in [guise("a.service", patterns, &[]), guise("a.service", &[], patterns)] {
-                assert_eq!([worker.may_mind(other), other.may_mind(worker)], [expected; 2], "{patterns:?}");
+            let worker = hint("worker.service", &[], &[]);
+            for other in [hint("a.service", patterns, &[]), hint("a.service", &[], patterns)] {
+                assert_eq!([worker.may_conflict(other), other.may_conflict(worker)], [expected; 2], "{patterns:?}");
             }
         }
     }
