@@ -32,7 +32,7 @@ use std::{
 pub use disk::Disk;
 use fleet_core::{
     agent::{Action, Active, Installed, Runtime, Step, Wanted, reconcile},
-    model::MachineId,
+    model::{MachineId, Snapshot},
     unit::{Behaviour, UnitName},
 };
 use tokio::{
@@ -53,7 +53,7 @@ use crate::{
     fence::Fence,
     filesystem::{FileError, Filesystem},
     pace::Pacer,
-    registry::{Cluster, Store, files::Files},
+    registry::{Store, files::Files},
     systemd::Systemd,
 };
 
@@ -84,7 +84,7 @@ pub struct Agent<S, D, F> {
     disk: Disk<F>,
     wisher: Wisher<S>,
     fence: Fence,
-    cluster: watch::Receiver<Cluster>,
+    cluster: watch::Receiver<Snapshot>,
     states: watch::Sender<Option<States>>,
     /// `None` until the first complete list: then nothing is known of what is wanted.
     wishes: Option<Wishes>,
@@ -173,7 +173,7 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
         systemd: D,
         files: Files<S>,
         fence: Fence,
-        cluster: watch::Receiver<Cluster>,
+        cluster: watch::Receiver<Snapshot>,
         states: watch::Sender<Option<States>>,
     ) -> Result<Self, FileError> {
         let disk = Disk::open(filesystem.clone(), units)?;

@@ -1,6 +1,6 @@
-//! The clock that leases are judged by.
+//! The clocks that leases are judged by and that a snapshot tells moments by.
 
-use std::time::Duration;
+use std::{sync::LazyLock, time::Duration};
 
 use rustix::time::{
     ClockId, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, clock_gettime, timerfd_create,
@@ -49,6 +49,26 @@ impl Clock {
     }
 }
 
+/// When the process's clock began: a day before it was first asked for, so that nothing that can be told of lies before.
+/// (The paused clocks of several simulations in one process are apart by as long as these last.)
+static BEGAN: LazyLock<Instant> = LazyLock::new(|| {
+    let now = Instant::now();
+    now.checked_sub(Duration::from_secs(86_400)).unwrap_or(now)
+});
+
+/// Now by the process's clock: tokio's, as the time since a moment before the process began. Only differences between
+/// such times mean something.
+#[must_use]
+pub fn monotonic() -> Duration {
+    monotonic_at(Instant::now())
+}
+
+/// A moment by the process's clock.
+#[must_use]
+pub fn monotonic_at(at: Instant) -> Duration {
+    at.saturating_duration_since(*BEGAN)
+}
+
 async fn timer(at: Duration) -> std::io::Result<()> {
     let timer = timerfd_create(TimerfdClockId::Boottime, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)?;
     // Zero would disarm it.
@@ -66,6 +86,13 @@ async fn timer(at: Duration) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn moments_before_the_clock_was_first_asked_for_are_told_apart() {
+        let (now, minute) = (Instant::now(), Duration::from_secs(60));
+        let before = now.checked_sub(minute).expect("the host has run for longer");
+        assert_eq!(monotonic_at(now) - monotonic_at(before), minute);
+    }
 
     #[tokio::test]
     async fn boot_time_passes_and_a_moment_that_is_over_is_not_waited_for() {

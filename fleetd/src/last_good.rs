@@ -12,22 +12,23 @@ use std::{
 };
 
 use fleet_core::{
-    model::{MachineId, MetadataEdits, UnitRecord, json},
+    model::{MachineId, MetadataEdits, Snapshot, UnitRecord, Versioned, json},
     unit::{UnitFile, UnitHash, UnitName},
 };
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tokio::{
     sync::watch,
-    time::{Instant, sleep, timeout},
+    time::{sleep, timeout},
 };
 use tracing::{debug, info, warn};
 
 use crate::{
+    clock::monotonic,
     filesystem::{FileError, Filesystem},
     pace::Pacer,
     registry::{
-        Cluster, Store, StoreError, Versioned,
+        Store, StoreError,
         files::{Files, checked},
     },
 };
@@ -96,7 +97,7 @@ impl<F: Filesystem> LastGood<F> {
     }
 
     /// Keeps the disk equal to what the mirror shows. Runs until dropped.
-    pub async fn keep<S: Store>(self, mut cluster: watch::Receiver<Cluster>, files: Files<S>) {
+    pub async fn keep<S: Store>(self, mut cluster: watch::Receiver<Snapshot>, files: Files<S>) {
         let mut pacer = Pacer::new(WRITES.0, WRITES.1);
         let mut saved: Option<(Picture, BTreeSet<UnitHash>)> = None;
         loop {
@@ -132,7 +133,7 @@ impl<F: Filesystem> LastGood<F> {
     }
 
     /// Shows what is on the disk as the mirror's picture, when the mirror has none after a short wait.
-    pub async fn stand_in<S: Store>(&self, cluster: &watch::Sender<Cluster>, files: &Files<S>) {
+    pub async fn stand_in<S: Store>(&self, cluster: &watch::Sender<Snapshot>, files: &Files<S>) {
         let mut seen = cluster.subscribe();
         if timeout(PATIENCE, seen.wait_for(|cluster| cluster.complete)).await.is_ok() {
             return;
@@ -179,7 +180,7 @@ impl<F: Filesystem> LastGood<F> {
         self.directory.join("files").join(hash.to_string())
     }
 
-    fn picture(&self, cluster: &Cluster) -> Picture {
+    fn picture(&self, cluster: &Snapshot) -> Picture {
         let own = cluster.scheduled.iter().filter(|((machine, _), _)| *machine == self.machine);
         Picture {
             v: 1,
@@ -191,18 +192,18 @@ impl<F: Filesystem> LastGood<F> {
     }
 
     /// The mirror's picture as it would be. Its revisions are 0: whatever etcd has is newer.
-    fn cluster(&self, picture: &Picture) -> Cluster {
+    fn cluster(&self, picture: &Picture) -> Snapshot {
         fn known<T: Clone>(record: &T) -> Versioned<T> {
-            Versioned::new(record.clone(), 0)
+            Versioned::new(record.clone(), 0, monotonic())
         }
         let own = |unit: &UnitName| (self.machine.clone(), unit.clone());
-        Cluster {
+        Snapshot {
             scheduled: picture.scheduled.iter().map(|(unit, record)| (own(unit), known(record))).collect(),
             globals: picture.globals.iter().map(|(unit, record)| (unit.clone(), known(record))).collect(),
             metadata: picture.metadata.iter().map(|edits| (self.machine.clone(), known(edits))).collect(),
             complete: true,
-            stale_since: Some(Instant::now()),
-            ..Cluster::default()
+            stale_since: Some(monotonic()),
+            ..Snapshot::default()
         }
     }
 
@@ -283,6 +284,7 @@ impl<F: Filesystem> LastGood<F> {
 #[cfg(test)]
 mod tests {
     use fleet_core::model::{Desired, Keys};
+    use tokio::time::Instant;
 
     use super::*;
     use crate::{
@@ -324,7 +326,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_was_saved_stands_in_for_the_mirror_after_a_wait() {
         let (filesystem, picture) = saved().await;
-        let (sender, receiver) = watch::channel(Cluster::default());
+        let (sender, receiver) = watch::channel(Snapshot::default());
         let start = Instant::now();
         let files = files();
         last_good(&filesystem).stand_in(&sender, &files).await;

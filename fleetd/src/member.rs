@@ -17,7 +17,7 @@ use std::{
 };
 
 use anyhow::Context;
-use fleet_core::model::{Keys, MachineId};
+use fleet_core::model::{Keys, MachineId, Snapshot};
 use tokio::{sync::watch, task::JoinSet, time::timeout};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tracing::{info, warn};
@@ -31,7 +31,7 @@ use crate::{
     last_good::LastGood,
     machine::{Describe, Membership, Refusal, Registration},
     metrics::Metrics,
-    registry::{Cluster, Range, Store, files::Files, mirror, view::View},
+    registry::{Range, Store, files::Files, mirror, view::View},
     systemd::Systemd,
 };
 
@@ -114,7 +114,7 @@ impl<S: Store, D: Systemd, F: Filesystem> Member<S, D, F> {
         let proof_file = proof_file(&host.units);
         let (registration, registered) = watch::channel(None);
         let (refusal, refused) = watch::channel(None);
-        let (cluster_sender, cluster) = watch::channel(Cluster::default());
+        let (cluster_sender, cluster) = watch::channel(Snapshot::default());
         let (states_sender, states) = watch::channel(None);
         let (proof, proven) = watch::channel(fence::recall(&filesystem, &proof_file));
 
@@ -273,7 +273,7 @@ async fn follow<S: Store>(
     keys: &Keys,
     ranges: &[Range],
     mut registered: watch::Receiver<Option<Registration>>,
-    cluster: &watch::Sender<Cluster>,
+    cluster: &watch::Sender<Snapshot>,
     files: &Files<S>,
 ) {
     loop {

@@ -3,12 +3,11 @@
 //! [`Store`] is all that fleetd asks of etcd: paged lists, watches from a revision, guarded transactions and
 //! leases. [`etcd`] implements it; nothing else in fleetd knows the client library. `memory` is its twin for
 //! the simulation.
-//! [`mirror`] keeps a decoded copy of a part of the store up to date, [`view`] runs the one
+//! [`mirror`] keeps a [`Snapshot`](fleet_core::model::Snapshot) of a part of the store up to date, [`view`] runs the one
 //! mirror of the whole cluster while somebody needs it, [`files`] fetches unit files by hash, [`lease`] keeps a lease
 //! alive, [`election`] is how one of several comes to lead. That etcd is out of reach is told by [`outage`] alone.
 
 mod cause;
-pub mod cluster;
 pub mod election;
 pub mod etcd;
 pub mod files;
@@ -22,12 +21,9 @@ pub mod view;
 
 use std::{collections::BTreeMap, future::Future, time::Duration};
 
-pub use cluster::{Cluster, Versioned};
 pub use etcd::Etcd;
+pub use fleet_core::model::Revision;
 use thiserror::Error;
-
-/// A revision of the store. 0 stands for "no such key" in guards.
-pub type Revision = i64;
 
 /// The identity of a lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]

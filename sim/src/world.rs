@@ -5,11 +5,11 @@ mod host;
 use std::{cell::RefCell, collections::BTreeMap, time::Duration};
 
 use fleet_core::{
-    model::{Desired, Key, Keys, MachineId, MetadataEdits, Record as _, UnitRecord},
+    model::{Desired, Key, Keys, MachineId, MetadataEdits, Record as _, Snapshot, UnitRecord},
     unit::UnitName,
 };
 use fleetd::registry::{
-    Cluster, Revision, Transaction, Write,
+    Revision, Transaction, Write,
     memory::{Condition, Faults, Health, Link, MemoryStore},
     mirror,
 };
@@ -93,7 +93,7 @@ pub fn run(scenario: Scenario, seed: u64) -> Record {
 }
 
 /// The keys that a mirror shows, and the revision that each was written at.
-fn revisions(cluster: &Cluster, keys: &Keys) -> BTreeMap<String, Revision> {
+fn revisions(cluster: &Snapshot, keys: &Keys) -> BTreeMap<String, Revision> {
     let on = |(machine, unit): &(MachineId, UnitName)| (machine.clone(), unit.clone());
     let units = cluster.units.iter().map(|(unit, value)| (Key::Unit(unit.clone()), value.revision));
     let globals = cluster.globals.iter().map(|(unit, value)| (Key::Global(unit.clone()), value.revision));
@@ -133,7 +133,7 @@ struct World {
     orders: Vec<(Instant, UnitName)>,
     /// Faults of the store that are under way, the newest last.
     store_faults: Vec<Condition>,
-    cluster: watch::Receiver<Cluster>,
+    cluster: watch::Receiver<Snapshot>,
     _tasks: Vec<AbortOnDropHandle<()>>,
 }
 
@@ -152,7 +152,7 @@ impl World {
                 host
             })
             .collect();
-        let (sender, cluster) = watch::channel(Cluster::default());
+        let (sender, cluster) = watch::channel(Snapshot::default());
         let (client, mirrored) = (store.client(MIRROR), keys.clone());
         let follow = async move { mirror::follow(&client, &mirrored, &[mirrored.cluster()], &sender).await };
         tasks.push(AbortOnDropHandle::new(tokio::spawn(follow)));

@@ -10,12 +10,12 @@ use std::{
 };
 
 use fleet_core::{
-    model::{Desired, Key, Keys, Record, UnitRecord},
+    model::{Desired, Key, Keys, Record, Snapshot, UnitRecord},
     unit::{UnitFile, UnitHash, UnitName},
 };
 use fleet_lab::{Lab, eventually};
 use fleet_tests::{Cluster, DEADLINE, EtcdProcess};
-use fleetd::registry::{Cluster as Picture, Etcd, Store, Transaction, Write, etcd::Endpoints, files::Files, mirror};
+use fleetd::registry::{Etcd, Store, Transaction, Write, etcd::Endpoints, files::Files, mirror};
 use tokio::{sync::watch, time::timeout};
 
 /// Writes any bytes under a key of any bytes.
@@ -60,7 +60,7 @@ async fn values_larger_than_an_answer_of_etcd_can_be_hide_no_other() {
         store.commit(Transaction { guards: Vec::new(), writes }).await.unwrap();
     }
 
-    let (sender, mut cluster) = watch::channel(Picture::default());
+    let (sender, mut cluster) = watch::channel(Snapshot::default());
     let (followed, following) = (store.clone(), keys.clone());
     let mirror = tokio::spawn(async move {
         mirror::follow(&followed, &following, &[following.cluster()], &sender).await;

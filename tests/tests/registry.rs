@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use fleet_core::{
-    model::{Desired, Key, Keys, Record, UnitRecord},
+    model::{Desired, Key, Keys, Record, Snapshot, UnitRecord},
     unit::{UnitFile, UnitHash, UnitName},
 };
 use fleet_tests::EtcdProcess;
 use fleetd::registry::{
-    Cluster, Etcd, Guard, KeepAlive, LeaseId, Store, StoreError, Transaction, Watch, WatchEvent, Write, election,
+    Etcd, Guard, KeepAlive, LeaseId, Store, StoreError, Transaction, Watch, WatchEvent, Write, election,
     etcd::Endpoints, files::Files, lease, mirror, view::View,
 };
 use tokio::{sync::watch, task::AbortHandle, time::timeout};
@@ -43,14 +43,14 @@ async fn write(store: &Etcd, writes: Vec<Write>) -> i64 {
 }
 
 /// A mirror of the whole cluster. It ends with the handle.
-fn follow(store: &Etcd) -> (watch::Receiver<Cluster>, AbortHandle) {
-    let (sender, receiver) = watch::channel(Cluster::default());
+fn follow(store: &Etcd) -> (watch::Receiver<Snapshot>, AbortHandle) {
+    let (sender, receiver) = watch::channel(Snapshot::default());
     let store = store.clone();
     let task = async move { mirror::follow(&store, &keys(), &[keys().cluster()], &sender).await };
     (receiver, tokio::spawn(task).abort_handle())
 }
 
-async fn until(cluster: &mut watch::Receiver<Cluster>, what: impl FnMut(&Cluster) -> bool) -> Cluster {
+async fn until(cluster: &mut watch::Receiver<Snapshot>, what: impl FnMut(&Snapshot) -> bool) -> Snapshot {
     timeout(PATIENCE, cluster.wait_for(what)).await.expect("in time").expect("the mirror runs").clone()
 }
 

@@ -4,17 +4,13 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use fleet_core::{
     agent::{Runtime, Wanted},
-    model::Target,
+    model::{Snapshot, Target},
     unit::{UnitHash, UnitName},
 };
 use tracing::{debug, info, warn};
 
 use super::{Agent, trail::Trail, wanted::Wishes};
-use crate::{
-    filesystem::Filesystem,
-    registry::{Cluster, Store},
-    systemd::Systemd,
-};
+use crate::{filesystem::Filesystem, registry::Store, systemd::Systemd};
 
 impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
     /// Works out what is wanted, unless that cannot be known now.
@@ -81,7 +77,7 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
     }
 
     /// A unit is wanted otherwise than before: if it is to be started, notes since when.
-    fn begin_trail(&mut self, unit: &UnitName, wishes: &Wishes, cluster: &Cluster) {
+    fn begin_trail(&mut self, unit: &UnitName, wishes: &Wishes, cluster: &Snapshot) {
         let launched = wishes.units.get(unit).is_some_and(|want| want.target == Target::Launched);
         let asked = self.wisher.asked_by(cluster, unit).filter(|_| launched && wishes.listed > 0);
         match asked {

@@ -3,21 +3,23 @@
 //! All times are this host's own, counted from the moment at which what asks for the start had come here. They go to
 //! the store with the state that is written anyway once the start is over.
 
-use fleet_core::model::StartSteps;
-use tokio::time::Instant;
+use std::time::Duration;
 
-use crate::registry::Revision;
+use fleet_core::model::StartSteps;
+
+use crate::{clock::monotonic, registry::Revision};
 
 /// The way of one start on this host.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Trail {
-    arrived: Instant,
+    /// By the process's clock.
+    arrived: Duration,
     steps: StartSteps,
 }
 
 impl Trail {
     /// What asks for the start has come at this moment and is taken up now.
-    pub fn new(revision: Revision, arrived: Instant) -> Self {
+    pub fn new(revision: Revision, arrived: Duration) -> Self {
         let noticed = micros(arrived);
         Self { arrived, steps: StartSteps { revision, noticed, ..StartSteps::default() } }
     }
@@ -52,21 +54,19 @@ impl Trail {
     }
 }
 
-fn micros(since: Instant) -> u64 {
-    u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX)
+fn micros(since: Duration) -> u64 {
+    u64::try_from(monotonic().saturating_sub(since).as_micros()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use tokio::time::advance;
 
     use super::*;
 
     #[tokio::test(start_paused = true)]
     async fn steps_are_told_once_the_start_is_over_and_a_second_try_counts_anew() {
-        let mut trail = Trail::new(7, Instant::now());
+        let mut trail = Trail::new(7, monotonic());
         let step = || advance(Duration::from_micros(10));
         step().await;
         trail.installed();

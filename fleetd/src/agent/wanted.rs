@@ -3,18 +3,18 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
 use fleet_core::{
     agent::{Installed, Wanted},
-    model::{Desired, Key, MachineId, Target, UnitRecord},
+    model::{Desired, Key, MachineId, Snapshot, Target, UnitRecord},
     sched,
     unit::{OnPartition, Requirements, UnitFile, UnitHash, UnitName},
 };
-use tokio::time::Instant;
 use tracing::warn;
 
-use crate::registry::{Cluster, Revision, Store, StoreError, files::Files};
+use crate::registry::{Revision, Store, StoreError, files::Files};
 
 /// What is wanted of this host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,7 +25,7 @@ pub struct Wishes {
     pub strict: BTreeSet<UnitName>,
     /// Units that may run elsewhere once this host says that it has them no more, and the revision that asks for it.
     pub recalled: BTreeMap<UnitName, (UnitHash, Revision)>,
-    /// The revision at which was listed what this rests on, see [`Cluster::listed`].
+    /// The revision at which was listed what this rests on, see [`Snapshot::listed`].
     pub listed: Revision,
 }
 
@@ -50,7 +50,7 @@ impl<S: Store> Wisher<S> {
     /// When a file that this takes cannot be fetched now. Nothing must be concluded then.
     pub async fn of(
         &mut self,
-        cluster: &Cluster,
+        cluster: &Snapshot,
         installed: &BTreeMap<UnitName, Installed>,
     ) -> Result<Wishes, StoreError> {
         let mut wishes = self.readable(cluster).await?;
@@ -72,8 +72,8 @@ impl<S: Store> Wisher<S> {
         Ok(wishes)
     }
 
-    /// The revision that asks for a unit here, and when it has come.
-    pub fn asked_by(&self, cluster: &Cluster, unit: &UnitName) -> Option<(Revision, Instant)> {
+    /// The revision that asks for a unit here, and when it has come by the process's clock.
+    pub fn asked_by(&self, cluster: &Snapshot, unit: &UnitName) -> Option<(Revision, Duration)> {
         let scheduled = cluster.scheduled.get(&(self.machine.clone(), unit.clone()));
         let asked = scheduled
             .filter(|value| wanted(&value.record, &self.machine).is_some())
@@ -81,7 +81,7 @@ impl<S: Store> Wisher<S> {
         asked.map(|value| (value.revision, value.seen))
     }
 
-    async fn readable(&mut self, cluster: &Cluster) -> Result<Wishes, StoreError> {
+    async fn readable(&mut self, cluster: &Snapshot) -> Result<Wishes, StoreError> {
         let mut wishes = Wishes { listed: cluster.listed, ..Wishes::default() };
         let mut scheduled: Vec<(&UnitName, Wanted)> = Vec::new();
         for ((_, unit), value) in cluster.scheduled.iter().filter(|((machine, _), _)| *machine == self.machine) {
@@ -120,7 +120,7 @@ impl<S: Store> Wisher<S> {
     }
 
     /// The metadata that counts for this machine now.
-    fn metadata(&self, cluster: &Cluster) -> BTreeMap<String, String> {
+    fn metadata(&self, cluster: &Snapshot) -> BTreeMap<String, String> {
         let edits = cluster.metadata.get(&self.machine).map(|edits| &*edits.record);
         fleet_core::model::apply_edits(self.configured.clone(), edits)
     }

@@ -1,14 +1,11 @@
-//! How the units of two pictures of the cluster differ.
+//! How the units of two snapshots differ.
 
 use std::{collections::BTreeSet, sync::Arc};
 
 use fleet_core::{
-    model::UnitRecord,
+    model::{Delta, Diff, Snapshot, UnitRecord, Versioned},
     unit::{UnitHash, UnitName},
 };
-use imbl::ordmap::DiffItem;
-
-use crate::registry::{Cluster, Versioned};
 
 /// The difference, in order of names.
 #[derive(Default)]
@@ -26,33 +23,28 @@ pub struct Changes {
 }
 
 impl Changes {
-    /// What has changed from one picture to the other.
-    pub fn between(before: &Cluster, current: &Cluster) -> Self {
+    /// What has changed from one snapshot to the other.
+    pub fn of(delta: Delta<'_>) -> Self {
         let mut changes = Self::default();
-        for (global, before, current) in
-            [(false, &before.units, &current.units), (true, &before.globals, &current.globals)]
-        {
-            for item in before.diff(current) {
-                changes.count(&item);
-                match item {
-                    DiffItem::Add(unit, new) | DiffItem::Update { new: (unit, new), .. } => {
-                        changes.set(unit, global, new);
-                    }
-                    DiffItem::Remove(unit, _) => changes.removed.push((unit.clone(), global)),
-                }
+        let units = delta.units().map(|diff| (false, diff));
+        for (global, diff) in units.chain(delta.globals().map(|diff| (true, diff))) {
+            changes.count(&diff);
+            match diff.after {
+                Some(new) => changes.set(diff.key, global, new),
+                None => changes.removed.push((diff.key.clone(), global)),
             }
         }
-        for item in before.scheduled.diff(&current.scheduled) {
-            changes.count(&item);
-            if let DiffItem::Add((_, unit), new) | DiffItem::Update { new: ((_, unit), new), .. } = item {
-                changes.scheduled.push((unit.clone(), Arc::clone(&new.record)));
+        for diff in delta.scheduled() {
+            changes.count(&diff);
+            if let Some(new) = diff.after {
+                changes.scheduled.push((diff.key.1.clone(), Arc::clone(&new.record)));
             }
         }
         changes
     }
 
     /// Looks again at what uses these contents: what they are was not known.
-    pub fn add_users(&mut self, hashes: &BTreeSet<UnitHash>, current: &Cluster) {
+    pub fn add_users(&mut self, hashes: &BTreeSet<UnitHash>, current: &Snapshot) {
         if hashes.is_empty() {
             return;
         }
@@ -66,12 +58,8 @@ impl Changes {
         }
     }
 
-    fn count<K>(&mut self, item: &DiffItem<'_, '_, K, Versioned<UnitRecord>>) {
-        let (old, new) = match item {
-            DiffItem::Add(_, new) => (None, Some(new.record.hash)),
-            DiffItem::Update { old: (_, old), new: (_, new) } => (Some(old.record.hash), Some(new.record.hash)),
-            DiffItem::Remove(_, old) => (Some(old.record.hash), None),
-        };
+    fn count<K>(&mut self, diff: &Diff<'_, K, UnitRecord>) {
+        let [old, new] = [diff.before, diff.after].map(|value| value.map(|value| value.record.hash));
         if old != new {
             self.dropped.extend(old);
             self.taken.extend(new);

@@ -13,7 +13,7 @@ mod write;
 use std::{collections::BTreeSet, time::Duration};
 
 use fleet_core::{
-    model::{HeldUnitRecord, Key, MachineId},
+    model::{Delta, HeldUnitRecord, Key, Kind, MachineId, Snapshot},
     sched::{Losses, Planner},
     unit::UnitName,
 };
@@ -34,7 +34,7 @@ use super::{
     unused::Unused,
 };
 use crate::pace::Pacer;
-use crate::registry::{Cluster, Leadership, LeaseId, Revision, Store, StoreError, Transaction, Write};
+use crate::registry::{Leadership, LeaseId, Revision, Store, StoreError, Transaction, Write};
 
 /// Passes: a few at once, then one each interval, so that a burst of changes is planned as one.
 const PASSES: (Duration, u32) = (Duration::from_millis(50), 4);
@@ -111,7 +111,7 @@ struct Leader<'e, S> {
     epoch: Instant,
     planner: Planner,
     /// The cluster as the planner knows it.
-    seen: Cluster,
+    seen: Snapshot,
     contents: Contents,
     placements: Placements,
     losses: Losses,
@@ -143,7 +143,7 @@ impl<'e, S: Store> Leader<'e, S> {
             lease: term.lease,
             epoch,
             planner: Planner::new(),
-            seen: Cluster::default(),
+            seen: Snapshot::default(),
             contents: Contents::default(),
             placements: Placements::default(),
             losses: Losses::new(engine.ttl, Duration::ZERO, sent),
@@ -174,26 +174,20 @@ impl<'e, S: Store> Leader<'e, S> {
 
     /// Whether a picture of the cluster is fit to decide on. One that was not needed for a while begins with what it
     /// knew then.
-    fn may_decide_on(&self, current: &Cluster) -> bool {
+    fn may_decide_on(&self, current: &Snapshot) -> bool {
         current.is_fresh() && current.revision >= self.written
     }
 
     /// Whether a picture of the cluster holds anything new to decide on.
-    fn is_concerned(&self, current: &Cluster) -> bool {
-        let seen = &self.seen;
-        !(seen.units.ptr_eq(&current.units)
-            && seen.globals.ptr_eq(&current.globals)
-            && seen.scheduled.ptr_eq(&current.scheduled)
-            && seen.machines.ptr_eq(&current.machines)
-            && seen.metadata.ptr_eq(&current.metadata)
-            && seen.lists == current.lists
-            && seen.unreadable == current.unreadable
-            && (seen.states.ptr_eq(&current.states) || !self.moves.is_waiting(&self.placements)))
+    fn is_concerned(&self, current: &Snapshot) -> bool {
+        let delta = Delta::between(&self.seen, current);
+        delta.touches(&[Kind::Unit, Kind::Global, Kind::Sched, Kind::Machine, Kind::Metadata])
+            || delta.touches(&[Kind::State]) && self.moves.is_waiting(&self.placements)
     }
 
     /// Feeds, plans and writes once. Returns when to do so again though nothing may have changed.
-    async fn pass(&mut self, current: Cluster) -> Result<Option<Instant>, StoreError> {
-        let mut changes = Changes::between(&self.seen, &current);
+    async fn pass(&mut self, current: Snapshot) -> Result<Option<Instant>, StoreError> {
+        let mut changes = Changes::of(Delta::between(&self.seen, &current));
         changes.add_users(self.contents.missing(), &current);
         let units = changes.set.iter().map(|(unit, _, record)| (unit, &**record));
         let scheduled = changes.scheduled.iter().map(|(unit, record)| (unit, &**record));
@@ -204,9 +198,10 @@ impl<'e, S: Store> Leader<'e, S> {
         }
         let before = std::mem::replace(&mut self.seen, current.clone());
         let mut touched = std::mem::take(&mut self.unwritten);
-        let scheduled_to = self.feed_placements(&before, &current, &mut touched);
+        let delta = Delta::between(&before, &current);
+        let scheduled_to = self.feed_placements(delta, &mut touched);
         self.feed_units(changes, &current, &mut touched);
-        self.feed_machines(&before, &current, scheduled_to, &mut touched);
+        self.feed_machines(delta, scheduled_to, &mut touched);
         let now = self.now();
         let silent = if self.losses.is_new() { self.silence.count(self.engine, &current).await } else { 0 };
         let held_units = self.feed_losses(&current, silent, now);
@@ -257,7 +252,7 @@ impl<'e, S: Store> Leader<'e, S> {
     /// Shows what is held, and takes back evictions that are over. Whether the store has taken all of it.
     async fn tell(
         &mut self,
-        current: &Cluster,
+        current: &Snapshot,
         units: &[(HeldUnitRecord, Option<Duration>)],
         now: Duration,
     ) -> Result<bool, StoreError> {

@@ -5,13 +5,13 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use fleet_core::model::Key;
+use fleet_core::model::{Key, Snapshot};
 use tokio::time::{Instant, timeout};
 
 use super::Engine;
 use crate::{
     clock::Clock,
-    registry::{Cluster, LeaseId, Remaining, Store, StoreError},
+    registry::{LeaseId, Remaining, Store, StoreError},
 };
 
 /// How long it may take to learn who is silent.
@@ -41,14 +41,14 @@ impl Heard {
 
 impl Silence {
     /// How many of the machines that are there have missed a keepalive. When that cannot be known, it may be all.
-    pub async fn count<S: Store>(&mut self, engine: &Engine<S>, current: &Cluster) -> usize {
+    pub async fn count<S: Store>(&mut self, engine: &Engine<S>, current: &Snapshot) -> usize {
         match timeout(PROBE, self.ask(engine, current)).await {
             Ok(Ok(silent)) => silent,
             _ => current.machines.len(),
         }
     }
 
-    async fn ask<S: Store>(&mut self, engine: &Engine<S>, current: &Cluster) -> Result<usize, StoreError> {
+    async fn ask<S: Store>(&mut self, engine: &Engine<S>, current: &Snapshot) -> Result<usize, StoreError> {
         let page = engine.store.list(&engine.keys.under("machine/"), None, usize::MAX >> 1).await?;
         let present = page.entries.iter().filter_map(|stored| match engine.keys.parse(&stored.key) {
             Some(Key::Machine(id)) => current.machines.contains_key(&id).then_some(stored.lease),

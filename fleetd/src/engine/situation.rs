@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use fleet_core::{
-    model::{Desired, Key, MachineId, StateRecord, UnitRecord},
+    model::{Desired, Key, MachineId, Snapshot, StateRecord, UnitRecord, Versioned},
     sched::Losses,
     unit::UnitName,
 };
@@ -12,12 +12,11 @@ use super::{
     contents::{Contents, Copies},
     placements::{Placements, is_recall},
 };
-use crate::registry::{Cluster, Versioned};
 
 /// What a move rests on.
 pub struct Situation<'s> {
     /// The cluster as it is.
-    pub current: &'s Cluster,
+    pub current: &'s Snapshot,
     /// Where units are.
     pub placements: &'s Placements,
     /// What they ask for.

@@ -6,11 +6,11 @@ use std::{
 };
 
 use fleet_core::{
-    model::{Desired, Key, Keys, MachineId, Record, ScheduledRecord, UnitRecord},
+    model::{Desired, Key, Keys, MachineId, Record, ScheduledRecord, Snapshot, UnitRecord},
     unit::{UnitFile, UnitHash, UnitName},
 };
 
-use crate::registry::{Cluster, Guard, Leadership, MAX_OPERATIONS, Revision, Transaction, Write};
+use crate::registry::{Guard, Leadership, MAX_OPERATIONS, Revision, Transaction, Write};
 
 /// What is to become of one unit's entry in `sched/`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub struct Order {
 
 impl Order {
     /// Whether there is nothing to write for it.
-    pub fn is_done(&self, cluster: &Cluster) -> bool {
+    pub fn is_done(&self, cluster: &Snapshot) -> bool {
         let placed = self.to.as_ref().is_none_or(|machine| self.placement(machine, cluster).is_none());
         self.from.is_empty() && self.recall.is_empty() && placed
     }
@@ -40,14 +40,14 @@ impl Order {
     }
 
     /// The contents that the machine which gets the unit has to come by; `None` when it has them.
-    pub fn new_contents(&self, cluster: &Cluster) -> Option<UnitHash> {
+    pub fn new_contents(&self, cluster: &Snapshot) -> Option<UnitHash> {
         let (record, is_new) = self.placement(self.to.as_ref()?, cluster)?;
         is_new.then_some(record.hash)
     }
 
     /// What is to be written for the machine that gets the unit, and whether the contents are new to it; `None` when that
     /// is there already.
-    fn placement<'c>(&self, machine: &MachineId, cluster: &'c Cluster) -> Option<(&'c UnitRecord, bool)> {
+    fn placement<'c>(&self, machine: &MachineId, cluster: &'c Snapshot) -> Option<(&'c UnitRecord, bool)> {
         let wanted = &*cluster.units.get(&self.unit)?.record;
         let there = cluster.scheduled.get(&(machine.clone(), self.unit.clone())).map(|scheduled| &*scheduled.record);
         (there != Some(wanted)).then(|| (wanted, there.is_none_or(|there| there.hash != wanted.hash)))
@@ -79,7 +79,7 @@ pub type Files = BTreeMap<UnitHash, Arc<UnitFile>>;
 /// small ones are sent along.
 pub fn translate(
     orders: Vec<Order>,
-    cluster: &Cluster,
+    cluster: &Snapshot,
     files: &Files,
     keys: &Keys,
     leadership: &Leadership,
@@ -106,7 +106,7 @@ struct Operations {
     writes: Vec<Write>,
 }
 
-fn operations(order: &Order, cluster: &Cluster, files: &Files, keys: &Keys) -> Operations {
+fn operations(order: &Order, cluster: &Snapshot, files: &Files, keys: &Keys) -> Operations {
     let unit = &order.unit;
     let revision = cluster.units.get(unit).map_or(0, |record| record.revision);
     let mut guards = vec![Guard::Unchanged(keys.format(&Key::Unit(unit.clone())), revision)];
@@ -187,10 +187,14 @@ impl Open {
 
 #[cfg(test)]
 mod tests {
-    use fleet_core::{model::MachineRecord, unit::UnitHash};
+    use std::time::Duration;
+
+    use fleet_core::{
+        model::{MachineRecord, Versioned},
+        unit::UnitHash,
+    };
 
     use super::*;
-    use crate::registry::Versioned;
 
     fn machine(n: u32) -> MachineId {
         MachineId::new(&format!("{n:032x}")).unwrap()
@@ -201,11 +205,11 @@ mod tests {
     }
 
     fn at<T>(record: T, revision: Revision) -> Versioned<T> {
-        Versioned::new(record, revision)
+        Versioned::new(record, revision, Duration::ZERO)
     }
 
     /// `a.service` wanted at revision 40, scheduled to machine 1 at 41; machine 2 lives since 30.
-    fn cluster() -> (Cluster, UnitName, UnitRecord) {
+    fn cluster() -> (Snapshot, UnitName, UnitRecord) {
         let unit = UnitName::new("a.service").unwrap();
         let record = UnitRecord::new(UnitHash::of(""), Desired::Launched, 3);
         let host = MachineRecord {
@@ -218,14 +222,14 @@ mod tests {
             memory: 1,
             leaving: false,
         };
-        let mut cluster = Cluster::default();
+        let mut cluster = Snapshot::default();
         cluster.units.insert(unit.clone(), at(record.clone(), 40));
         cluster.scheduled.insert((machine(1), unit.clone()), at(record.clone(), 41));
         cluster.machines.insert(machine(2), at(host, 30));
         (cluster, unit, record)
     }
 
-    fn transaction(order: Order, cluster: &Cluster) -> Transaction {
+    fn transaction(order: Order, cluster: &Snapshot) -> Transaction {
         let mut batches = translate(vec![order], cluster, &Files::new(), &Keys::new("fleet"), &leadership());
         assert_eq!(batches.len(), 1);
         batches.remove(0).transaction
@@ -310,12 +314,12 @@ mod tests {
     #[test]
     fn a_thousand_moves_fit_into_transactions_that_etcd_takes() {
         let (keys, leadership) = (Keys::new("fleet"), leadership());
-        let mut cluster = Cluster::default();
+        let mut cluster = Snapshot::default();
         let record = UnitRecord::new(UnitHash::of(""), Desired::Launched, 0);
         let orders: Vec<Order> = (0..1000)
             .map(|n| {
                 let unit = UnitName::new(&format!("u{n}.service")).unwrap();
-                cluster.units.insert(unit.clone(), Versioned::new(record.clone(), i64::from(n) + 1));
+                cluster.units.insert(unit.clone(), at(record.clone(), i64::from(n) + 1));
                 Order { unit, from: vec![machine(n)], recall: Vec::new(), to: Some(machine(n + 1)), strict: n % 2 == 0 }
             })
             .collect();

@@ -7,13 +7,16 @@ use std::{
     time::Duration,
 };
 
-use fleet_core::{model::Key, unit::UnitHash};
+use fleet_core::{
+    model::{Key, Snapshot},
+    unit::UnitHash,
+};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::time::Instant;
 use tracing::debug;
 
 use super::{Engine, changes::Changes};
-use crate::registry::{Cluster, Detail, Guard, Leadership, Revision, Store, StoreError, Transaction, Write};
+use crate::registry::{Detail, Guard, Leadership, Revision, Store, StoreError, Transaction, Write};
 
 /// How long a file stays.
 const UNUSED: Duration = Duration::from_secs(60);
@@ -76,7 +79,7 @@ impl Unused {
         &mut self,
         engine: &Engine<S>,
         leadership: &Leadership,
-        current: &Cluster,
+        current: &Snapshot,
     ) -> Option<HashSet<UnitHash>> {
         let now = Instant::now();
         self.due.filter(|due| *due <= now)?;

@@ -9,12 +9,12 @@ use std::{
 };
 
 use fleet_core::{
-    model::{Keys, MachineId},
+    model::{Keys, MachineId, Snapshot},
     sched::TOGETHER,
 };
 use tokio::{sync::watch, time::Instant};
 
-use crate::registry::{Cluster, Store, mirror};
+use crate::registry::{Store, mirror};
 
 /// Machines that were there, and of those that are not any more when they were seen to go.
 #[derive(Debug, Default)]
@@ -26,7 +26,7 @@ pub(super) struct Witness {
 impl Witness {
     /// Follows the machines for as long as it is polled.
     pub(super) async fn watch<S: Store>(&mut self, store: &S, keys: &Keys) -> Infallible {
-        let (sender, mut cluster) = watch::channel(Cluster::default());
+        let (sender, mut cluster) = watch::channel(Snapshot::default());
         let machines = [keys.under("machine/")];
         let look = async {
             while cluster.changed().await.is_ok() {
@@ -41,7 +41,7 @@ impl Witness {
         }
     }
 
-    fn see(&mut self, cluster: &Cluster) {
+    fn see(&mut self, cluster: &Snapshot) {
         let now = Instant::now();
         self.gone.retain(|machine, since| !cluster.machines.contains_key(machine) && now < *since + TOGETHER);
         let went = self.there.iter().filter(|machine| !cluster.machines.contains_key(*machine));

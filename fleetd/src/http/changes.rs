@@ -14,7 +14,10 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use fleet_api::{Change, ChangeMade, Changes, ChangesMade};
-use fleet_core::{model::Key, unit::UnitName};
+use fleet_core::{
+    model::{Key, Snapshot},
+    unit::UnitName,
+};
 use futures_util::{StreamExt, stream};
 use tokio::time::Instant;
 
@@ -24,7 +27,7 @@ use super::{
     trace::times,
     units::{Present, Wish, delete, json_only, missing, next, set, transaction},
 };
-use crate::registry::{Cluster, MAX_OPERATIONS, Revision, Store, Transaction, Write};
+use crate::registry::{MAX_OPERATIONS, Revision, Store, Transaction, Write};
 
 /// Most bytes of values in a transaction: etcd takes 1.5 MB in a request.
 const MAX_BYTES: usize = 1 << 20;
@@ -86,7 +89,7 @@ fn read(change: Change) -> Result<Asked, ApiError> {
 async fn carry_out<S: Store>(
     api: &Api<S>,
     asked: Vec<Result<Asked, ApiError>>,
-    cluster: Option<&Cluster>,
+    cluster: Option<&Snapshot>,
     revision: Revision,
 ) -> Vec<Outcome> {
     let mut outcomes: Vec<Option<Outcome>> = Vec::new();
@@ -154,7 +157,7 @@ async fn carry_out<S: Store>(
 fn plan<S: Store>(
     api: &Api<S>,
     asked: &Asked,
-    cluster: &Cluster,
+    cluster: &Snapshot,
     revision: Revision,
 ) -> Option<Result<(StatusCode, Transaction), ApiError>> {
     let name = match asked {
@@ -181,7 +184,7 @@ fn plan<S: Store>(
 }
 
 /// A unit as a picture of the cluster shows it; `None` when there is something of it that cannot be read.
-fn present(cluster: &Cluster, name: &UnitName, revision: Revision) -> Option<Present> {
+fn present(cluster: &Snapshot, name: &UnitName, revision: Revision) -> Option<Present> {
     let keys = [Key::Unit(name.clone()), Key::Global(name.clone())];
     if keys.iter().any(|key| cluster.unreadable.contains(key)) {
         return None;

@@ -3,7 +3,7 @@
 use axum::{extract::State, http::Method, response::Response};
 use fleet_api::{UnitState, UnitStatePage};
 use fleet_core::{
-    model::{MachineId, StateRecord},
+    model::{MachineId, Snapshot, StateRecord},
     unit::UnitName,
 };
 
@@ -12,7 +12,7 @@ use super::{
     page::page,
     request::{Name, Query},
 };
-use crate::registry::{Cluster, Store};
+use crate::registry::Store;
 
 /// `GET /state`
 pub(super) async fn collection<S: Store>(
@@ -50,7 +50,7 @@ pub(super) async fn one<S: Store>(
 type Place<'c> = (&'c UnitName, &'c MachineId, &'c StateRecord);
 
 /// All that is reported, by name and then machine.
-fn places(cluster: &Cluster) -> Vec<Place<'_>> {
+fn places(cluster: &Snapshot) -> Vec<Place<'_>> {
     let states = cluster.states.iter();
     let mut places: Vec<Place<'_>> = states.map(|((machine, unit), value)| (unit, machine, &*value.record)).collect();
     places.sort_unstable_by_key(|(unit, machine, _)| (*unit, *machine));

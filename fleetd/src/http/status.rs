@@ -4,22 +4,20 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use fleet_api::{UnitReport, UnitStatus};
 use fleet_core::{
-    model::{Desired, MachineId, StateRecord, UnitRecord},
+    model::{Desired, MachineId, Snapshot, StateRecord, UnitRecord},
     unit::UnitName,
 };
 
-use crate::registry::Cluster;
-
 /// A picture of the cluster, indexed by unit.
 pub struct Index<'c> {
-    cluster: &'c Cluster,
+    cluster: &'c Snapshot,
     scheduled: HashMap<&'c UnitName, &'c MachineId>,
     reports: HashMap<&'c UnitName, Vec<(&'c MachineId, &'c StateRecord)>>,
 }
 
 impl<'c> Index<'c> {
     /// Indexes all units, or only those in `units`.
-    pub fn new(cluster: &'c Cluster, units: Option<&HashSet<UnitName>>) -> Self {
+    pub fn new(cluster: &'c Snapshot, units: Option<&HashSet<UnitName>>) -> Self {
         let asked = |unit: &UnitName| units.is_none_or(|units| units.contains(unit));
         let mut index = Self { cluster, scheduled: HashMap::new(), reports: HashMap::new() };
         for (place, value) in cluster.scheduled.iter().filter(|((_, unit), _)| asked(unit)) {
@@ -33,7 +31,7 @@ impl<'c> Index<'c> {
 
     /// Indexes these units, of which there is something on these machines at most.
     pub fn at(
-        cluster: &'c Cluster,
+        cluster: &'c Snapshot,
         units: &HashSet<UnitName>,
         places: &HashMap<UnitName, BTreeSet<MachineId>>,
     ) -> Self {

@@ -4,7 +4,7 @@
 //! unit's machine is told by that machine as time that passed there. So nothing depends on whether the clocks of hosts
 //! agree. A `PUT` says in its answer when it came and when it was written, by the same clock.
 
-use std::sync::LazyLock;
+use std::time::Duration;
 
 use axum::{
     extract::State,
@@ -16,26 +16,20 @@ use fleet_core::unit::UnitName;
 use tokio::time::Instant;
 
 use super::{ApiError, Shared, aged, only, request::Name, status::Index, units::missing};
-use crate::registry::Store;
+use crate::{clock::monotonic_at, registry::Store};
 
-/// When the clock of traces began; only differences between its times mean something.
-static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
 /// When a request came, and when what it wants had been compared with what was there.
 static RECEIVED: HeaderName = HeaderName::from_static(headers::RECEIVED);
 static CHECKED: HeaderName = HeaderName::from_static(headers::CHECKED);
 
-/// A moment by the clock of traces, in microseconds.
-fn micros(at: Instant) -> i64 {
-    let signed = |duration: std::time::Duration| i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
-    match at.checked_duration_since(*BEGAN) {
-        Some(after) => signed(after),
-        None => -signed(BEGAN.saturating_duration_since(at)),
-    }
+/// A moment of the process's clock, in microseconds.
+fn micros(at: Duration) -> i64 {
+    i64::try_from(at.as_micros()).unwrap_or(i64::MAX)
 }
 
 /// The headers of an answer to something that was written.
 pub(super) fn times(received: Instant, checked: Instant) -> [(HeaderName, HeaderValue); 2] {
-    let value = |at| HeaderValue::from(micros(at));
+    let value = |at| HeaderValue::from(micros(monotonic_at(at)));
     [(RECEIVED.clone(), value(received)), (CHECKED.clone(), value(checked))]
 }
 
@@ -69,18 +63,4 @@ pub(super) async fn trace<S: Store>(
         start,
     };
     Ok(aged(trace, reading.age))
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-
-    #[test]
-    fn times_before_the_clock_began_are_negative() {
-        let began = *BEGAN;
-        assert_eq!(micros(began + Duration::from_millis(2)), 2000);
-        assert_eq!(began.checked_sub(Duration::from_millis(2)).map(micros), Some(-2000));
-    }
 }

@@ -9,7 +9,7 @@ use axum::{
 };
 use fleet_api::{self as api, Again, Unit, UnitPage, UnitStatus, options_of};
 use fleet_core::{
-    model::{Desired, Key, Keys, MachineId, Record, Standing, UnitRecord},
+    model::{Desired, Key, Keys, MachineId, Record, Snapshot, Standing, UnitRecord},
     unit::{Requirements, UnitFile, UnitHash, UnitName, verify::MAX_FILE},
 };
 
@@ -23,7 +23,7 @@ use super::{
     trace::times,
     watch::asked,
 };
-use crate::registry::{Cluster, Guard, Revision, Store, Transaction, Write};
+use crate::registry::{Guard, Revision, Store, Transaction, Write};
 
 /// `GET /units`
 pub(super) async fn collection<S: Store>(
@@ -87,12 +87,12 @@ async fn get<S: Store>(api: &Api<S>, name: &str, by_go_client: bool) -> Result<R
 }
 
 /// How one unit stands.
-fn status(cluster: &Cluster, name: &UnitName) -> UnitStatus {
+fn status(cluster: &Snapshot, name: &UnitName) -> UnitStatus {
     Index::new(cluster, Some(&[name.clone()].into())).status(name)
 }
 
 /// Units with their contents.
-async fn units<S: Store>(api: &Api<S>, cluster: &Cluster, names: &[&UnitName]) -> Result<Vec<Unit>, ApiError> {
+async fn units<S: Store>(api: &Api<S>, cluster: &Snapshot, names: &[&UnitName]) -> Result<Vec<Unit>, ApiError> {
     let asked: HashSet<UnitName> = names.iter().map(|name| (*name).clone()).collect();
     let index = Index::new(cluster, Some(&asked));
     let record =
@@ -229,7 +229,7 @@ async fn put<S: Store>(api: &Api<S>, name: &str, headers: &HeaderMap, body: &[u8
 }
 
 /// Whether a unit that is wanted launched is known not to run on a machine where it should.
-fn is_off(cluster: &Cluster, name: &UnitName) -> bool {
+fn is_off(cluster: &Snapshot, name: &UnitName) -> bool {
     let states = cluster.machines.keys().filter_map(|machine| cluster.states.get(&(machine.clone(), name.clone())));
     states.into_iter().any(|state| Standing::of(Desired::Launched, &state.record) == Standing::Off)
 }

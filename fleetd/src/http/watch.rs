@@ -12,13 +12,15 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use fleet_api::UnitStatus;
-use fleet_core::{model::MachineId, unit::UnitName};
+use fleet_core::{
+    model::{Delta, MachineId, Snapshot},
+    unit::UnitName,
+};
 use futures_util::stream;
-use imbl::ordmap::DiffItem;
 use tokio::sync::watch::Receiver;
 
 use super::{ApiError, Shared, only, request::Query, status::Index};
-use crate::registry::{Cluster, Store, view::Running};
+use crate::registry::{Store, view::Running};
 
 /// The present status of each unit asked for, then a line for each change, until the client goes away.
 pub(super) async fn watch<S: Store>(State(api): Shared<S>, method: Method, query: Query) -> Result<Response, ApiError> {
@@ -34,7 +36,7 @@ pub(super) async fn watch<S: Store>(State(api): Shared<S>, method: Method, query
         _running: running,
         cluster,
         units,
-        seen: Cluster::default(),
+        seen: Snapshot::default(),
         places: HashMap::new(),
         shown: HashMap::new(),
         pending: VecDeque::new(),
@@ -58,10 +60,10 @@ pub(super) fn asked(query: &Query) -> Result<HashSet<UnitName>, ApiError> {
 
 struct Watcher {
     _running: Arc<Running>,
-    cluster: Receiver<Cluster>,
+    cluster: Receiver<Snapshot>,
     units: HashSet<UnitName>,
     /// The cluster as it was when it was last looked at; before that, nothing.
-    seen: Cluster,
+    seen: Snapshot,
     /// The machines on which there may be something of each unit.
     places: HashMap<UnitName, BTreeSet<MachineId>>,
     shown: HashMap<UnitName, UnitStatus>,
@@ -89,30 +91,16 @@ impl Watcher {
     fn compare(&mut self) {
         let cluster = self.cluster.borrow_and_update().clone();
         let Self { units, seen, places, .. } = self;
-        let mut changed: HashSet<UnitName> = HashSet::new();
-        for (before, now) in [(&seen.units, &cluster.units), (&seen.globals, &cluster.globals)] {
-            for item in before.diff(now) {
-                let (DiffItem::Add(unit, _) | DiffItem::Update { new: (unit, _), .. } | DiffItem::Remove(unit, _)) =
-                    item;
-                changed.extend(units.get(unit).cloned());
-            }
-        }
-        let mut take = |(machine, unit): &(MachineId, UnitName)| {
-            if units.contains(unit) {
-                places.entry(unit.clone()).or_default().insert(machine.clone());
-                changed.insert(unit.clone());
-            }
-        };
-        for item in seen.scheduled.diff(&cluster.scheduled) {
-            let (DiffItem::Add(key, _) | DiffItem::Update { new: (key, _), .. } | DiffItem::Remove(key, _)) = item;
-            take(key);
-        }
-        for item in seen.states.diff(&cluster.states) {
-            let (DiffItem::Add(key, _) | DiffItem::Update { new: (key, _), .. } | DiffItem::Remove(key, _)) = item;
-            take(key);
+        let delta = Delta::between(seen, &cluster);
+        let named = delta.units().chain(delta.globals()).filter(|diff| units.contains(diff.key));
+        let mut changed: HashSet<UnitName> = named.map(|diff| diff.key.clone()).collect();
+        let placed = delta.scheduled().map(|diff| diff.key).chain(delta.states().map(|diff| diff.key));
+        for (machine, unit) in placed.filter(|(_, unit)| units.contains(unit)) {
+            places.entry(unit.clone()).or_default().insert(machine.clone());
+            changed.insert(unit.clone());
         }
         // The first look tells of all, and of two machines one counts unless it is being drained.
-        if self.shown.is_empty() || !seen.metadata.ptr_eq(&cluster.metadata) {
+        if self.shown.is_empty() || delta.metadata().next().is_some() {
             changed.clone_from(units);
         }
         let index = Index::at(&cluster, &changed, places);

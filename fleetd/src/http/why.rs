@@ -5,13 +5,13 @@ use std::{collections::BTreeMap, sync::Arc};
 use axum::{extract::State, http::Method, response::Response};
 use fleet_api::{Failed, FailedUnit, FileWarning, MachineVerdict, Why};
 use fleet_core::{
-    model::{Desired, HeldRecord, MachineId, Standing, UnitRecord, apply_edits},
+    model::{Desired, HeldRecord, MachineId, Snapshot, Standing, UnitRecord, apply_edits},
     sched::{Decision, Planner},
     unit::{Requirements, UnitHash, UnitName, doubts},
 };
 
 use super::{Api, ApiError, Shared, aged, evict::held, only, request::Name, status::Index};
-use crate::registry::{Cluster, Store, files::Files, view::Reading};
+use crate::registry::{Store, files::Files, view::Reading};
 
 /// `GET /units/{name}/why`
 pub(super) async fn why<S: Store>(
@@ -80,7 +80,7 @@ pub(super) async fn why<S: Store>(
 }
 
 /// What is wanted of a unit.
-fn wanted<'c>(cluster: &'c Cluster, unit: &UnitName) -> Option<&'c UnitRecord> {
+fn wanted<'c>(cluster: &'c Snapshot, unit: &UnitName) -> Option<&'c UnitRecord> {
     cluster.units.get(unit).or_else(|| cluster.globals.get(unit)).map(|value| &*value.record)
 }
 
@@ -133,7 +133,7 @@ pub(super) async fn failed<S: Store>(State(api): Shared<S>, method: Method) -> R
 }
 
 /// What the unit's file says and cannot mean.
-async fn warnings<S: Store>(api: &Api<S>, cluster: &Cluster, unit: &UnitName) -> Result<Vec<FileWarning>, ApiError> {
+async fn warnings<S: Store>(api: &Api<S>, cluster: &Snapshot, unit: &UnitName) -> Result<Vec<FileWarning>, ApiError> {
     let Some(record) = wanted(cluster, unit) else { return Ok(Vec::new()) };
     let file = api.files.one(record.hash).await?;
     Ok(file.map(|file| doubts(&file, unit)).unwrap_or_default().into_iter().map(Into::into).collect())
@@ -175,7 +175,7 @@ pub(super) async fn planner<S: Store>(api: &Api<S>, reading: &Reading) -> Result
 /// A planner that has planned, and what the engine has still to decide: nothing, but while it is at it or away.
 async fn plan<S: Store>(
     api: &Api<S>,
-    cluster: &Cluster,
+    cluster: &Snapshot,
     held: &HeldRecord,
 ) -> Result<(Planner, Vec<Decision>), ApiError> {
     let mut planner = Planner::new();

@@ -1,4 +1,4 @@
-//! The watch cache: a [`Cluster`] that follows the store.
+//! The watch cache: a [`Snapshot`] that follows the store.
 //!
 //! In: the keys and ranges to follow. Out: a `watch` channel whose value is always a consistent-per-range picture
 //! of them; a reader compares it with the one it handled last and so can be slow, but never miss anything. On request
@@ -10,22 +10,17 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use fleet_core::model::{Key, Keys};
+use fleet_core::model::{Key, Keys, Snapshot};
 use futures_util::future::join_all;
-use tokio::{
-    sync::{mpsc, watch},
-    time::Instant,
-};
+use tokio::sync::{mpsc, watch};
 use tracing::{debug, info, warn};
 
-use super::{
-    Cluster, Detail, Origin, Page, Range, Revision, Store, StoreError, Stored, Watch, WatchEvent, files::Files,
-};
-use crate::backoff::Backoff;
+use super::{Detail, Origin, Page, Range, Revision, Store, StoreError, Stored, Watch, WatchEvent, files::Files};
+use crate::{backoff::Backoff, clock::monotonic};
 
 /// Follows `ranges` and publishes what they hold; what was published before is brought up to date. Runs until
 /// dropped.
-pub async fn follow<S: Store>(store: &S, keys: &Keys, ranges: &[Range], cluster: &watch::Sender<Cluster>) {
+pub async fn follow<S: Store>(store: &S, keys: &Keys, ranges: &[Range], cluster: &watch::Sender<Snapshot>) {
     follow_with_files(store, keys, ranges, cluster, None).await;
 }
 
@@ -34,7 +29,7 @@ pub async fn follow_with_files<S: Store>(
     store: &S,
     keys: &Keys,
     ranges: &[Range],
-    cluster: &watch::Sender<Cluster>,
+    cluster: &watch::Sender<Snapshot>,
     files: Option<&Files<S>>,
 ) {
     let follower = |range| Follower { store, keys, range, cluster, files };
@@ -66,7 +61,7 @@ struct Follower<'a, S> {
     store: &'a S,
     keys: &'a Keys,
     range: &'a Range,
-    cluster: &'a watch::Sender<Cluster>,
+    cluster: &'a watch::Sender<Snapshot>,
     files: Option<&'a Files<S>>,
 }
 
@@ -87,7 +82,7 @@ impl<S: Store> Follower<'_, S> {
             };
             let lost = self.cluster.send_if_modified(|cluster| {
                 let first = cluster.stale_since.is_none();
-                cluster.stale_since.get_or_insert_with(Instant::now);
+                cluster.stale_since.get_or_insert_with(monotonic);
                 first
             });
             // That it is out of reach is told where it is asked.
@@ -184,7 +179,7 @@ impl<S: Store> Follower<'_, S> {
         }
     }
 
-    fn take(&self, cluster: &mut Cluster, change: &Result<Stored, String>) {
+    fn take(&self, cluster: &mut Snapshot, change: &Result<Stored, String>) {
         match change {
             Ok(stored) => {
                 self.keep_file(stored);
@@ -199,10 +194,13 @@ impl<S: Store> Follower<'_, S> {
         }
     }
 
-    fn put(&self, cluster: &mut Cluster, stored: &Stored) {
+    fn put(&self, cluster: &mut Snapshot, stored: &Stored) {
         let fault = match self.keys.parse(&stored.key) {
             None => Some("no key of fleet has this name".to_owned()),
-            Some(key) => cluster.put(&key, stored).err().map(|error| crate::chain(&error)),
+            Some(key) => cluster
+                .put(&key, &stored.value, stored.mod_revision, monotonic())
+                .err()
+                .map(|error| crate::chain(&error)),
         };
         let Some(fault) = fault else {
             cluster.reported.remove(&stored.key);
@@ -242,7 +240,7 @@ mod tests {
             |write| etcd.write("test", &Transaction { guards: Vec::new(), writes: vec![write] }).unwrap().unwrap();
         let record = UnitRecord::new(UnitHash::of(""), Desired::Launched, 0);
         write(Write::put(key.clone(), record.encode()));
-        let (sender, mut cluster) = watch::channel(Cluster::default());
+        let (sender, mut cluster) = watch::channel(Snapshot::default());
         let (client, ranges) = (etcd.client("one"), [keys.cluster()]);
         let mirror = tokio::spawn(async move { follow(&client, &keys, &ranges, &sender).await });
         cluster.wait_for(|cluster| cluster.complete && cluster.units.len() == 1).await.unwrap();

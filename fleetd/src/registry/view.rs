@@ -9,15 +9,12 @@ use std::{
     time::Duration,
 };
 
-use fleet_core::model::Keys;
+use fleet_core::model::{Keys, Snapshot};
 use thiserror::Error;
-use tokio::{
-    sync::watch,
-    task::AbortHandle,
-    time::{Instant, timeout},
-};
+use tokio::{sync::watch, task::AbortHandle, time::timeout};
 
-use super::{Cluster, Revision, Store, mirror};
+use super::{Revision, Store, mirror};
+use crate::clock::monotonic;
 
 /// How long the mirror stays after it was last asked for.
 const LINGER: Duration = Duration::from_secs(60);
@@ -29,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub struct View<S> {
     store: S,
     keys: Keys,
-    cluster: Arc<watch::Sender<Cluster>>,
+    cluster: Arc<watch::Sender<Snapshot>>,
     running: Arc<Mutex<Weak<Running>>>,
     linger: Arc<Mutex<Option<AbortHandle>>>,
 }
@@ -37,14 +34,14 @@ pub struct View<S> {
 /// Keeps the mirror running; it ends with the last of these.
 pub struct Running {
     task: AbortHandle,
-    cluster: Arc<watch::Sender<Cluster>>,
+    cluster: Arc<watch::Sender<Snapshot>>,
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
         self.task.abort();
         self.cluster.send_modify(|cluster| {
-            cluster.stale_since.get_or_insert_with(Instant::now);
+            cluster.stale_since.get_or_insert_with(monotonic);
         });
     }
 }
@@ -57,7 +54,7 @@ pub struct NothingKnown;
 /// A picture for a reader.
 pub struct Reading {
     /// The picture.
-    pub cluster: Cluster,
+    pub cluster: Snapshot,
     /// How old it is when the store is out of reach.
     pub age: Option<Duration>,
 }
@@ -66,18 +63,18 @@ impl<S: Store> View<S> {
     /// A view that is not running yet.
     #[must_use]
     pub fn new(store: S, keys: Keys) -> Self {
-        let (cluster, _) = watch::channel(Cluster::default());
+        let (cluster, _) = watch::channel(Snapshot::default());
         Self { store, keys, cluster: Arc::new(cluster), running: Arc::default(), linger: Arc::default() }
     }
 
     /// Keeps the mirror running as long as the first value lives, and shows what it sees.
     #[must_use]
-    pub fn open(&self) -> (Arc<Running>, watch::Receiver<Cluster>) {
+    pub fn open(&self) -> (Arc<Running>, watch::Receiver<Snapshot>) {
         let mut slot = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         let running = slot.upgrade().unwrap_or_else(|| {
             let (store, keys, cluster) = (self.store.clone(), self.keys.clone(), Arc::clone(&self.cluster));
             cluster.send_modify(|cluster| {
-                cluster.stale_since.get_or_insert_with(Instant::now);
+                cluster.stale_since.get_or_insert_with(monotonic);
             });
             let follow = async move { mirror::follow(&store, &keys, &[keys.cluster()], &cluster).await };
             let task = tokio::spawn(follow).abort_handle();
@@ -95,12 +92,12 @@ impl<S: Store> View<S> {
     pub async fn read(&self) -> Result<Reading, NothingKnown> {
         let (running, mut cluster) = self.open();
         self.linger(running);
-        let _ = timeout(PATIENCE, cluster.wait_for(Cluster::is_fresh)).await;
+        let _ = timeout(PATIENCE, cluster.wait_for(Snapshot::is_fresh)).await;
         let cluster = cluster.borrow().clone();
         if !cluster.complete {
             return Err(NothingKnown);
         }
-        let age = cluster.stale_since.map(|since| since.elapsed());
+        let age = cluster.stale_since.map(|since| monotonic().saturating_sub(since));
         Ok(Reading { cluster, age })
     }
 

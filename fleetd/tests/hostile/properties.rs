@@ -8,19 +8,15 @@ use std::{
     fs,
     os::unix::{ffi::OsStrExt, fs::symlink},
     path::Path,
+    time::Duration,
 };
 
 use fleet_core::{
     agent::Installed,
-    model::{Desired, Key, MachineId, Target},
+    model::{Desired, Key, MachineId, Snapshot, Target},
     unit::{UnitFile, UnitHash, UnitName},
 };
-use fleetd::{
-    agent::Disk,
-    config::Config,
-    filesystem::Real,
-    registry::{Cluster, Stored},
-};
+use fleetd::{agent::Disk, config::Config, filesystem::Real};
 use serde_json::json;
 
 /// A configuration file of any bytes: read, or refused with the file and the line.
@@ -120,7 +116,7 @@ pub struct Happening {
 /// Good and bad values of all kinds in any order: the bad ones are known as such, the good ones as if the bad had never
 /// been written.
 pub fn cluster(happenings: &[Happening]) {
-    let (mut cluster, mut without_bad) = (Cluster::default(), Cluster::default());
+    let (mut cluster, mut without_bad) = (Snapshot::default(), Snapshot::default());
     let mut unreadable: BTreeMap<Key, ()> = BTreeMap::new();
     for (revision, happening) in (1..).zip(happenings) {
         let key = key(happening.key);
@@ -134,11 +130,10 @@ pub fn cluster(happenings: &[Happening]) {
             Ok(variant) => good_value(&key, *variant),
             Err(bytes) => bytes.clone(),
         };
-        let stored = Stored { key: String::new(), value, create_revision: 1, mod_revision: revision, lease: None };
-        let taken = cluster.put(&key, &stored);
+        let taken = cluster.put(&key, &value, revision, Duration::ZERO);
         assert!(taken.is_ok() || happening.value.as_ref().is_some_and(Result::is_err), "a good value is taken");
         if taken.is_ok() {
-            without_bad.put(&key, &stored).expect("it was taken before");
+            without_bad.put(&key, &value, revision, Duration::ZERO).expect("it was taken before");
             unreadable.remove(&key);
         } else {
             unreadable.insert(key, ());

@@ -7,10 +7,10 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use fleet_core::{
-    model::{Key, Keys, MachineId},
+    model::{Key, Keys, MachineId, Snapshot},
     unit::UnitName,
 };
-use fleetd::registry::{Cluster as Picture, Detail, Store, view::Running};
+use fleetd::registry::{Detail, Store, view::Running};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tempfile::TempDir;
 use tokio::{
@@ -41,7 +41,7 @@ pub struct Cluster {
     numbers: BTreeMap<MachineId, usize>,
     keys: Keys,
     patience: Duration,
-    picture: watch::Receiver<Picture>,
+    picture: watch::Receiver<Snapshot>,
     _running: std::sync::Arc<Running>,
     _directory: TempDir,
     // The last to go: until then nobody misses it.

@@ -7,38 +7,34 @@ use std::{
 };
 
 use fleet_core::{
-    model::{Desired, HeldUnitRecord, Key, MachineId, apply_edits},
+    model::{Delta, Desired, HeldUnitRecord, Key, MachineId, Snapshot, apply_edits},
     unit::{OnPartition, Requirements, UnitName},
 };
-use imbl::ordmap::DiffItem;
 use tracing::{info, warn};
 
 use super::{
     super::{changes::Changes, contents::Copies, placements::is_recall, situation::Situation},
     Leader,
 };
-use crate::registry::{Cluster, Store};
+use crate::registry::Store;
 
 impl<S: Store> Leader<'_, S> {
     /// Returns the machines that something is newly scheduled to, or scheduled otherwise.
     pub(super) fn feed_placements(
         &mut self,
-        before: &Cluster,
-        current: &Cluster,
+        delta: Delta<'_>,
         touched: &mut BTreeSet<UnitName>,
     ) -> BTreeSet<MachineId> {
         let mut concerned = BTreeSet::new();
-        for item in before.scheduled.diff(&current.scheduled) {
-            let (DiffItem::Add((machine, unit), _)
-            | DiffItem::Update { new: ((machine, unit), _), .. }
-            | DiffItem::Remove((machine, unit), _)) = item;
+        for diff in delta.scheduled() {
+            let (machine, unit) = diff.key;
             touched.insert(unit.clone());
-            match item {
-                DiffItem::Remove(..) => {
+            match diff.after {
+                None => {
                     self.placements.remove(unit, machine);
                     self.planner.removed(unit, machine);
                 }
-                DiffItem::Add(_, new) | DiffItem::Update { new: (_, new), .. } => {
+                Some(new) => {
                     concerned.insert(machine.clone());
                     self.placements.set(unit, machine, &new.record);
                     if is_recall(&new.record) {
@@ -52,7 +48,7 @@ impl<S: Store> Leader<'_, S> {
         concerned
     }
 
-    pub(super) fn feed_units(&mut self, changes: Changes, current: &Cluster, touched: &mut BTreeSet<UnitName>) {
+    pub(super) fn feed_units(&mut self, changes: Changes, current: &Snapshot, touched: &mut BTreeSet<UnitName>) {
         self.unused.follow(&changes);
         let mut doubtful: BTreeSet<UnitName> = changes.scheduled.into_iter().map(|(unit, _)| unit).collect();
         for (unit, global) in changes.removed {
@@ -87,7 +83,7 @@ impl<S: Store> Leader<'_, S> {
         }
     }
 
-    fn set_unit(&mut self, unit: &UnitName, current: &Cluster) {
+    fn set_unit(&mut self, unit: &UnitName, current: &Snapshot) {
         let Some(record) = current.units.get(unit).map(|value| &value.record) else { return };
         let wanted = record.desired != Desired::Inactive;
         let requirements = match self.contents.of(unit) {
@@ -100,7 +96,7 @@ impl<S: Store> Leader<'_, S> {
         self.planner.set_unit(unit.clone(), requirements, wanted);
     }
 
-    fn set_unit_if_formerly_strict(&mut self, unit: &UnitName, current: &Cluster) {
+    fn set_unit_if_formerly_strict(&mut self, unit: &UnitName, current: &Snapshot) {
         let is_so = self.scheduled_bound(unit, current).is_some()
             && self.contents.of(unit).is_some_and(|wanted| wanted.on_partition != OnPartition::Stop);
         let was_so = if is_so { !self.formerly_strict.insert(unit.clone()) } else { self.formerly_strict.remove(unit) };
@@ -110,7 +106,7 @@ impl<S: Store> Leader<'_, S> {
     }
 
     /// What a unit asks for, and that it be down before it starts elsewhere when any copy that is scheduled asks that.
-    fn with_scheduled(&self, unit: &UnitName, wanted: &Arc<Requirements>, current: &Cluster) -> Arc<Requirements> {
+    fn with_scheduled(&self, unit: &UnitName, wanted: &Arc<Requirements>, current: &Snapshot) -> Arc<Requirements> {
         match self.scheduled_bound(unit, current) {
             Some(stop_bound) if wanted.on_partition != OnPartition::Stop => {
                 let on_partition = OnPartition::Stop;
@@ -121,7 +117,7 @@ impl<S: Store> Leader<'_, S> {
     }
 
     /// The time that a strict copy of a unit, as it is scheduled somewhere, may take to stop.
-    fn scheduled_bound(&self, unit: &UnitName, current: &Cluster) -> Option<Option<Duration>> {
+    fn scheduled_bound(&self, unit: &UnitName, current: &Snapshot) -> Option<Option<Duration>> {
         self.placements.of(unit).find_map(|machine| {
             let scheduled = current.scheduled.get(&(machine.clone(), unit.clone()))?;
             match self.contents.copies(scheduled.record.hash) {
@@ -134,37 +130,34 @@ impl<S: Store> Leader<'_, S> {
     /// `scheduled_to` are the machines of which something has changed in the schedule.
     pub(super) fn feed_machines(
         &mut self,
-        before: &Cluster,
-        current: &Cluster,
+        delta: Delta<'_>,
         mut scheduled_to: BTreeSet<MachineId>,
         touched: &mut BTreeSet<UnitName>,
     ) {
+        let Delta { before, after: current } = delta;
         let now = self.now();
-        for item in before.machines.diff(&current.machines) {
-            match item {
-                DiffItem::Add(id, _) | DiffItem::Update { new: (id, _), .. } => {
-                    self.set_machine(id, current);
-                    // While it was away nobody told it what is wanted of them now.
-                    touched.extend(self.placements.on(id).cloned());
-                }
-                DiffItem::Remove(id, _) => {
-                    self.losses.gone(id, current.departures_of(id), now);
-                    if current.left_in_order(id) {
-                        info!(machine = %id, "machine has left");
-                        self.losses.left(id);
-                    } else {
-                        warn!(machine = %id, "machine is gone");
-                    }
+        for diff in delta.machines() {
+            let id = diff.key;
+            if diff.after.is_some() {
+                self.set_machine(id, current);
+                // While it was away nobody told it what is wanted of them now.
+                touched.extend(self.placements.on(id).cloned());
+            } else {
+                self.losses.gone(id, current.departures_of(id), now);
+                if current.left_in_order(id) {
+                    info!(machine = %id, "machine has left");
+                    self.losses.left(id);
+                } else {
+                    warn!(machine = %id, "machine is gone");
                 }
             }
         }
-        for item in before.metadata.diff(&current.metadata) {
-            let (DiffItem::Add(id, _) | DiffItem::Update { new: (id, _), .. } | DiffItem::Remove(id, _)) = item;
-            self.set_machine(id, current);
-            if current.metadata.get(id).is_some_and(|edits| edits.record.evicted) {
-                self.evicted.insert(id.clone());
+        for diff in delta.metadata() {
+            self.set_machine(diff.key, current);
+            if diff.after.is_some_and(|edits| edits.record.evicted) {
+                self.evicted.insert(diff.key.clone());
             } else {
-                self.evicted.remove(id);
+                self.evicted.remove(diff.key);
             }
         }
         // Also one that is known from before: no transaction that gives it a unit would find its entry unchanged.
@@ -186,14 +179,10 @@ impl<S: Store> Leader<'_, S> {
         }
         // Those that are not there though units are on them. What was found gone stays so until it is seen again, which
         // its departures tell even if it was not there for long, or until it may have been there unseen.
-        if before.lists != current.lists {
+        if delta.is_listed_anew() {
             scheduled_to.extend(self.placements.machines().cloned());
         }
-        for item in before.departures.diff(&current.departures) {
-            if let DiffItem::Add(id, _) | DiffItem::Update { new: (id, _), .. } = item {
-                scheduled_to.insert(id.clone());
-            }
-        }
+        scheduled_to.extend(delta.departed().cloned());
         let scheduled_to = scheduled_to.iter().filter(|machine| self.placements.on(machine).next().is_some());
         let witnessed = std::mem::take(&mut self.witnessed);
         for machine in scheduled_to.chain(&witnessed).filter(|machine| !is_there(machine)) {
@@ -201,7 +190,7 @@ impl<S: Store> Leader<'_, S> {
         }
     }
 
-    fn set_machine(&mut self, id: &MachineId, current: &Cluster) {
+    fn set_machine(&mut self, id: &MachineId, current: &Snapshot) {
         let Some(machine) = current.machines.get(id) else { return };
         let edits = current.metadata.get(id).map(|edits| &*edits.record);
         let metadata = apply_edits(machine.record.metadata.clone(), edits);
@@ -217,7 +206,7 @@ impl<S: Store> Leader<'_, S> {
     /// the units that wait on machines that are gone until they are down, and when to look at them again.
     pub(super) fn feed_losses(
         &mut self,
-        current: &Cluster,
+        current: &Snapshot,
         silent: usize,
         now: Duration,
     ) -> Vec<(HeldUnitRecord, Option<Duration>)> {

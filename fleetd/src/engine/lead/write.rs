@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use fleet_core::{
-    model::{Key, MetadataEdits, Record},
+    model::{Key, MetadataEdits, Record, Snapshot},
     unit::{UnitHash, UnitName},
 };
 use futures_util::{StreamExt, stream};
@@ -14,7 +14,7 @@ use super::{
     super::translate::{Batch, Files, Order, translate},
     Leader, sign,
 };
-use crate::registry::{Cluster, Guard, Store, StoreError, Transaction, Write};
+use crate::registry::{Guard, Store, StoreError, Transaction, Write};
 
 /// Transactions under way at a time.
 const IN_FLIGHT: usize = 8;
@@ -31,7 +31,7 @@ impl<S: Store> Leader<'_, S> {
     /// The leadership is over, or given up because it cannot be told what the store holds. It also is when nobody knows
     /// whether a strict unit was placed: that transaction may still be on its way, and only the end of this term stops
     /// it before another one for the same unit.
-    pub(super) async fn write(&mut self, orders: Vec<Order>, current: &Cluster) -> Result<(), StoreError> {
+    pub(super) async fn write(&mut self, orders: Vec<Order>, current: &Snapshot) -> Result<(), StoreError> {
         let engine = self.engine;
         let commit = |Batch { transaction, orders }: Batch| async move {
             let puts = transaction.writes.iter().any(|write| matches!(write, Write::Put { .. }));
@@ -102,7 +102,7 @@ impl<S: Store> Leader<'_, S> {
 
     /// The files that machines will need for what they are given. To send them along costs one request for many
     /// machines, where each would ask for its own.
-    async fn new_files(&self, orders: &[Order], current: &Cluster) -> Files {
+    async fn new_files(&self, orders: &[Order], current: &Snapshot) -> Files {
         let new: Vec<UnitHash> = orders.iter().filter_map(|order| order.new_contents(current)).collect();
         // For others the machines ask, so nothing waits for a store that is slow.
         let files = match timeout(PATIENCE, self.engine.files.get(new.iter().copied())).await {
@@ -129,7 +129,7 @@ impl<S: Store> Leader<'_, S> {
 
     /// Takes evictions back: of machines that are there, and of those that have nothing left to be moved. Whether the
     /// store has taken it.
-    pub(super) async fn end_evictions(&mut self, current: &Cluster) -> Result<bool, StoreError> {
+    pub(super) async fn end_evictions(&mut self, current: &Snapshot) -> Result<bool, StoreError> {
         for machine in &self.evicted {
             let Some(edits) = current.metadata.get(machine) else { continue };
             let there =

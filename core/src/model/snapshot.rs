@@ -1,15 +1,17 @@
-//! A decoded, immutable picture of the store, cheap to clone and to compare.
+//! A decoded, immutable copy of what the store holds, cheap to clone and to compare.
+//!
+//! Moments are told by a clock of the process that never jumps, as time since some moment before: who puts something in
+//! passes the present one.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use fleet_core::{
-    model::{DecodeError, Key, MachineId, MachineRecord, MetadataEdits, Record, StateRecord, UnitRecord},
-    unit::UnitName,
-};
 use imbl::{OrdMap, OrdSet};
-use tokio::time::Instant;
 
-use super::{Revision, Stored};
+use super::{DecodeError, Key, MachineId, MachineRecord, MetadataEdits, Record, StateRecord, UnitRecord};
+use crate::unit::UnitName;
+
+/// A revision of the store. 0 stands for "no such key" in guards.
+pub type Revision = i64;
 
 /// A record and the revision that wrote it.
 ///
@@ -20,15 +22,15 @@ pub struct Versioned<T> {
     pub record: Arc<T>,
     /// The revision that wrote it.
     pub revision: Revision,
-    /// When that revision came here.
-    pub seen: Instant,
+    /// When that revision came here, by the process's clock.
+    pub seen: Duration,
 }
 
 impl<T> Versioned<T> {
-    /// A record that has just come here.
+    /// A record that has come here at this moment.
     #[must_use]
-    pub fn new(record: T, revision: Revision) -> Self {
-        Self { record: Arc::new(record), revision, seen: Instant::now() }
+    pub fn new(record: T, revision: Revision, seen: Duration) -> Self {
+        Self { record: Arc::new(record), revision, seen }
     }
 }
 
@@ -44,11 +46,11 @@ impl<T> PartialEq for Versioned<T> {
     }
 }
 
-/// The part of the cluster that a mirror covers, as of one moment.
+/// The part of the cluster that somebody follows, as of one moment.
 ///
-/// Cloning shares everything; [`OrdMap::diff`] between two pictures costs what changed.
+/// Cloning shares everything; a [`Delta`](super::Delta) between two snapshots costs what changed.
 #[derive(Clone, Default)]
-pub struct Cluster {
+pub struct Snapshot {
     /// `unit/`
     pub units: OrdMap<UnitName, Versioned<UnitRecord>>,
     /// `global/`
@@ -80,8 +82,8 @@ pub struct Cluster {
     pub listed: Revision,
     /// Whether every range has been read to its end. Before that, nobody may decide anything.
     pub complete: bool,
-    /// Since when the store has been out of reach.
-    pub stale_since: Option<Instant>,
+    /// Since when the store has been out of reach, by the process's clock.
+    pub stale_since: Option<Duration>,
 }
 
 /// How a machine went.
@@ -93,20 +95,19 @@ pub struct Departures {
     pub in_order: bool,
 }
 
-impl Cluster {
-    /// Takes a key's new value.
+impl Snapshot {
+    /// Takes a key's new value, which was written at `revision` and has come here `now`.
     ///
     /// # Errors
     /// The value cannot be read. What was known of the key stays.
-    pub fn put(&mut self, key: &Key, stored: &Stored) -> Result<(), DecodeError> {
-        let revision = stored.mod_revision;
+    pub fn put(&mut self, key: &Key, value: &[u8], revision: Revision, now: Duration) -> Result<(), DecodeError> {
         let outcome = match key.clone() {
-            Key::Unit(name) => insert(&mut self.units, name, stored),
-            Key::Global(name) => insert(&mut self.globals, name, stored),
-            Key::Sched(machine, name) => insert(&mut self.scheduled, (machine, name), stored),
-            Key::Machine(id) => insert(&mut self.machines, id, stored),
-            Key::Metadata(id) => insert(&mut self.metadata, id, stored),
-            Key::State(machine, name) => insert(&mut self.states, (machine, name), stored),
+            Key::Unit(name) => insert(&mut self.units, name, value, revision, now),
+            Key::Global(name) => insert(&mut self.globals, name, value, revision, now),
+            Key::Sched(machine, name) => insert(&mut self.scheduled, (machine, name), value, revision, now),
+            Key::Machine(id) => insert(&mut self.machines, id, value, revision, now),
+            Key::Metadata(id) => insert(&mut self.metadata, id, value, revision, now),
+            Key::State(machine, name) => insert(&mut self.states, (machine, name), value, revision, now),
             Key::Leader => {
                 self.leader = Some(revision);
                 Ok(())
@@ -183,9 +184,11 @@ impl Cluster {
 fn insert<K: Ord + Clone, T: Record>(
     map: &mut OrdMap<K, Versioned<T>>,
     key: K,
-    stored: &Stored,
+    value: &[u8],
+    revision: Revision,
+    now: Duration,
 ) -> Result<(), DecodeError> {
-    let mut value = Versioned::new(T::decode(&stored.value)?, stored.mod_revision);
+    let mut value = Versioned::new(T::decode(value)?, revision, now);
     // A list, and a watch that is opened again, tell what is known already.
     if let Some(known) = map.get(&key).filter(|known| known.revision == value.revision) {
         value.seen = known.seen;
