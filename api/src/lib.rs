@@ -25,7 +25,7 @@ pub use self::{
     held::{Held, HeldMachine, HeldUnit},
     machines::{Machine, MachinePage},
     states::{UnitState, UnitStatePage},
-    trace::Trace,
+    trace::{Asked, STAGES, Stages, Trace},
     units::{Unit, UnitOption, UnitPage, options_of},
     version::Version,
     watch::{UnitReport, UnitStatus},

@@ -3,20 +3,20 @@
 //! Runs while somebody waits with a finger on the tab key: what does not come within [`TIME`] is not offered, and
 //! nothing is ever said about failures.
 
-use std::{ffi::OsStr, time::Duration};
+use std::{
+    ffi::{OsStr, OsString},
+    sync::OnceLock,
+    time::Duration,
+};
 
-use clap::{Arg, Command, FromArgMatches};
+use clap::{Arg, Command};
 use clap_complete::{CompletionCandidate, PathCompleter, engine::ValueCompleter};
 use fleet_api::{HeldMachine, Machine, Unit};
+use fleet_client::{Client, ClientError};
 use fleet_core::model::short;
 use tokio::{runtime, time::timeout};
 
-use crate::{
-    cli::{self, Global},
-    client::Client,
-    error::ClientError,
-    units,
-};
+use crate::{global::Global, units};
 
 /// The variable by which a shell's script asks for words instead of a run.
 pub const VARIABLE: &str = "FLEETCTL_COMPLETE";
@@ -24,18 +24,26 @@ pub const VARIABLE: &str = "FLEETCTL_COMPLETE";
 /// How long the shell may stand still.
 const TIME: Duration = Duration::from_millis(300);
 
-/// Answers the shell and ends the process, if it is the shell that asks.
-pub fn answer() {
-    clap_complete::CompleteEnv::with_factory(offered).var(VARIABLE).complete();
+/// How the line that is being typed is read.
+static READ: OnceLock<Read> = OnceLock::new();
+
+/// The global flags in the words of a line that is not finished.
+type Read = fn(&mut dyn Iterator<Item = OsString>) -> Option<Global>;
+
+/// Answers the shell and ends the process, if it is the shell that asks: what `definition` takes, and the names of the
+/// cluster that the flags mean which `read` finds in the line so far.
+pub fn answer(definition: fn() -> Command, read: Read) {
+    READ.get_or_init(|| read);
+    clap_complete::CompleteEnv::with_factory(|| offered(definition())).var(VARIABLE).complete();
 }
 
 /// What may be offered: options only to those who have typed the `-`, lest they drown the units.
-fn offered() -> Command {
+fn offered(definition: Command) -> Command {
     if std::env::args_os().last().is_some_and(|word| word.as_encoded_bytes().starts_with(b"-")) {
-        return cli::definition();
+        return definition;
     }
     let quiet = |arg: Arg| if arg.is_positional() { arg } else { arg.hide(true) };
-    cli::definition().mut_args(quiet).mut_subcommands(|command| command.mut_args(quiet))
+    definition.mut_args(quiet).mut_subcommands(|command| command.mut_args(quiet))
 }
 
 /// Names of units.
@@ -111,10 +119,8 @@ fn ask<T>(question: impl AsyncFnOnce(&Client) -> Result<Vec<T>, ClientError>) ->
 
 /// The client of the command line that is being typed, which stands after `--`.
 fn client() -> Option<Client> {
-    let definition = cli::without_empty(cli::definition(), |name| std::env::var_os(name));
-    let words = cli::normalized(&definition, std::env::args_os().skip_while(|word| word != "--").skip(1));
-    let matches = definition.ignore_errors(true).try_get_matches_from(words).ok()?;
-    let global = Global::from_arg_matches(&matches).ok()?;
+    let mut words = std::env::args_os().skip_while(|word| word != "--").skip(1);
+    let global = READ.get()?(&mut words)?;
     // A login takes longer than anybody waits for, and may ask for a password.
     let ssh = global.ssh().ok()?;
     if ssh.tunnel.is_some() { None } else { global.client().ok() }

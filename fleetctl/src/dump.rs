@@ -12,7 +12,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use fleet_core::{
-    model,
+    model::{Desired, json as objects},
     unit::{NameError, ParseError, Requirements, RequirementsError, UnitFile, UnitHash, UnitName},
 };
 use serde::{Deserialize, de::DeserializeOwned};
@@ -36,17 +36,6 @@ pub struct DumpedUnit {
     pub file: UnitFile,
     /// What was wanted of it.
     pub desired: Desired,
-}
-
-/// What CoreOS fleet wanted of a unit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Desired {
-    /// Known, on no machine.
-    Inactive,
-    /// On a machine.
-    Loaded,
-    /// Started.
-    Launched,
 }
 
 /// Why a document is no dump.
@@ -165,17 +154,6 @@ impl Dump {
     }
 }
 
-impl Desired {
-    /// As the HTTP API has it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Inactive => "inactive",
-            Self::Loaded => "loaded",
-            Self::Launched => "launched",
-        }
-    }
-}
-
 fn collect<'d>(node: &'d Node, values: &mut Values<'d>) {
     values.extend(node.value.as_deref().map(|value| (&*node.key, value)));
     node.nodes.iter().for_each(|node| collect(node, values));
@@ -195,10 +173,8 @@ fn unit(values: &Values, prefix: &str, name: &str) -> Result<DumpedUnit, Fault> 
     let name = UnitName::new(name)?;
     let state = values.get(&*format!("{prefix}/job/{name}/target-state")).copied();
     let desired = match state {
-        None | Some("inactive") => Desired::Inactive,
-        Some("loaded") => Desired::Loaded,
-        Some("launched") => Desired::Launched,
-        Some(other) => return Err(Fault::State(other.into())),
+        None => Desired::Inactive,
+        Some(state) => state.parse().map_err(|_| Fault::State(state.into()))?,
     };
     let hash: String = object.unit_hash.iter().map(|byte| format!("{byte:02x}")).collect();
     let contents: Option<Contents> = json(values, &format!("{prefix}/unit/{hash}"))?;
@@ -216,7 +192,7 @@ fn unit(values: &Values, prefix: &str, name: &str) -> Result<DumpedUnit, Fault> 
 
 fn json<T: DeserializeOwned>(values: &Values, key: &str) -> Result<Option<T>, Fault> {
     let Some(value) = values.get(key) else { return Ok(None) };
-    model::json::from_slice(value.as_bytes()).map(Some).map_err(|error| Fault::Unreadable { key: key.into(), error })
+    objects::from_slice(value.as_bytes()).map(Some).map_err(|error| Fault::Unreadable { key: key.into(), error })
 }
 
 #[cfg(test)]

@@ -5,6 +5,8 @@
 
 use std::{fmt, io, process::ExitCode};
 
+use fleet_client::ClientError;
+
 /// The operation failed.
 pub const FAILED: u8 = 1;
 /// The arguments make no sense.
@@ -65,117 +67,54 @@ impl Failure {
     }
 }
 
-/// Why a request got no good answer.
-#[derive(Debug)]
-pub enum ClientError {
-    /// Nobody answers at the endpoint.
-    Connect {
-        /// Where.
-        endpoint: String,
-        /// Why not.
-        source: io::Error,
-    },
-    /// The connection was there and ended before the answer did.
-    Lost {
-        /// Where.
-        endpoint: String,
-        /// Why, as far as known.
-        reason: String,
-    },
-    /// No answer within the time that `--request-timeout` gives.
-    Timeout {
-        /// Where.
-        endpoint: String,
-        /// The time in seconds.
-        seconds: f64,
-    },
-    /// An answer that is not fleet's.
-    Unreadable {
-        /// Where.
-        endpoint: String,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// Fleetd says no.
-    Api {
-        /// The HTTP status.
-        code: u16,
-        /// Its message.
-        message: String,
-    },
-}
-
-impl ClientError {
+/// How a command ends because a request got no good answer.
+pub trait Ending {
     /// The end of a command that was doing `what`: `Error starting units`.
-    pub fn during(&self, what: &str) -> Failure {
-        self.hinted(Failure::said(format!("{what}: {self}")).code(self.exit_code()))
-    }
+    fn during(&self, what: &str) -> Failure;
 
     /// Adds the next step, where one is known.
-    pub fn hinted(&self, failure: Failure) -> Failure {
+    fn hinted(&self, failure: Failure) -> Failure;
+}
+
+impl Ending for ClientError {
+    fn during(&self, what: &str) -> Failure {
+        self.hinted(Failure::said(format!("{what}: {self}")).code(exit_code(self)))
+    }
+
+    fn hinted(&self, failure: Failure) -> Failure {
         let hint = match self {
-            Self::Connect { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+            ClientError::Connect { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 "join the group `fleet` (`usermod -aG fleet USER`, then log in again), or use sudo"
             }
             // What keeps ssh from running says enough.
-            Self::Connect { source, .. } if source.kind() == io::ErrorKind::Other => return failure,
-            Self::Connect { endpoint, .. } if endpoint.starts_with("unix:") => {
+            ClientError::Connect { source, .. } if source.kind() == io::ErrorKind::Other => return failure,
+            ClientError::Connect { endpoint, .. } if endpoint.starts_with("unix:") => {
                 "is fleetd running? see `systemctl status fleet`; another host's is reached with --tunnel or --endpoint"
             }
-            Self::Connect { .. } => "is fleetd running there, and configured to listen on that address?",
-            Self::Timeout { .. } => "allow more time with --request-timeout, or see `systemctl status fleet`",
-            Self::Unreadable { .. } => "is it fleetd that listens there?",
-            Self::Lost { .. } | Self::Api { .. } => return failure,
+            ClientError::Connect { .. } => "is fleetd running there, and configured to listen on that address?",
+            ClientError::Timeout { .. } => "allow more time with --request-timeout, or see `systemctl status fleet`",
+            ClientError::Unreadable { .. } => "is it fleetd that listens there?",
+            ClientError::Lost { .. } | ClientError::Api { .. } => return failure,
         };
         failure.hint(hint)
     }
-
-    /// Whether the cluster was not reached at all.
-    fn exit_code(&self) -> u8 {
-        match self {
-            Self::Connect { .. } | Self::Lost { .. } | Self::Timeout { .. } => NO_CONNECTION,
-            Self::Unreadable { .. } | Self::Api { .. } => FAILED,
-        }
-    }
-
-    /// Whether nobody listens at the endpoint, as while fleetd is being restarted.
-    pub fn is_nobody_there(&self) -> bool {
-        use io::ErrorKind::{ConnectionRefused, NotFound};
-        matches!(self, Self::Connect { source, .. } if matches!(source.kind(), ConnectionRefused | NotFound))
-    }
-
-    /// Whether the same request may well succeed in a while: fleetd is being restarted, or etcd is away.
-    pub fn is_passing(&self) -> bool {
-        match self {
-            Self::Api { code, .. } => *code >= 500,
-            Self::Connect { .. } | Self::Lost { .. } | Self::Timeout { .. } => true,
-            Self::Unreadable { .. } => false,
-        }
-    }
 }
 
-impl fmt::Display for ClientError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Connect { endpoint, source } => {
-                write!(f, "cannot connect to {endpoint}: {}", os_message(source))
-            }
-            Self::Lost { endpoint, reason } => write!(f, "lost the connection to {endpoint}: {reason}"),
-            Self::Timeout { endpoint, seconds } => write!(f, "no answer from {endpoint} within {seconds} s"),
-            Self::Unreadable { endpoint, reason } => {
-                write!(f, "cannot read the answer of {endpoint}: {reason}")
-            }
-            Self::Api { code, message } => write!(f, "Error {code}: {message}"),
-        }
+/// How a command ends that asked for what an old fleetd may not know.
+pub fn unsupported(error: &ClientError, doing: &str) -> Failure {
+    if error.is_unsupported() {
+        return Failure::new(format!("{doing}: this fleetd cannot do that"))
+            .hint("upgrade the fleetd that answers here");
     }
+    error.during(&format!("error: {doing}"))
 }
 
-/// What the operating system says, the way people know it: `no such file or directory`, without the number.
-pub fn os_message(error: &io::Error) -> String {
-    let text = error.to_string();
-    let text = text.rsplit_once(" (os error").map_or(&*text, |(words, _)| words);
-    let mut chars = text.chars();
-    chars.next().map_or_else(String::new, |first| first.to_lowercase().chain(chars).collect())
+/// Tells that the cluster was not reached at all.
+fn exit_code(error: &ClientError) -> u8 {
+    match error {
+        ClientError::Connect { .. } | ClientError::Lost { .. } | ClientError::Timeout { .. } => NO_CONNECTION,
+        ClientError::Unreadable { .. } | ClientError::Api { .. } => FAILED,
+    }
 }
 
 #[cfg(test)]

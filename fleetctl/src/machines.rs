@@ -3,7 +3,7 @@
 use fleet_api::Machine;
 use fleet_core::{address::HostAddress, model::short};
 
-use crate::error::{ClientError, Failure, NOT_FOUND};
+use crate::error::{Failure, NOT_FOUND};
 
 /// The machines that are alive.
 #[derive(Clone, Debug, Default)]
@@ -88,16 +88,6 @@ pub fn ambiguous<'i>(word: &str, ids: impl Iterator<Item = &'i str>) -> Failure 
     let ids: Vec<_> = ids.collect();
     Failure::new(format!("found more than one machine that matches {word}"))
         .hint(format!("`{word}` may be any of {}", ids.join(", ")))
-}
-
-/// What a fleetd that does not know machines to be drained or evicted answers.
-pub fn unknown_route(error: &ClientError, doing: &str) -> Failure {
-    match error {
-        ClientError::Api { code: 404 | 405, message } if message.is_empty() => {
-            Failure::new(format!("{doing}: this fleetd cannot do that")).hint("upgrade the fleetd that answers here")
-        }
-        error => error.during(&format!("error: {doing}")),
-    }
 }
 
 /// How a machine is shown: by its ID and, when known, its address.

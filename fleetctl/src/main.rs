@@ -1,30 +1,29 @@
 //! `fleetctl`, the client of fleet.
 
 mod cli;
-mod client;
 mod command;
 mod completion;
+mod context;
 mod dump;
 mod error;
-#[cfg(test)]
-mod fake;
+mod follow;
 mod format;
+mod global;
 mod help;
 mod machines;
 mod output;
 mod remote;
 mod table;
 mod trace;
-mod transport;
 mod units;
-mod watch;
+mod wait;
 
 use std::process::ExitCode;
 
 use tokio::runtime;
 
 fn main() -> ExitCode {
-    completion::answer();
+    completion::answer(cli::definition, |words| cli::unfinished(words));
     let cli = cli::parse();
     let runtime = match runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -33,7 +32,7 @@ fn main() -> ExitCode {
             return error::FAILED.into();
         }
     };
-    let outcome = runtime.block_on(command::run(cli));
+    let outcome = runtime.block_on(command::run(cli.command, &cli.global, cli::definition));
     // A thread that still reads standard input would hold up an orderly end.
     runtime.shutdown_background();
     match outcome {

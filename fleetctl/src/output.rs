@@ -2,7 +2,9 @@
 
 use std::io::{self, Write};
 
-use crate::error::{Failure, os_message};
+use fleet_client::os_message;
+
+use crate::error::Failure;
 
 /// Writes a result, and the line end.
 ///

@@ -10,15 +10,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use fleet_api as api;
+use fleet_api::Unit;
+use fleet_client::os_message;
 use fleet_core::unit::{
     ParseError, Requirements, RequirementsError, UnitFile, UnitName, UnitOption, doubts, verify::MAX_FILE,
 };
 
-use crate::{
-    error::{Failure, os_message},
-    output,
-};
+use crate::{error::Failure, output};
 pub use misnamed::Misnamed;
 
 /// Suffixes that an argument may have. To any other, `.service` is appended.
@@ -214,7 +212,7 @@ impl Doubts {
 }
 
 /// Whether a unit of the cluster runs on every machine that fits.
-pub fn is_global(unit: &api::Unit) -> bool {
+pub fn is_global(unit: &Unit) -> bool {
     let name = UnitName::new(&unit.name).ok();
     let file = file_of(unit).ok();
     name.zip(file).and_then(|(name, file)| Requirements::read(&file, &name).ok()).is_some_and(|(read, _)| read.global)
@@ -224,13 +222,13 @@ pub fn is_global(unit: &api::Unit) -> bool {
 ///
 /// # Errors
 /// They cannot be written as a file. A client of the API, rather than fleetctl, made them.
-pub fn file_of(unit: &api::Unit) -> Result<UnitFile, ParseError> {
+pub fn file_of(unit: &Unit) -> Result<UnitFile, ParseError> {
     let options: Vec<UnitOption> = unit.options.iter().cloned().map(Into::into).collect();
     UnitFile::from_options(&options)
 }
 
 /// Whether a unit of the cluster has other contents than `file`.
-pub fn differs(unit: &api::Unit, file: &UnitFile) -> bool {
+pub fn differs(unit: &Unit, file: &UnitFile) -> bool {
     file_of(unit).map_or(true, |known| known.hash() != file.hash())
 }
 

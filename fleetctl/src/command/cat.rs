@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::{Context, Outcome};
 use crate::{
     completion,
-    error::Failure,
+    error::{Ending, Failure},
     format::{self, FormatArgs},
     output,
     units::{self, Argument},
@@ -28,7 +28,7 @@ JSON:
     hash      string: SHA-1 of the text
     text      string: what is printed without --output
     options   array of objects {section, name, value}, in order")]
-pub struct Cat {
+pub struct CatArgs {
     /// The unit
     #[arg(value_name = "UNIT", add = ArgValueCompleter::new(completion::units))]
     units: Vec<String>,
@@ -59,7 +59,7 @@ impl From<UnitOption> for PlainOption {
     }
 }
 
-pub async fn run(context: &Context, args: &Cat) -> Outcome {
+pub async fn run(context: &Context, args: &CatArgs) -> Outcome {
     let [unit] = &*args.units else { return Err(Failure::said("One unit file must be provided")) };
     let name = Argument::new(unit).name;
     let unit = context.client.unit(&name).await.map_err(|error| error.during("Error retrieving Unit"))?;

@@ -15,7 +15,7 @@ EXAMPLES:
     fleetctl completion bash > /etc/bash_completion.d/fleetctl
     fleetctl completion zsh > /usr/local/share/zsh/site-functions/_fleetctl
     fleetctl completion fish > ~/.config/fish/completions/fleetctl.fish")]
-pub struct Completion {
+pub struct CompletionArgs {
     /// bash, zsh or fish
     #[arg(value_name = "SHELL", hide_possible_values = true)]
     shell: Shell,
@@ -47,7 +47,7 @@ enum Shell {
     Fish,
 }
 
-pub fn run(args: &Completion) -> Outcome {
+pub fn run(args: &CompletionArgs) -> Outcome {
     let name = match args.shell {
         Shell::Bash => "bash",
         Shell::Zsh => "zsh",

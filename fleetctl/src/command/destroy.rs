@@ -6,11 +6,16 @@ use clap::Args;
 use clap_complete::ArgValueCompleter;
 use fleet_api::Change;
 
-use super::{Context, Outcome, no_units_given, tell_unknown};
+use super::{
+    Context, Outcome, no_units_given,
+    verb::{Verb, tell_unknown},
+};
 use crate::{
-    completion, output,
+    completion,
+    error::Ending,
+    output,
     units::Argument,
-    watch::{self, Goal, Patience},
+    wait::{Goal, Patience},
 };
 
 /// Destroy units
@@ -19,7 +24,7 @@ use crate::{
 /// their machines, so a unit's ExecStop has run.
 #[derive(Args, Debug)]
 #[command(after_help = "EXAMPLES:\n    fleetctl destroy hello.service web@{1..3}")]
-pub struct Destroy {
+pub struct DestroyArgs {
     /// Units to destroy
     #[arg(value_name = "UNIT", add = ArgValueCompleter::new(completion::units))]
     units: Vec<String>,
@@ -27,21 +32,22 @@ pub struct Destroy {
     patience: Patience,
 }
 
-pub async fn run(context: &Context, args: &Destroy) -> Outcome {
+pub async fn run(context: &Context, args: &DestroyArgs) -> Outcome {
     if args.units.is_empty() {
         return no_units_given();
     }
+    let verb = Verb { context, name: "destroy", doing: "destroying", goal: Goal::Destroyed, patience: args.patience };
     let names = Argument::names(&args.units);
     let destroy = |name: &String| Change { name: name.clone(), destroy: true, ..Change::default() };
-    let destroyed = context.client.change(names.iter().map(destroy).collect()).await;
-    let destroyed = destroyed.map_err(|(_, error)| error.during("Error destroying units"))?;
-    let gone: Vec<String> =
-        names.iter().zip(destroyed).filter(|(_, existed)| *existed).map(|(name, _)| name.clone()).collect();
-    tell_unknown(&names, gone.iter().map(|name| &**name));
+    let existed = context.client.change(names.iter().map(destroy).collect()).await;
+    let existed = existed.map_err(|(_, error)| error.during(&verb.failing()))?;
+    let destroyed: Vec<String> =
+        names.iter().zip(existed).filter(|(_, existed)| *existed).map(|(name, _)| name.clone()).collect();
+    tell_unknown(&names, destroyed.iter().map(|name| &**name));
     if args.patience.waits() {
-        watch::wait_for(context, &gone, &BTreeSet::new(), Goal::Destroyed, "destroy", args.patience).await?;
+        verb.wait(&destroyed, &BTreeSet::new()).await?;
     } else {
-        gone.iter().try_for_each(|name| output::result(&format!("Destroyed {name}")))?;
+        destroyed.iter().try_for_each(|name| output::result(&format!("Destroyed {name}")))?;
     }
     Ok(0)
 }

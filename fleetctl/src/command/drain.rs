@@ -4,16 +4,16 @@ use std::{collections::BTreeMap, time::Duration};
 
 use clap::Args;
 use clap_complete::ArgValueCompleter;
-use fleet_api::{Drain as Status, DrainUnit};
+use fleet_api::{Drain, DrainUnit};
 use tokio::time::{Instant, sleep};
 
 use super::{Context, Outcome};
 use crate::{
     completion,
-    error::{FAILED, Failure},
-    machines::{Roster, unknown_route},
+    error::{FAILED, Failure, unsupported},
+    machines::Roster,
     output,
-    watch::Patience,
+    wait::Patience,
 };
 
 /// Between two looks at the machines.
@@ -36,7 +36,7 @@ const QUIET: Duration = Duration::from_secs(10);
 EXAMPLES:
     fleetctl drain d097a72e && ssh root@10.82.0.13 reboot
     fleetctl undrain d097a72e")]
-pub struct Drain {
+pub struct DrainArgs {
     /// Machines: host name, address, or the beginning of the ID
     #[arg(value_name = "MACHINE", required = true, add = ArgValueCompleter::new(completion::machines))]
     machines: Vec<String>,
@@ -44,12 +44,12 @@ pub struct Drain {
     patience: Patience,
 }
 
-pub async fn run(context: &Context, args: &Drain) -> Outcome {
+pub async fn run(context: &Context, args: &DrainArgs) -> Outcome {
     let roster = context.roster().await?;
     let machines: Vec<String> = roster.choose(&args.machines)?.into_iter().map(|machine| machine.id.clone()).collect();
     for machine in &machines {
         let drained = context.client.set_drained(machine, true).await;
-        drained.map_err(|error| unknown_route(&error, "cannot drain the machine"))?;
+        drained.map_err(|error| unsupported(&error, "cannot drain the machine"))?;
         if !args.patience.waits() {
             output::result(&format!("Triggered drain of machine {}", roster.legend(machine, false)))?;
         }
@@ -104,7 +104,7 @@ async fn wait(context: &Context, roster: &Roster, machine: &str, deadline: Optio
                 }
             }
             Err(error) if error.is_passing() => {}
-            Err(error) => return Err(unknown_route(&error, "cannot tell how far the machine is")),
+            Err(error) => return Err(unsupported(&error, "cannot tell how far the machine is")),
         }
         if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
             let names: Vec<_> = units.keys().map(String::as_str).collect();
@@ -144,7 +144,7 @@ async fn left(context: &Context, roster: &Roster, unit: &str, from: &str) -> Str
 }
 
 /// Says how it ended. Whether nothing is left but global units.
-fn end(legend: &str, status: &Status) -> bool {
+fn end(legend: &str, status: &Drain) -> bool {
     for unit in &status.units {
         output::note(&format!("Unit {} cannot leave {legend}: {}", unit.name, unit.reason));
     }

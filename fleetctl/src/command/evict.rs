@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 
 use clap::Args;
 use clap_complete::ArgValueCompleter;
+use fleet_client::ClientError;
 
 use super::{Context, Outcome};
 use crate::{
     completion,
-    error::{ClientError, Failure, NOT_FOUND},
-    machines::{Found, Roster, ambiguous, shown_id, unknown_route},
+    error::{Ending, Failure, NOT_FOUND, unsupported},
+    machines::{Found, Roster, ambiguous, shown_id},
     output,
 };
 
@@ -21,13 +22,13 @@ use crate::{
 /// that never should. A machine that comes back is a member like any other.
 #[derive(Args, Debug)]
 #[command(after_help = "EXAMPLES:\n    fleetctl evict d097a72e")]
-pub struct Evict {
+pub struct EvictArgs {
     /// Machines that are not there: the beginning of the ID
     #[arg(value_name = "MACHINE", required = true, add = ArgValueCompleter::new(completion::gone_machines))]
     machines: Vec<String>,
 }
 
-pub async fn run(context: &Context, args: &Evict) -> Outcome {
+pub async fn run(context: &Context, args: &EvictArgs) -> Outcome {
     let roster = context.roster().await?;
     let gone =
         gone(context, &roster).await.map_err(|error| error.during("error: cannot tell which machines are gone"))?;
@@ -36,7 +37,7 @@ pub async fn run(context: &Context, args: &Evict) -> Outcome {
     for machine in machines {
         let evicted = context.client.evict(machine).await;
         let doing = format!("cannot evict {}", shown_id(machine, false));
-        evicted.map_err(|error| unknown_route(&error, &doing))?;
+        evicted.map_err(|error| unsupported(&error, &doing))?;
         output::result(&format!("Machine {} evicted, its units move now", shown_id(machine, false)))?;
     }
     Ok(0)

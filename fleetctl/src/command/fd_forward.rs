@@ -1,25 +1,26 @@
 //! `fleetctl fd-forward`: the far end of `--tunnel`.
 
 use clap::Args;
+use fleet_client::os_message;
 use tokio::{
     io::{self, AsyncWriteExt},
     net::UnixStream,
 };
 
 use super::Outcome;
-use crate::error::{Failure, os_message};
+use crate::error::Failure;
 
 /// Connect standard input and output with a unix socket
 ///
 /// This is what `fleetctl --tunnel HOST` runs on that host. Ends when either side does.
 #[derive(Args, Debug)]
 #[command(after_help = "EXAMPLES:\n    ssh HOST fleetctl fd-forward /var/run/fleet.sock")]
-pub struct FdForward {
+pub struct FdForwardArgs {
     #[arg(value_name = "SOCKET")]
     socket: Vec<String>,
 }
 
-pub async fn run(args: FdForward) -> Outcome {
+pub async fn run(args: FdForwardArgs) -> Outcome {
     let [socket] = &*args.socket else { return Err(Failure::said("Provide a single argument")) };
     let connect = UnixStream::connect(socket).await;
     let stream = connect.map_err(|error| {

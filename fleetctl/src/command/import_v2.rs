@@ -8,14 +8,16 @@ use std::{
 
 use clap::{Args, ValueHint};
 use fleet_api::{Again, Unit};
+use fleet_client::os_message;
+use fleet_core::model::Desired;
 
 use super::{
     Context, Outcome,
-    submit::{self, Change},
+    submit::{self, Submission},
 };
 use crate::{
-    dump::{Desired, Dump, DumpedUnit},
-    error::{FAILED, Failure, os_message},
+    dump::{Dump, DumpedUnit},
+    error::{Ending, FAILED, Failure},
     output, units,
 };
 
@@ -32,7 +34,7 @@ EXAMPLES:
     curl -s 'http://OLD-ETCD:2379/v2/keys/_coreos.com/fleet?recursive=true' > fleet-v2.json
     fleetctl import-v2 --dry-run fleet-v2.json
     fleetctl import-v2 --start fleet-v2.json")]
-pub struct ImportV2 {
+pub struct ImportV2Args {
     /// The dump, or `-` for standard input
     #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
     file: String,
@@ -57,7 +59,7 @@ enum Step {
     Create(Desired),
 }
 
-pub async fn run(context: &Context, args: &ImportV2) -> Outcome {
+pub async fn run(context: &Context, args: &ImportV2Args) -> Outcome {
     let json =
         read(&args.file).map_err(|error| Failure::new(format!("cannot read {}: {}", args.file, os_message(&error))))?;
     let dump = Dump::read(&json).map_err(|error| {
@@ -125,13 +127,13 @@ fn prospect(unit: &DumpedUnit, step: Step) -> String {
 
 /// Submits first and says so, then tells what was triggered by that.
 async fn apply(context: &Context, steps: &[(DumpedUnit, Step)]) -> Result<(), Failure> {
-    let change = |(unit, step): &(DumpedUnit, Step)| match step {
+    let submission = |(unit, step): &(DumpedUnit, Step)| match step {
         Step::Create(desired) => {
-            Some(Change { name: unit.name.to_string(), file: unit.file.clone(), desired: desired.as_str() })
+            Some(Submission { name: unit.name.to_string(), file: unit.file.clone(), desired: desired.as_str() })
         }
         _ => None,
     };
-    submit::send(context, steps.iter().filter_map(change).collect()).await?;
+    submit::send(context, steps.iter().filter_map(submission).collect()).await?;
     for desired in [Desired::Loaded, Desired::Launched] {
         let names: Vec<String> = steps
             .iter()

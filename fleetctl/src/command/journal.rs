@@ -6,7 +6,7 @@ use clap_complete::ArgValueCompleter;
 use super::{Context, Outcome};
 use crate::{
     completion,
-    error::Failure,
+    error::{Ending, Failure},
     remote,
     units::{self, Argument},
 };
@@ -16,7 +16,7 @@ use crate::{
 /// Runs `journalctl --unit UNIT` on the machine of the unit: here, or over SSH.
 #[derive(Args, Debug)]
 #[command(after_help = "EXAMPLES:\n    fleetctl journal --lines=100 --follow hello.service")]
-pub struct Journal {
+pub struct JournalArgs {
     /// The unit
     #[arg(value_name = "UNIT", add = ArgValueCompleter::new(completion::units))]
     units: Vec<String>,
@@ -37,7 +37,7 @@ pub struct Journal {
     ssh_port: Option<u16>,
 }
 
-pub async fn run(context: &Context, args: &Journal) -> Outcome {
+pub async fn run(context: &Context, args: &JournalArgs) -> Outcome {
     let [unit] = &*args.units else { return Err(Failure::said("One unit file must be provided.")) };
     let name = Argument::new(unit).name;
     let unit = context.client.unit(&name).await.map_err(|error| error.during("Error retrieving unit"))?;
@@ -50,7 +50,7 @@ pub async fn run(context: &Context, args: &Journal) -> Outcome {
     }
     let lines = args.lines.to_string();
     let shown = ["--no-pager", "-n", &lines, "--output", &args.output];
-    let mut argv = remote::journalctl(&context.ssh, &name, &shown);
+    let mut argv = context.remote.journalctl(&name, &shown);
     if args.follow {
         argv.push("-f");
     }
@@ -58,6 +58,6 @@ pub async fn run(context: &Context, args: &Journal) -> Outcome {
         argv.insert(0, "sudo");
     }
     let roster = context.roster().await?;
-    let command = remote::command_on(&unit.machine_id, &argv, &roster, &context.ssh, args.ssh_port).await?;
+    let command = context.remote.command_on(&unit.machine_id, &argv, &roster, args.ssh_port).await?;
     remote::run(command).await
 }

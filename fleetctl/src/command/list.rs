@@ -6,17 +6,18 @@ use std::{
 };
 
 use clap::Args;
+use fleet_client::ClientError;
 use fleet_core::model::short;
 use serde::Serialize;
 
 use super::{Context, Outcome};
 use crate::{
-    error::{ClientError, Failure},
+    error::Failure,
+    follow::ListFollower,
     format::{self, FormatArgs},
     machines::legend,
     output,
     table::Table,
-    watch::Changes,
 };
 
 /// Clears a terminal and begins at its top.
@@ -75,7 +76,7 @@ pub async fn show<T: Row>(
     // Before the first list, an empty line would separate nothing.
     output::verbatim(&format!("{}{shown}", separator.trim()))?;
     let mut troubled = false;
-    let mut changes = Changes::default();
+    let mut changes = ListFollower::default();
     changes.follow(&context.client, units(&rows));
     loop {
         changes.next().await;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use clap::Args;
 use fleet_api::Machine;
+use fleet_client::ClientError;
 use fleet_core::model::short;
 use serde::Serialize;
 
@@ -12,7 +13,7 @@ use super::{
     list::{self, Column, ListArgs},
 };
 use crate::{
-    error::{ClientError, FAILED, Failure},
+    error::{Ending, FAILED, Failure},
     format::member,
     machines::shown_id,
     output,
@@ -34,7 +35,7 @@ JSON:
     primaryIP   string, or null: the address at which others reach the machine
     metadata    object of strings
     drained     bool: it gets no new units, see `fleetctl drain`")]
-pub struct ListMachines {
+pub struct ListMachinesArgs {
     #[command(flatten)]
     list: ListArgs,
     /// Columns: machine,ip,metadata, if not given; also drained
@@ -70,7 +71,7 @@ const COLUMNS: [Column<Row>; 4] = [
     Column { name: "drained", cell: |row, _| if row.drained { "yes" } else { "-" }.into() },
 ];
 
-pub async fn run(context: &Context, args: &ListMachines) -> Outcome {
+pub async fn run(context: &Context, args: &ListMachinesArgs) -> Outcome {
     let columns = list::choose(&args.fields, &COLUMNS)?;
     let code = list::show(context, &args.list, &columns, async || rows(context).await, failure).await?;
     tell_held(context).await;
@@ -112,7 +113,7 @@ fn failure(error: &ClientError) -> Failure {
     let failure = Failure::said(format!("Error retrieving list of active machines from fleet API ({error})"));
     match error {
         // The other 503 is a machine ID that two hosts share, and says itself what to do.
-        ClientError::Api { code: 503, message } if message.contains("etcd") => failure
+        ClientError::Api { code: 503, message, .. } if message.contains("etcd") => failure
             .line("Possible issues:")
             .line("  etcd is unhealthy and/or lost quorum")
             .line("  connection cannot be established to any etcd servers"),

@@ -2,6 +2,7 @@
 
 use clap::Args;
 use fleet_api::Unit;
+use fleet_client::ClientError;
 use fleet_core::unit::UnitFile;
 use serde::Serialize;
 
@@ -10,7 +11,7 @@ use super::{
     list::{self, Column, ListArgs},
 };
 use crate::{
-    error::{ClientError, FAILED},
+    error::{Ending, FAILED},
     format::member,
     machines::Roster,
     output, units,
@@ -36,7 +37,7 @@ JSON:
     machineID     string, or null: the machine it is scheduled to
     primaryIP     string, or null: the address of that machine
     description   string, or null: the first Description= of [Unit]")]
-pub struct ListUnitFiles {
+pub struct ListUnitFilesArgs {
     #[command(flatten)]
     list: ListArgs,
     /// Columns: unit,hash,dstate,state,target, if not given; also global and desc
@@ -101,7 +102,7 @@ impl Row {
     }
 }
 
-pub async fn run(context: &Context, args: &ListUnitFiles) -> Outcome {
+pub async fn run(context: &Context, args: &ListUnitFilesArgs) -> Outcome {
     let columns = list::choose(&args.fields, &COLUMNS)?;
     let asks = |name: &str| columns.iter().any(|column| column.name == name);
     if asks(TMACHINE) {

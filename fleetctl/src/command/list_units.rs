@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use clap::Args;
 use fleet_api::{FailedUnit, HeldUnit, UnitState};
+use fleet_client::ClientError;
 use fleet_core::model::short;
 use serde::Serialize;
 
@@ -12,9 +13,9 @@ use super::{
     list::{self, Column, ListArgs},
 };
 use crate::{
-    error::{ClientError, FAILED},
+    error::{Ending, FAILED, unsupported},
     format::member,
-    machines::{Roster, shown_id, unknown_route},
+    machines::{Roster, shown_id},
     output,
 };
 
@@ -45,7 +46,7 @@ JSON:
     active      the same: systemd's active state, or unknown
     sub         the same: systemd's sub state
     hash        string, or null: the contents that are in place")]
-pub struct ListUnits {
+pub struct ListUnitsArgs {
     #[command(flatten)]
     list: ListArgs,
     /// Columns: unit,machine,active,sub, if not given; also load and hash
@@ -89,14 +90,12 @@ const COLUMNS: [Column<Row>; 6] = [
     Column { name: "hash", cell: |row, full| list::hash_cell(row.hash.as_deref(), full) },
 ];
 
-pub async fn run(context: &Context, args: &ListUnits) -> Outcome {
+pub async fn run(context: &Context, args: &ListUnitsArgs) -> Outcome {
     let columns = list::choose(&args.fields, &COLUMNS)?;
     let shows_machines = args.list.format.is_json() || columns.iter().any(|column| column.name == "machine");
-    let failure = |error: &ClientError| match error {
-        ClientError::Api { code: 404, message } if message.is_empty() => {
-            unknown_route(error, "cannot tell which units do not run")
-        }
-        error => error.during("Error retrieving list of units from repository").code(FAILED),
+    let failure = |error: &ClientError| match error.is_unsupported() {
+        true => unsupported(error, "cannot tell which units do not run"),
+        false => error.during("Error retrieving list of units from repository").code(FAILED),
     };
     let read = async || match args.failed {
         true => failed_rows(context).await,
@@ -187,7 +186,7 @@ async fn tell_held(context: &Context) {
 }
 
 #[cfg(test)]
-impl ListUnits {
+impl ListUnitsArgs {
     pub fn full(&self) -> bool {
         self.list.full
     }

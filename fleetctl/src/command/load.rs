@@ -2,8 +2,8 @@
 
 use clap::Args;
 
-use super::{Context, Outcome, no_units_given, start::bring, submit::FileArgs};
-use crate::watch::{Goal, Patience};
+use super::{Context, Outcome, no_units_given, start::bring, submit::FileArgs, verb::Verb};
+use crate::wait::{Goal, Patience};
 
 /// Put units on machines without starting them
 ///
@@ -11,18 +11,19 @@ use crate::watch::{Goal, Patience};
 /// there. A unit that is launched is stopped.
 #[derive(Args, Debug)]
 #[command(after_help = "EXAMPLES:\n    fleetctl load hello.service")]
-pub struct Load {
+pub struct LoadArgs {
     #[command(flatten)]
     files: FileArgs,
     #[command(flatten)]
     patience: Patience,
 }
 
-pub async fn run(context: &Context, args: &Load) -> Outcome {
+pub async fn run(context: &Context, args: &LoadArgs) -> Outcome {
     if args.files.units.is_empty() {
         return no_units_given();
     }
     let intent = args.files.intent("loaded", &["inactive", "loaded"]);
-    bring(context, &args.files.units, intent, Goal::Loaded, "load", args.patience).await?;
+    let verb = Verb { context, name: "load", doing: "loading", goal: Goal::Loaded, patience: args.patience };
+    bring(&verb, &args.files.units, intent).await?;
     Ok(0)
 }

@@ -10,11 +10,11 @@ use clap_mangen::{
     Man as Page,
     roff::{Roff, bold, roman},
 };
+use fleet_client::os_message;
 
 use super::Outcome;
 use crate::{
-    cli,
-    error::{Failure, os_message},
+    error::Failure,
     help::{self, ROOT_SECTIONS, Section},
 };
 
@@ -25,29 +25,29 @@ use crate::{
 #[command(after_help = "\
 EXAMPLES:
     fleetctl man /usr/local/share/man/man1")]
-pub struct Man {
+pub struct ManArgs {
     /// Where to
     #[arg(value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
     directory: PathBuf,
 }
 
-pub fn run(args: &Man) -> Outcome {
+pub fn run(args: &ManArgs, definition: fn() -> Command) -> Outcome {
     let directory = &args.directory;
-    write(directory).map_err(|error| {
+    write(directory, definition).map_err(|error| {
         Failure::new(format!("cannot write manual pages to {}: {}", directory.display(), os_message(&error)))
     })?;
     Ok(0)
 }
 
-fn write(directory: &Path) -> io::Result<()> {
+fn write(directory: &Path, definition: fn() -> Command) -> io::Result<()> {
     fs::create_dir_all(directory)?;
-    let definition = cli::definition();
-    let mut root = help::styled(cli::definition()).disable_help_subcommand(true);
+    let as_defined = definition();
+    let mut root = help::styled(definition()).disable_help_subcommand(true);
     root.build();
     fs::write(directory.join("fleetctl.1"), root_page(&root)?)?;
     for command in root.get_subcommands().filter(|command| !command.is_hide_set()) {
         let name = command.get_name();
-        let defined = definition.find_subcommand(name).expect("both are the same commands");
+        let defined = as_defined.find_subcommand(name).expect("both are the same commands");
         fs::write(directory.join(format!("fleetctl-{name}.1")), page(command, &help::description(defined))?)?;
     }
     Ok(())

@@ -2,11 +2,12 @@
 
 use clap::Args;
 use clap_complete::ArgValueCompleter;
+use fleet_client::ClientError;
 
 use super::{Context, Outcome};
 use crate::{
     completion,
-    error::{ClientError, Failure},
+    error::{Ending, Failure},
     machines::{Found, Roster, shown_id},
     remote,
     units::{self, Argument},
@@ -64,7 +65,7 @@ pub async fn run(context: &Context, args: &SshArgs) -> Outcome {
             found.ok_or_else(|| unable("could not find matching unit or machine"))?
         }
     };
-    let mut command = context.ssh.to(&address, args.ssh_port, args.forward_agent).await;
+    let mut command = context.remote.ssh.to(&address, args.ssh_port, args.forward_agent).await;
     command.args(words);
     remote::run(command).await
 }

@@ -9,11 +9,12 @@ use tokio::time::Instant;
 use super::{
     Context, Outcome, no_units_given,
     submit::{self, Created, FileArgs, Intent},
+    verb::Verb,
 };
 use crate::{
     error::Failure,
-    output, trace,
-    watch::{self, Goal, Patience, Reached},
+    trace,
+    wait::{Goal, Patience, Reached},
 };
 
 /// Start units on machines of the cluster
@@ -27,7 +28,7 @@ use crate::{
 #[command(
     after_help = "EXAMPLES:\n    fleetctl start hello.service\n    fleetctl start web@{1..3}\n    fleetctl start --trace hello.service"
 )]
-pub struct Start {
+pub struct StartArgs {
     #[command(flatten)]
     files: FileArgs,
     #[command(flatten)]
@@ -37,13 +38,14 @@ pub struct Start {
     trace: bool,
 }
 
-pub async fn run(context: &Context, args: &Start) -> Outcome {
+pub async fn run(context: &Context, args: &StartArgs) -> Outcome {
     if args.files.units.is_empty() {
         return no_units_given();
     }
     let began = Instant::now();
     let intent = args.files.intent("launched", &["inactive", "loaded", "launched"]);
-    let reached = bring(context, &args.files.units, intent, Goal::Launched, "start", args.patience).await?;
+    let verb = Verb { context, name: "start", doing: "starting", goal: Goal::Launched, patience: args.patience };
+    let reached = bring(&verb, &args.files.units, intent).await?;
     if args.trace {
         trace::show(context, began, &reached).await?;
     }
@@ -54,28 +56,19 @@ pub async fn run(context: &Context, args: &Start) -> Outcome {
 ///
 /// # Errors
 /// A unit cannot be created or changed, or does not get there.
-pub async fn bring(
-    context: &Context,
-    texts: &[String],
-    intent: Intent,
-    goal: Goal,
-    verb: &str,
-    patience: Patience,
-) -> Result<Reached, Failure> {
-    let units = submit::create(context, texts, intent).await?;
+pub async fn bring(verb: &Verb<'_>, texts: &[String], intent: Intent) -> Result<Reached, Failure> {
+    let units = submit::create(verb.context, texts, intent).await?;
     // To start what was started before starts what does not run; to load what is loaded asks for nothing.
-    let ensures = goal == Goal::Launched;
+    let ensures = verb.goal == Goal::Launched;
     let is_new = |unit: &Created| unit.changed || unit.desired != intent.desired;
     let asked = units.iter().filter(|unit| unit.desired != intent.desired || ensures && !unit.changed);
     let asked: Vec<String> = asked.map(|unit| unit.name.clone()).collect();
-    let again = if ensures { Again::Ensure } else { Again::No };
-    let setting = context.set_desired(&asked, intent.desired, again).await;
-    setting.map_err(|error| error.during(&format!("Error {verb}ing units")))?;
+    verb.want(&asked, intent.desired, if ensures { Again::Ensure } else { Again::No }).await?;
     let mut awaited = Vec::new();
     let mut again = BTreeSet::new();
     for unit in units {
         match (is_new(&unit), unit.global) {
-            (true, true) => output::result(&format!("Triggered global unit {} {verb}", unit.name))?,
+            (true, true) => verb.triggered(&unit.name)?,
             (true, false) => awaited.push(unit.name),
             (false, _) if ensures => {
                 again.insert(unit.name.clone());
@@ -84,5 +77,5 @@ pub async fn bring(
             (false, _) => {}
         }
     }
-    watch::wait_for(context, &awaited, &again, goal, verb, patience).await
+    verb.wait(&awaited, &again).await
 }

@@ -6,8 +6,7 @@ use clap_complete::ArgValueCompleter;
 use super::{Context, Outcome};
 use crate::{
     completion,
-    error::Failure,
-    machines::Roster,
+    error::{Ending, Failure},
     output, remote,
     units::{self, Argument},
 };
@@ -18,7 +17,7 @@ use crate::{
 /// unit it says on standard error how it is on each machine.
 #[derive(Args, Debug)]
 #[command(after_help = "EXAMPLES:\n    fleetctl status hello.service")]
-pub struct Status {
+pub struct StatusArgs {
     /// Units to show
     #[arg(value_name = "UNIT", add = ArgValueCompleter::new(completion::units))]
     units: Vec<String>,
@@ -27,7 +26,7 @@ pub struct Status {
     ssh_port: Option<u16>,
 }
 
-pub async fn run(context: &Context, args: &Status) -> Outcome {
+pub async fn run(context: &Context, args: &StatusArgs) -> Outcome {
     let mut roster = None;
     for (i, name) in Argument::names(&args.units).iter().enumerate() {
         let unit = context.client.unit(name).await.map_err(|error| error.during("Error retrieving unit"))?;
@@ -46,8 +45,8 @@ pub async fn run(context: &Context, args: &Status) -> Outcome {
             Some(roster) => roster,
             None => roster.insert(context.roster().await?),
         };
-        let argv = remote::systemctl(&context.ssh, &["status", "-l", name]);
-        let command = remote::command_on(&unit.machine_id, &argv, roster, &context.ssh, args.ssh_port).await?;
+        let argv = context.remote.systemctl(&["status", "-l", name]);
+        let command = context.remote.command_on(&unit.machine_id, &argv, roster, args.ssh_port).await?;
         let code = remote::run(command).await?;
         if code != 0 {
             return Ok(code);
@@ -69,12 +68,4 @@ async fn tell_global(context: &Context, name: &str) -> Result<(), Failure> {
         output::note(&format!("{name} on {legend}: {active} ({sub})"));
     }
     Ok(())
-}
-
-impl Context {
-    /// The machines, for their addresses.
-    pub async fn roster(&self) -> Result<Roster, Failure> {
-        let machines = self.client.machines().await;
-        machines.map(Roster::new).map_err(|error| error.during("Error retrieving list of active machines"))
-    }
 }

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 
 use clap::Args;
 use clap_complete::ArgValueCompleter;
-use fleet_api::{self as api, Unit, options_of};
+use fleet_api::{Change, Unit, options_of};
+use fleet_client::ClientError;
 use fleet_core::unit::{UnitFile, UnitName};
 
 use super::{Context, Outcome, no_units_given};
 use crate::{
     completion,
-    error::{ClientError, Failure},
+    error::{Ending, Failure},
     output,
     units::{self, Argument, Doubts, Misnamed, Source, creating},
 };
@@ -21,7 +22,7 @@ use crate::{
 /// template `a@.service` in the cluster; else from the template's file beside the given path.
 #[derive(Args, Debug)]
 #[command(after_help = "EXAMPLES:\n    fleetctl submit units/hello.service units/web@.service")]
-pub struct Submit {
+pub struct SubmitArgs {
     #[command(flatten)]
     pub files: FileArgs,
 }
@@ -61,7 +62,7 @@ pub struct Created {
     pub changed: bool,
 }
 
-pub async fn run(context: &Context, args: &Submit) -> Outcome {
+pub async fn run(context: &Context, args: &SubmitArgs) -> Outcome {
     if args.files.units.is_empty() {
         return no_units_given();
     }
@@ -77,7 +78,7 @@ impl FileArgs {
 }
 
 /// What is to be sent for a unit.
-pub struct Change {
+pub struct Submission {
     /// Its name.
     pub name: String,
     /// Its contents.
@@ -101,7 +102,7 @@ pub async fn create(context: &Context, texts: &[String], intent: Intent) -> Resu
     let mut templates = Templates::default();
     let mut doubts = Doubts::default();
     let mut created = Vec::new();
-    let mut changes = Vec::new();
+    let mut submissions = Vec::new();
     for argument in &arguments {
         let (source, existing) = match known.get(&*argument.name).copied() {
             Some(unit) => (replacement(argument, unit, intent)?, Some(unit)),
@@ -114,14 +115,14 @@ pub async fn create(context: &Context, texts: &[String], intent: Intent) -> Resu
             let file = source.file;
             // A template never runs: fleetd says so when it is asked for more.
             let desired = if name.is_template() { "inactive" } else { intent.desired };
-            changes.push(Change { name: argument.name.clone(), file, desired });
+            submissions.push(Submission { name: argument.name.clone(), file, desired });
             created.push(Created { name: argument.name.clone(), global, desired: desired.into(), changed: true });
         } else if let Some(unit) = existing {
             let (global, desired) = (units::is_global(unit), unit.desired_state.clone());
             created.push(Created { name: argument.name.clone(), global, desired, changed: false });
         }
     }
-    send(context, changes).await?;
+    send(context, submissions).await?;
     for unit in created.iter().filter(|unit| unit.changed) {
         // What is replaced in place never was inactive.
         if known.get(&*unit.name).is_none_or(|before| before.desired_state == "inactive") {
@@ -136,14 +137,14 @@ pub async fn create(context: &Context, texts: &[String], intent: Intent) -> Resu
 ///
 /// # Errors
 /// The first that fleetd refuses; some others may have been taken.
-pub async fn send(context: &Context, changes: Vec<Change>) -> Result<(), Failure> {
-    let change = |Change { name, file, desired }: Change| api::Change {
+pub async fn send(context: &Context, submissions: Vec<Submission>) -> Result<(), Failure> {
+    let change = |Submission { name, file, desired }: Submission| Change {
         name,
         desired_state: desired.into(),
         options: options_of(&file),
-        ..api::Change::default()
+        ..Change::default()
     };
-    let sent = context.client.change(changes.into_iter().map(change).collect());
+    let sent = context.client.change(submissions.into_iter().map(change).collect());
     sent.await.map(drop).map_err(|(name, error): (String, ClientError)| {
         error.during(&format!("Error creating units: failed creating unit {name}"))
     })

@@ -5,20 +5,20 @@ use clap_complete::ArgValueCompleter;
 use fleet_core::model::MachineId;
 
 use super::{Context, Outcome};
-use crate::{completion, machines::unknown_route, output};
+use crate::{completion, error::unsupported, output};
 
 /// Let machines that were drained have units again
 ///
 /// Nothing moves back by itself: units stay where they fit. A machine that is away is named by its whole ID.
 #[derive(Args, Debug)]
 #[command(after_help = "EXAMPLES:\n    fleetctl undrain d097a72e")]
-pub struct Undrain {
+pub struct UndrainArgs {
     /// Machines: host name, address, or the beginning of the ID
     #[arg(value_name = "MACHINE", required = true, add = ArgValueCompleter::new(completion::machines))]
     machines: Vec<String>,
 }
 
-pub async fn run(context: &Context, args: &Undrain) -> Outcome {
+pub async fn run(context: &Context, args: &UndrainArgs) -> Outcome {
     let roster = context.roster().await?;
     let mut machines = Vec::new();
     for word in &args.machines {
@@ -32,7 +32,7 @@ pub async fn run(context: &Context, args: &Undrain) -> Outcome {
     }
     for machine in &machines {
         let set = context.client.set_drained(machine, false).await;
-        set.map_err(|error| unknown_route(&error, "cannot end the drain of the machine"))?;
+        set.map_err(|error| unsupported(&error, "cannot end the drain of the machine"))?;
         output::result(&format!("Machine {} takes units again", roster.legend(machine, false)))?;
     }
     Ok(0)

@@ -8,6 +8,7 @@ use std::{
 
 use clap::Args;
 use clap_complete::{ArgValueCompleter, PathCompleter, engine::ValueCompleter};
+use fleet_client::os_message;
 use fleet_core::unit::{
     UnitFile, UnitName,
     verify::{self, Finding, Rule, Severity},
@@ -16,7 +17,7 @@ use serde::Serialize;
 
 use super::Outcome;
 use crate::{
-    error::{FAILED, USAGE, os_message},
+    error::{FAILED, USAGE},
     format::{self, FormatArgs},
     output,
     units::{self, Argument, Misnamed},
@@ -69,7 +70,7 @@ JSON:
     severity    string: `error` or `warning`
     message     string: what is wrong
     mend        string: what to do about it")]
-pub struct Verify {
+pub struct VerifyArgs {
     /// Unit files
     #[arg(value_name = "FILE", add = ArgValueCompleter::new(unit_files))]
     files: Vec<String>,
@@ -110,7 +111,7 @@ fn unit_files(current: &std::ffi::OsStr) -> Vec<clap_complete::CompletionCandida
     PathCompleter::any().filter(|path| path.is_file() && units::has_suffix(&path.to_string_lossy())).complete(current)
 }
 
-pub fn run(args: &Verify) -> Outcome {
+pub fn run(args: &VerifyArgs) -> Outcome {
     if args.files.is_empty() {
         output::note("error: no files given");
         output::note("hint: fleetctl verify units/*.service");
@@ -274,7 +275,7 @@ mod tests {
     #[derive(clap::Parser)]
     struct Program {
         #[command(flatten)]
-        _verify: super::Verify,
+        _verify: super::VerifyArgs,
     }
 
     #[test]

@@ -18,7 +18,7 @@ EXAMPLES:
 JSON:
     An object.
     version   string")]
-pub struct Version {
+pub struct VersionArgs {
     #[command(flatten)]
     format: FormatArgs,
 }
@@ -28,7 +28,7 @@ struct Answer {
     version: &'static str,
 }
 
-pub fn run(args: &Version) -> Outcome {
+pub fn run(args: &VersionArgs) -> Outcome {
     let answer = Answer { version: env!("CARGO_PKG_VERSION") };
     if args.format.is_json() {
         output::verbatim(&format::pretty(&answer))?;

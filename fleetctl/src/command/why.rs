@@ -2,15 +2,15 @@
 
 use clap::Args;
 use clap_complete::ArgValueCompleter;
-use fleet_api::{FailedUnit, FileWarning, MachineVerdict, Why as Answer};
+use fleet_api::{FailedUnit, FileWarning, MachineVerdict, Why};
 use serde::Serialize;
 
 use super::{Context, Outcome};
 use crate::{
     completion,
-    error::{ClientError, Failure, NOT_FOUND},
+    error::{Ending, Failure, NOT_FOUND, unsupported},
     format::{self, FormatArgs, member},
-    machines::{legend, unknown_route},
+    machines::legend,
     output,
     table::Table,
     units::Argument,
@@ -37,7 +37,7 @@ JSON:
     warnings    array of objects {line, message, hint}: what its file says and cannot mean
     Without a UNIT: an array of objects {unit, machineID, reason}, by unit, then machineID. machineID is null while
     the unit has no machine.")]
-pub struct Why {
+pub struct WhyArgs {
     /// The unit; without, all that are wanted and do not run
     #[arg(value_name = "UNIT", add = ArgValueCompleter::new(completion::units))]
     unit: Option<String>,
@@ -91,8 +91,8 @@ struct PlainWarning<'a> {
     hint: Option<String>,
 }
 
-impl<'a> From<&'a Answer> for Plain<'a> {
-    fn from(answer: &'a Answer) -> Self {
+impl<'a> From<&'a Why> for Plain<'a> {
+    fn from(answer: &'a Why) -> Self {
         let verdict = |verdict: &'a MachineVerdict| PlainVerdict {
             machine_id: &verdict.id,
             primary_ip: member(&verdict.primary_ip),
@@ -114,7 +114,7 @@ impl<'a> From<&'a Answer> for Plain<'a> {
     }
 }
 
-pub async fn run(context: &Context, args: &Why) -> Outcome {
+pub async fn run(context: &Context, args: &WhyArgs) -> Outcome {
     match &args.unit {
         Some(unit) => one(context, args, unit).await,
         None => all(context, args).await,
@@ -122,9 +122,9 @@ pub async fn run(context: &Context, args: &Why) -> Outcome {
 }
 
 /// Lists the units that are wanted and do not run.
-async fn all(context: &Context, args: &Why) -> Outcome {
+async fn all(context: &Context, args: &WhyArgs) -> Outcome {
     let failed = context.client.failed().await;
-    let failed = failed.map_err(|error| unknown_route(&error, "cannot tell which units do not run"))?;
+    let failed = failed.map_err(|error| unsupported(&error, "cannot tell which units do not run"))?;
     if args.format.is_json() {
         let plain: Vec<_> = failed.iter().map(PlainFailed::from).collect();
         output::verbatim(&format::pretty(&plain))?;
@@ -144,14 +144,12 @@ async fn all(context: &Context, args: &Why) -> Outcome {
 }
 
 /// Explains one unit.
-async fn one(context: &Context, args: &Why, unit: &str) -> Outcome {
+async fn one(context: &Context, args: &WhyArgs, unit: &str) -> Outcome {
     let name = Argument::new(unit).name;
-    let answer = context.client.why(&name).await.map_err(|error| match error {
-        ClientError::Api { code: 404 | 405, .. } => {
-            Failure::new(format!("cannot tell why of {name}: this fleetd does not know the question"))
-                .hint("CoreOS fleet's fleetd does not; connect to a newer one with --endpoint")
-        }
-        error => error.during(&format!("error: cannot tell why of {name}")),
+    let answer = context.client.why(&name).await.map_err(|error| match error.is_unsupported() {
+        true => Failure::new(format!("cannot tell why of {name}: this fleetd does not know the question"))
+            .hint("CoreOS fleet's fleetd does not; connect to a newer one with --endpoint"),
+        false => error.during(&format!("error: cannot tell why of {name}")),
     })?;
     let mut answer = answer.ok_or_else(|| Failure::said(format!("Unit {name} does not exist.")))?;
     if let Some(machine) = &args.machine {
@@ -184,7 +182,7 @@ fn names(verdict: &MachineVerdict, machine: &str) -> bool {
     verdict.id.starts_with(machine) || verdict.primary_ip == machine
 }
 
-fn table(answer: &Answer) -> Table {
+fn table(answer: &Why) -> Table {
     let mut table = Table::new(["machine", "fits", "reason"], true);
     for verdict in &answer.machines {
         let fits = if verdict.fits { "yes" } else { "no" };

@@ -1,6 +1,6 @@
 //! A cluster for fleetctl to talk to, and fleetctl run against it.
 
-#[path = "../../src/fake.rs"]
+#[path = "../../../client/src/fake.rs"]
 #[allow(unreachable_pub, reason = "shared with the unit tests")]
 pub mod fake;
 

@@ -3,17 +3,13 @@
 use fleet_api::UnitStatus;
 use tokio::time::{Instant, timeout_at};
 
-use super::{
-    Patience,
-    feed::Feed,
-    progress::{self, Goal, Progress},
-};
+use super::{Rolling, Verb, ask};
 use crate::{
-    client::Rolling,
-    command::{Context, restarting},
-    error::Failure,
+    error::{Ending, Failure},
+    follow::Feed,
     machines::Roster,
-    output, remote,
+    output,
+    wait::progress::{self, Progress},
 };
 
 /// Restarts a unit on the machines that have it launched, in the order of their IDs: each next one when the unit is
@@ -21,9 +17,10 @@ use crate::{
 ///
 /// # Errors
 /// The unit fails on a machine, or time is up: the machines after that keep what they run.
-pub async fn roll(context: &Context, name: &str, patience: Patience) -> Result<(), Failure> {
-    let feed = Feed::open(&context.client, &[name.to_owned()]);
-    let mut roll = Roll { context, name, roster: context.roster().await?, feed, deadline: patience.deadline() };
+pub async fn roll(verb: &Verb<'_>, name: &str) -> Result<(), Failure> {
+    let feed = Feed::open(&verb.context.client, &[name.to_owned()]);
+    let roster = verb.context.roster().await?;
+    let mut roll = Roll { verb, name, roster, feed, deadline: verb.patience.deadline() };
     let before = roll.next().await?;
     let launched = before.reports.iter().filter(|report| report.current_state == "launched");
     let mut machines: Vec<String> = launched.map(|report| report.machine_id.clone()).collect();
@@ -44,9 +41,9 @@ pub async fn roll(context: &Context, name: &str, patience: Patience) -> Result<(
     roll.ask(None, generation).await
 }
 
-struct Roll<'c> {
-    context: &'c Context,
-    name: &'c str,
+struct Roll<'v> {
+    verb: &'v Verb<'v>,
+    name: &'v str,
     roster: Roster,
     feed: Feed,
     deadline: Option<Instant>,
@@ -55,9 +52,9 @@ struct Roll<'c> {
 impl Roll<'_> {
     async fn ask(&mut self, up_to: Option<&String>, generation: Option<u64>) -> Result<(), Failure> {
         let rolling = Rolling { up_to: up_to.cloned(), generation };
-        self.context.client.restart(self.name, &rolling).await.map_err(|error| restarting(&error))?;
+        ask(self.verb, self.name, &rolling).await?;
         // It begins with how the unit stands now.
-        self.feed = Feed::open(&self.context.client, &[self.name.to_owned()]);
+        self.feed = Feed::open(&self.verb.context.client, &[self.name.to_owned()]);
         Ok(())
     }
 
@@ -77,14 +74,14 @@ impl Roll<'_> {
                 output::note(&format!("warning: {legend} went away, {} was not restarted there", self.name));
                 return Ok(());
             };
-            match progress::here(&status, report, Goal::Launched) {
+            match progress::here(&status, report, self.verb.goal) {
                 Progress::Reached => {
                     output::note(&format!("restarted {} on {legend}", self.name));
                     return Ok(());
                 }
                 Progress::Failed(what) => {
                     let failure = Failure::new(format!("{} on {legend}: {what}", self.name));
-                    let tail = remote::journal_tail(machine, self.name, &self.roster, &self.context.ssh).await;
+                    let tail = self.verb.context.remote.journal_tail(machine, self.name, &self.roster).await;
                     let tail = tail.unwrap_or_default();
                     return Err(tail.lines().fold(failure, |failure, line| failure.line(format!("  {line}"))));
                 }

@@ -8,10 +8,7 @@ use tokio::{
     process::Child,
 };
 
-use crate::{
-    error::os_message,
-    remote::{HostPort, Ssh},
-};
+use crate::{HostPort, Ssh, os_message};
 
 /// Where fleetd listens unless told otherwise.
 pub const DEFAULT_ENDPOINT: &str = "unix:///var/run/fleet.sock";
@@ -121,14 +118,20 @@ impl Transport {
         &self.endpoint
     }
 
+    /// Whether ssh carries what is sent.
+    #[must_use]
+    pub fn is_tunnelled(&self) -> bool {
+        self.ssh.tunnel.is_some()
+    }
+
     /// How many connections are reasonable. Each one through a tunnel is a login of its own.
     pub fn connections(&self) -> usize {
-        if self.ssh.tunnel.is_some() { 4 } else { 16 }
+        if self.is_tunnelled() { 4 } else { 16 }
     }
 
     /// What a first answer may take beyond the time of a request: through a tunnel, somebody may have to log in.
     pub fn time_to_open(&self) -> Duration {
-        if self.ssh.tunnel.is_some() { TIME_TO_LOG_IN } else { Duration::ZERO }
+        if self.is_tunnelled() { TIME_TO_LOG_IN } else { Duration::ZERO }
     }
 
     /// Opens a stream.

@@ -1,119 +1,26 @@
-//! Waiting until units are where they were asked to be.
-//!
-//! All units of a command are followed at once ([`feed`]); each status is judged by a pure function
-//! ([`progress`]). What is reached is said on stdout, unit by unit. What is in the way is said on stderr: why a unit
-//! has no machine, and when one fails, what happened to it, with the end of its journal.
-
-mod changes;
-mod feed;
-mod progress;
-mod rolling;
+//! The units of a command that are still on their way, and what is said of them.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
-    io::{IsTerminal, stderr},
-    iter::repeat_n,
+    collections::{BTreeMap, BTreeSet, VecDeque},
     time::Duration,
 };
 
-use clap::Args;
-use fleet_api::{UnitStatus, Why};
-use indicatif::ProgressBar;
-use tokio::time::{Instant, sleep_until};
+use fleet_api::UnitStatus;
+use tokio::time::Instant;
 
-pub use self::{changes::Changes, feed::STREAM, progress::Goal, rolling::roll};
-use self::{feed::Feed, progress::Progress};
-use crate::{
-    command::Context,
-    error::Failure,
-    machines::{Roster, legend},
-    output, remote,
+use super::{
+    Reached,
+    explain::Explainer,
+    progress::{self, Goal, Progress},
+    spinner::Spinner,
 };
+use crate::{context::Context, error::Failure, machines::Roster, output};
 
-/// One of the attempts of `--block-attempts`.
-const ATTEMPT: Duration = Duration::from_secs(2);
-/// A unit that has no machine by then, and fits on none, gets none soon.
-const EXPLAIN_AFTER: Duration = Duration::from_millis(700);
-/// Between two explanations. By the second an engine that is only busy has decided.
-const EXPLAIN_EVERY: Duration = Duration::from_secs(5);
-/// Units whose lack of a machine is explained, and machines named for each. The others are counted.
-const EXPLAIN_UNITS: usize = 3;
-const EXPLAIN_MACHINES: usize = 8;
 /// A problem that has not gone away by then is not left from before.
 const TROUBLE_LASTS: Duration = Duration::from_secs(2);
 
-/// How long a command waits for what it asked for.
-#[derive(Args, Clone, Copy, Debug)]
-pub struct Patience {
-    /// Wait for N times 2 seconds; 0 means without end
-    #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
-    block_attempts: i32,
-    /// Return at once
-    #[arg(long)]
-    no_block: bool,
-}
-
-impl Patience {
-    /// Whether the command waits at all.
-    pub fn waits(&self) -> bool {
-        !self.no_block && self.block_attempts >= 0
-    }
-
-    /// When a command that waits gives up.
-    pub fn deadline(&self) -> Option<Instant> {
-        let attempts = u32::try_from(self.block_attempts).unwrap_or(0);
-        (attempts > 0).then(|| Instant::now() + ATTEMPT * attempts)
-    }
-}
-
-/// When it was heard of each unit that it is where it should be.
-pub type Reached = BTreeMap<String, Instant>;
-
-/// Waits until all units have reached the goal, or says `Triggered unit X VERB` and returns. Of those of which it was
-/// wanted before, `again`, only those count as reached, and are spoken of, for which something had to be done.
-///
-/// # Errors
-/// A unit has failed, time is up, or the cluster cannot be followed.
-pub async fn wait_for(
-    context: &Context,
-    names: &[String],
-    again: &BTreeSet<String>,
-    goal: Goal,
-    verb: &str,
-    patience: Patience,
-) -> Result<Reached, Failure> {
-    if !patience.waits() {
-        let new = names.iter().filter(|name| !again.contains(*name));
-        let mut lines = new.flat_map(|name| repeat_n(name, times("start", verb)));
-        lines.try_for_each(|name| output::result(&format!("Triggered unit {name} {verb}")))?;
-        return Ok(Reached::new());
-    }
-    if names.is_empty() {
-        return Ok(Reached::new());
-    }
-    let mut feed = Feed::open(&context.client, names);
-    let mut waiter = Waiter::new(context, names, again, goal, times("restart", verb), patience.deadline());
-    while !waiter.pending.is_empty() {
-        let wake = waiter.wakes_at();
-        tokio::select! {
-            status = feed.next() => match status {
-                Ok(status) => waiter.take(status).await?,
-                Err(error) => return Err(error.during("Error waiting for units")),
-            },
-            () = sleep_until(wake) => waiter.on_time().await?,
-        }
-    }
-    Ok(waiter.reached)
-}
-
-/// How often CoreOS fleet says a line: `start --no-block` and a `restart` that waits say it twice, and somebody may
-/// count.
-fn times(twice: &str, verb: &str) -> usize {
-    if verb == twice { 2 } else { 1 }
-}
-
 /// The units still on their way.
-struct Waiter<'c> {
+pub struct Waiter<'c> {
     context: &'c Context,
     goal: Goal,
     deadline: Option<Instant>,
@@ -127,11 +34,7 @@ struct Waiter<'c> {
     times: usize,
     /// Units that are to be destroyed and have not been spoken of, in the order of the arguments.
     unsaid: VecDeque<String>,
-    explain_at: Instant,
-    /// Whether the engine has had its time.
-    is_late: bool,
-    /// The last explanation of each unit.
-    explained: HashMap<String, String>,
+    explainer: Explainer,
 }
 
 #[derive(Default)]
@@ -143,7 +46,8 @@ struct Pending {
 }
 
 impl<'c> Waiter<'c> {
-    fn new(
+    /// Of these units, none of which has been heard of.
+    pub fn new(
         context: &'c Context,
         names: &[String],
         again: &'c BTreeSet<String>,
@@ -162,19 +66,31 @@ impl<'c> Waiter<'c> {
             spinner: Spinner::new(names.len(), goal),
             times,
             unsaid: names.iter().cloned().collect(),
-            explain_at: Instant::now() + EXPLAIN_AFTER,
-            is_late: false,
-            explained: HashMap::new(),
+            explainer: Explainer::new(),
         }
     }
 
-    /// When there is something to do even if no status comes.
-    fn wakes_at(&self) -> Instant {
-        let trouble = self.pending.values().filter_map(|unit| unit.troubled_since).map(|since| since + TROUBLE_LASTS);
-        trouble.chain(self.deadline).fold(self.explain_at, Instant::min)
+    /// Whether all have reached the goal.
+    pub fn is_over(&self) -> bool {
+        self.pending.is_empty()
     }
 
-    async fn take(&mut self, status: UnitStatus) -> Result<(), Failure> {
+    /// When it was heard of each that has reached it.
+    pub fn into_reached(self) -> Reached {
+        self.reached
+    }
+
+    /// When there is something to do even if no status comes.
+    pub fn wakes_at(&self) -> Instant {
+        let trouble = self.pending.values().filter_map(|unit| unit.troubled_since).map(|since| since + TROUBLE_LASTS);
+        trouble.chain(self.deadline).fold(self.explainer.wakes_at(), Instant::min)
+    }
+
+    /// Takes what is heard of a unit.
+    ///
+    /// # Errors
+    /// It has failed.
+    pub async fn take(&mut self, status: UnitStatus) -> Result<(), Failure> {
         let name = status.name.clone();
         let Some(unit) = self.pending.get_mut(&name) else { return Ok(()) };
         let progress = progress::progress(&status, self.goal);
@@ -204,7 +120,11 @@ impl<'c> Waiter<'c> {
         }
     }
 
-    async fn on_time(&mut self) -> Result<(), Failure> {
+    /// Does what has become due.
+    ///
+    /// # Errors
+    /// A unit has been in trouble for too long, or time is up.
+    pub async fn on_time(&mut self) -> Result<(), Failure> {
         let now = Instant::now();
         let lasting = |unit: &Pending| unit.troubled_since.is_some_and(|since| now >= since + TROUBLE_LASTS);
         let troubled = self.pending.iter().find_map(|(name, unit)| match &unit.progress {
@@ -217,10 +137,10 @@ impl<'c> Waiter<'c> {
         if self.deadline.is_some_and(|deadline| now >= deadline) {
             return Err(self.timed_out().await);
         }
-        if now >= self.explain_at {
-            self.explain().await;
-            self.explain_at = Instant::now() + EXPLAIN_EVERY;
-            self.is_late = true;
+        if now >= self.explainer.wakes_at() {
+            let unplaced = self.pending.iter().filter(|(_, unit)| unit.progress == Some(Progress::Unplaced));
+            let unplaced: Vec<&String> = unplaced.map(|(name, _)| name).collect();
+            self.explainer.explain(self.context, &self.spinner, &unplaced).await;
         }
         Ok(())
     }
@@ -305,32 +225,6 @@ impl<'c> Waiter<'c> {
         Ok(())
     }
 
-    /// Says on stderr what keeps units from getting a machine, unless that has been said before.
-    async fn explain(&mut self) {
-        let unplaced = |unit: &Pending| unit.progress == Some(Progress::Unplaced);
-        let mut names = self.pending.iter().filter(|(_, unit)| unplaced(unit)).map(|(name, _)| name.clone());
-        let shown: Vec<String> = names.by_ref().take(EXPLAIN_UNITS).collect();
-        let others = names.count();
-        let mut said = false;
-        for name in shown {
-            // Explanations are a courtesy: without them (an old fleetd, or none at all now), waiting goes on.
-            let Ok(Some(why)) = self.context.client.why(&name).await else { continue };
-            // It has got one meanwhile, or is about to.
-            let is_near = why.machines.iter().any(|verdict| verdict.fits) && !self.is_late;
-            if is_near || !why.machine_id.is_empty() {
-                continue;
-            }
-            if self.explained.get(&name) != Some(&why.summary) {
-                self.spinner.aside(|| output::note(&explanation(&name, &why)));
-                self.explained.insert(name, why.summary);
-                said = true;
-            }
-        }
-        if said && others > 0 {
-            self.spinner.aside(|| output::note(&format!("{others} more units wait for a machine")));
-        }
-    }
-
     async fn timed_out(&mut self) -> Failure {
         let Some((name, unit)) = self.pending.iter().next() else { return Failure::new("timed out") };
         let (name, others) = (name.clone(), self.pending.len() - 1);
@@ -368,7 +262,7 @@ impl<'c> Waiter<'c> {
             return failure.hint(format!("`fleetctl why {name}` tells more"));
         }
         let hint = format!("its journal is in `fleetctl journal {name}`; `fleetctl start {name}` tries again");
-        match remote::journal_tail(&machine, name, &self.roster, &self.context.ssh).await {
+        match self.context.remote.journal_tail(&machine, name, &self.roster).await {
             Some(tail) => tail.lines().fold(failure, |failure, line| failure.line(format!("  {line}"))).hint(hint),
             None => failure.hint(hint),
         }
@@ -386,52 +280,5 @@ impl<'c> Waiter<'c> {
             }
         }
         self.roster.legend(machine, false)
-    }
-}
-
-fn explanation(name: &str, why: &Why) -> String {
-    let mut text = format!("Unit {name}: {}", why.summary);
-    for verdict in why.machines.iter().take(EXPLAIN_MACHINES) {
-        text.push_str(&format!("\n  {}: {}", legend(&verdict.id, &verdict.primary_ip, false), verdict.reason));
-    }
-    if let Some(more) = why.machines.len().checked_sub(EXPLAIN_MACHINES).filter(|more| *more > 0) {
-        text.push_str(&format!("\n  and {more} more machines, see `fleetctl why {name}`"));
-    }
-    text
-}
-
-/// `3/10 units active`, on stderr while a person looks at it.
-struct Spinner {
-    bar: ProgressBar,
-    total: usize,
-    goal: Goal,
-}
-
-impl Spinner {
-    fn new(total: usize, goal: Goal) -> Self {
-        let bar = if stderr().is_terminal() { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
-        let spinner = Self { bar, total, goal };
-        spinner.reached(total);
-        if !spinner.bar.is_hidden() {
-            spinner.bar.enable_steady_tick(Duration::from_millis(100));
-        }
-        spinner
-    }
-
-    fn reached(&self, pending: usize) {
-        let (reached, total) = (self.total - pending, self.total);
-        let units = if total == 1 { "unit" } else { "units" };
-        self.bar.set_message(format!("{reached}/{total} {units} {}", self.goal.reached()));
-    }
-
-    /// Lets other words through without mixing them with the spinner's.
-    fn aside<T>(&self, say: impl FnOnce() -> T) -> T {
-        self.bar.suspend(say)
-    }
-}
-
-impl Drop for Spinner {
-    fn drop(&mut self) {
-        self.bar.finish_and_clear();
     }
 }

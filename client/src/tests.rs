@@ -1,15 +1,24 @@
 //! The client against a stand-in for fleetd.
 
-use super::*;
-use crate::{
-    fake::{Answer, Fake},
-    remote::Ssh,
-    transport::Endpoint,
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
+use fleet_api::Reason;
+
+use super::*;
+use crate::fake::{Answer, Fake};
+
+fn transport(fake: &Fake) -> Transport {
+    Transport::new(Endpoint::parse(&fake.endpoint).unwrap(), Ssh::default())
+}
+
 fn client(fake: &Fake) -> Arc<Client> {
-    let endpoint = Endpoint::parse(&fake.endpoint).unwrap();
-    Arc::new(Client::new(Transport::new(endpoint, Ssh::default()), Duration::from_secs(3), false))
+    Arc::new(Client::new(transport(fake), Duration::from_secs(3), "test/1"))
 }
 
 fn whole(status: u16, body: &str) -> Answer {
@@ -60,8 +69,7 @@ async fn an_answer_that_never_comes_is_told_from_a_lost_connection() {
     assert!(error.to_string().ends_with("it was closed before an answer came"), "{error}");
 
     let fake = Fake::new(|_| Answer::Lines(Vec::new()));
-    let endpoint = Endpoint::parse(&fake.endpoint).unwrap();
-    let hasty = Client::new(Transport::new(endpoint, Ssh::default()), Duration::from_millis(50), false);
+    let hasty = Client::new(transport(&fake), Duration::from_millis(50), "test/1");
     assert!(matches!(hasty.machines().await, Err(ClientError::Timeout { .. })));
 }
 
@@ -94,13 +102,19 @@ async fn many_requests_share_few_connections_and_keep_their_order() {
         let name = asked.line.rsplit_once('/').unwrap().1;
         Answer::Aged(7, format!(r#"{{"name":"{name}"}}"#))
     });
-    let client = client(&fake);
+    let told = Arc::new(AtomicUsize::default());
+    let tells = Arc::clone(&told);
+    let listener = move |event: Event<'_>| match event {
+        Event::Old { seconds } => assert_eq!((seconds, tells.fetch_add(1, Ordering::Relaxed)), ("7", 0)),
+        Event::Asks { .. } => {}
+    };
+    let client = Arc::new(Client::with_events(transport(&fake), Duration::from_secs(3), "test/1", listener));
     let names: Vec<String> = (0..200).map(|i| format!("web@{i}.service")).collect();
     let units = client.each(names.clone(), |client, name| async move { client.unit(&name).await }).await.unwrap();
     let got: Vec<String> = units.into_iter().map(|unit| unit.unwrap().name).collect();
     assert_eq!(got, names);
-    assert!(client.idle.lock().unwrap().len() <= client.transport.connections());
-    assert!(client.warned_of_age.load(Ordering::Relaxed));
+    assert!(client.pool.idle() <= client.pool.transport.connections());
+    assert!(client.was_aged() && told.load(Ordering::Relaxed) == 1);
 }
 
 #[tokio::test]
@@ -120,4 +134,22 @@ async fn a_watch_is_read_line_by_line_and_an_old_fleetd_has_none() {
     assert_eq!(lines.next().await.unwrap().unwrap().name, "b.service");
     assert!(!matches!(lines.next().await, Ok(Some(_))));
     assert!(client.watch(&["old.service".into()]).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_reason_tells_what_is_too_old_from_what_is_not_there() {
+    let fake = Fake::new(|asked| match &*asked.line {
+        "GET /version" => whole(404, r#"{"error":{"code":404,"message":"no such path","reason":"no-such-resource"}}"#),
+        "GET /units/a.service" => whole(404, r#"{"error":{"code":404,"message":"","reason":"unit-not-found"}}"#),
+        "POST /units/a.service/restart" => {
+            whole(405, r#"{"error":{"code":405,"message":"only GET, PUT and DELETE supported against this resource"}}"#)
+        }
+        _ => whole(409, r#"{"error":{"code":409,"message":"try again","reason":"changed-meanwhile"}}"#),
+    });
+    let client = client(&fake);
+    assert_eq!(client.version().await.unwrap(), None);
+    assert_eq!(client.unit("a.service").await.unwrap(), None);
+    assert!(client.restart("a.service", &Rolling::default()).await.unwrap_err().is_unsupported());
+    let error = client.put("a.service", Vec::new(), "launched").await.unwrap_err();
+    assert!(matches!(error, ClientError::Api { reason: Some(Reason::ChangedMeanwhile), .. }), "{error:?}");
 }

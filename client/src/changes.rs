@@ -1,67 +1,42 @@
-//! Many units in few requests.
+//! Many changes in few requests.
 //!
 //! What a fleetd does not know how to do at once (CoreOS fleet's knows nothing of it), is asked for one by one.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
-use fleet_api::{Again, Change, Changes, ChangesMade, Unit, UnitPage};
+use fleet_api::{Again, Change, Changes, ChangesMade, paths::CHANGES};
 use hyper::Method;
 use tokio::time::Instant;
 
-use super::{Client, Result, escape};
-use crate::{error::ClientError, watch::STREAM};
+use crate::{Client, ClientError, Result};
 
 /// Changes in one request. A few requests under way keep fleetd and etcd busy at the same time.
-const CHANGES: usize = 100;
+const MOST: usize = 100;
 /// Most bytes of contents in one: fleetd takes bodies of 2 MB.
 const BYTES: usize = 512 << 10;
 
 /// What could not be done, and to which unit.
-pub type Failed = (String, ClientError);
+pub type NamedError = (String, ClientError);
 
 impl Client {
-    /// Those of these units that the cluster knows, in this order.
-    ///
-    /// # Errors
-    /// The first that could not be asked about.
-    pub async fn units_named(self: &Arc<Self>, names: &[String]) -> std::result::Result<Vec<Unit>, Failed> {
-        if let [name] = names {
-            let unit = self.unit(name).await.map_err(|error| (name.clone(), error))?;
-            return Ok(unit.into_iter().collect());
-        }
-        let chunks: Vec<Vec<String>> = names.chunks(STREAM).map(<[String]>::to_vec).collect();
-        let pages = self.each(chunks, |client, names| async move {
-            let query: Vec<String> = names.iter().map(|name| format!("unit={}", escape(name))).collect();
-            // A fleetd that does not know the question tells of all units.
-            let found = client.list::<UnitPage>("/units", &query.join("&")).await;
-            found.map_err(|error| (names[0].clone(), error))
-        });
-        let mut found: BTreeMap<String, Unit> = BTreeMap::new();
-        for unit in pages.await?.into_iter().flatten() {
-            found.insert(unit.name.clone(), unit);
-        }
-        Ok(names.iter().filter_map(|name| found.remove(name)).collect())
-    }
-
     /// Carries out changes, each of a unit of its own. Says of each whether there was something to change: what is to
     /// be destroyed may not exist.
     ///
     /// # Errors
     /// The first that is refused; others may have been taken.
-    pub async fn change(self: &Arc<Self>, changes: Vec<Change>) -> std::result::Result<Vec<bool>, Failed> {
+    pub async fn change(self: &Arc<Self>, changes: Vec<Change>) -> std::result::Result<Vec<bool>, NamedError> {
         if changes.len() > 1 || changes.iter().any(|change| change.again != Again::No) {
             let made = self.each(chunks(&changes), |client, chunk| async move { client.change_at_once(chunk).await });
             match made.await {
                 Ok(made) => return Ok(made.into_iter().flatten().collect()),
-                // An empty message means that the route is unknown.
-                Err((_, ClientError::Api { code: 404, message })) if message.is_empty() => {}
+                Err((_, error)) if error.is_unsupported() => {}
                 Err(error) => return Err(error),
             }
         }
         self.each(changes, |client, change| async move { client.change_one(change).await }).await
     }
 
-    async fn change_one(&self, change: Change) -> std::result::Result<bool, Failed> {
+    async fn change_one(&self, change: Change) -> std::result::Result<bool, NamedError> {
         // CoreOS fleet's fleetd cannot be asked again.
         let Change { name, options, desired_state, destroy, again: _ } = change;
         let made = match destroy {
@@ -71,26 +46,26 @@ impl Client {
         made.map_err(|error| (name, error))
     }
 
-    async fn change_at_once(&self, changes: Vec<Change>) -> std::result::Result<Vec<bool>, Failed> {
+    async fn change_at_once(&self, changes: Vec<Change>) -> std::result::Result<Vec<bool>, NamedError> {
         let first = changes.first().map(|change| change.name.clone()).unwrap_or_default();
         let destroyed: Vec<bool> = changes.iter().map(|change| change.destroy).collect();
         let made = self.made(changes).await.map_err(|error| (first, error))?;
         let outcomes = made.results.into_iter().zip(destroyed).map(|(made, destroyed)| match made.code {
             200..300 => Ok(true),
             404 if destroyed => Ok(false),
-            code => Err((made.name, ClientError::Api { code, message: made.message })),
+            code => Err((made.name, ClientError::Api { code, message: made.message, reason: made.reason })),
         });
         outcomes.collect()
     }
 
     async fn made(&self, changes: Vec<Change>) -> Result<ChangesMade> {
         let (count, sent) = (changes.len(), Instant::now());
-        let answer = self.send_json(Method::POST, "/changes", Some(&Changes { changes })).await?;
-        let made: ChangesMade = self.decode(&answer.bytes)?;
+        let answer = self.send(Method::POST, CHANGES, &Changes { changes }).await?;
+        let made: ChangesMade = self.decode(&answer)?;
         if made.results.len() != count {
-            return Err(self.unreadable("it does not tell of every change"));
+            return Err(self.pool.unreadable("it does not tell of every change"));
         }
-        self.note_taken(made.results.iter().map(|made| &*made.name), sent, &answer);
+        self.taken.note(made.results.iter().map(|made| &*made.name), sent, answer.times);
         Ok(made)
     }
 }
@@ -104,7 +79,7 @@ fn chunks(changes: &[Change]) -> Vec<Vec<Change>> {
     let mut bytes = 0;
     for change in changes {
         bytes += size(change);
-        match chunks.last_mut().filter(|chunk| chunk.len() < CHANGES && bytes <= BYTES) {
+        match chunks.last_mut().filter(|chunk| chunk.len() < MOST && bytes <= BYTES) {
             Some(chunk) => chunk.push(change.clone()),
             None => {
                 bytes = size(change);

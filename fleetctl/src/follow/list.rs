@@ -6,14 +6,12 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
+use fleet_client::{Client, STREAM};
 use tokio::{
     sync::Notify,
     task::JoinSet,
     time::{sleep, timeout},
 };
-
-use super::feed::STREAM;
-use crate::client::Client;
 
 /// Between two readings of a list that nothing is heard of.
 const RELIST: Duration = Duration::from_secs(2);
@@ -24,13 +22,13 @@ const WATCHED: usize = 5 * STREAM;
 
 /// Follows units until dropped.
 #[derive(Default)]
-pub struct Changes {
+pub struct ListFollower {
     units: BTreeSet<String>,
     changed: Arc<Notify>,
     followers: JoinSet<()>,
 }
 
-impl Changes {
+impl ListFollower {
     /// Follows these units, and no longer those that were followed before.
     pub fn follow(&mut self, client: &Arc<Client>, units: BTreeSet<String>) {
         if units == self.units {

@@ -8,16 +8,11 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use fleet_api::{UnitReport, UnitState, UnitStatus};
+use fleet_client::{Client, ClientError, STREAM, StatusLines};
 use tokio::{sync::mpsc, task::JoinSet, time};
 
-use crate::{
-    client::{Client, StatusLines},
-    error::ClientError,
-    units,
-};
+use crate::units;
 
-/// Units in one stream: with names of 256 bytes, the most that fits into a URI of 64 kB.
-pub const STREAM: usize = 200;
 /// Between two looks at an old fleetd.
 const POLL: Duration = Duration::from_millis(500);
 /// Before the first try to open a broken stream again. Doubles with each.
