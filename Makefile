@@ -56,7 +56,7 @@ test: testdeps check ## Every test, those on real hosts too (root or sudo)
 	$(CARGO) test --locked
 	$(SIM) test --locked --profile sim --package fleet-sim
 	$(AS_ROOT) $(CARGO) test --locked --package fleet-lab --test real_hosts -- --ignored
-	$(AS_ROOT) $(CARGO) test --locked --package fleet-tests
+	$(AS_ROOT) $(CARGO) test --locked --package fleet-tests --package fleet-bench
 
 # Built without optimisation: that takes half as long, and the hosts feel no difference.
 demo: deps ## Boot three hosts, run units on them, kill one (root or sudo)
@@ -81,7 +81,7 @@ bench: deps ## Measure against systemd and etcd alone, into docs/performance.md:
 
 # Its etcd and all machines share the processors: the fewer others want them, the more the ratio says.
 scale: ## Run MACHINES=1000 simulated machines with UNITS=20000 on a real etcd: docs/performance.md
-	$(CARGO) build --release --locked --package fleet-tests --package fleet-lab
+	$(CARGO) build --release --locked --package fleet-bench --package fleet-lab
 	$(TARGET)/release/fleet-lab sim --machines $(MACHINES) --units $(UNITS) --write docs/performance.md
 
 # Tokio draws the order in which it wakes those who wait for one thing. Built so it can be told its seed, and a seed is

@@ -236,7 +236,7 @@ fn sim(args: &[OsString]) -> Result<()> {
     let program = std::env::current_exe()?.with_file_name("fleet-scale");
     if !program.is_file() {
         let profile = if cfg!(debug_assertions) { "" } else { " --release" };
-        bail!("no {}: build it first (`cargo build{profile} -p fleet-tests`)", program.display());
+        bail!("no {}: build it first (`cargo build{profile} -p fleet-bench`)", program.display());
     }
     let error = std::process::Command::new(&program).args(args).exec();
     Err(error).with_context(|| format!("cannot run {}", program.display()))
