@@ -6,11 +6,13 @@
 //! * [`address`]: what people write for a host and for etcd, and the address that a host has itself.
 //! * [`unit`]: unit files and what they mean: syntax, names, templates, specifiers, hash, `[X-Fleet]` options.
 //! * [`model`]: the nouns of a cluster and their form in etcd (keys and values).
+//! * [`ops`]: what a request changes, as guarded writes or a refusal.
 //! * [`sched`]: which machine runs which unit, and why or why not.
 //! * [`agent`]: the next step that brings one host from what it has to what it should have.
 
 pub mod address;
 pub mod agent;
 pub mod model;
+pub mod ops;
 pub mod sched;
 pub mod unit;

@@ -83,7 +83,7 @@ impl<'s> Delta<'s> {
     pub fn touches(self, kinds: &[Kind]) -> bool {
         let (before, after) = (self.before, self.after);
         let differs = |kind: &Kind| match kind {
-            Kind::File => false,
+            Kind::File | Kind::Submitted => false,
             Kind::Global => self.globals().next().is_some(),
             Kind::Leader => before.leader != after.leader,
             Kind::Machine => self.machines().next().is_some() || self.departed().next().is_some(),

@@ -29,6 +29,8 @@ pub enum Key {
     /// `leader`: who leads. It stands among the keys of [`Keys::cluster`], so who follows those sees in which order a
     /// new leader began and the one before wrote.
     Leader,
+    /// `cloud-config/<name>/<hash>`: that these contents of a unit were submitted from a host's configuration.
+    Submitted(UnitName, UnitHash),
 }
 
 impl Keys {
@@ -60,6 +62,7 @@ impl Keys {
             Key::Metadata(id) => format!("{prefix}metadata/{id}"),
             Key::State(machine, name) => format!("{prefix}state/{machine}/{name}"),
             Key::Leader => format!("{prefix}leader"),
+            Key::Submitted(name, hash) => format!("{prefix}cloud-config/{name}/{hash}"),
         }
     }
 
@@ -83,6 +86,10 @@ impl Keys {
             "machine" => MachineId::new(rest).ok().map(Key::Machine),
             "metadata" => MachineId::new(rest).ok().map(Key::Metadata),
             "state" => on_machine().map(|(machine, name)| Key::State(machine, name)),
+            "cloud-config" => {
+                let (name, hash) = rest.split_once('/')?;
+                Some(Key::Submitted(UnitName::new(name).ok()?, hash.parse().ok()?))
+            }
             _ => None,
         }
     }
@@ -133,13 +140,17 @@ mod tests {
             (Key::Sched(machine.clone(), name.clone()), format!("/fleet/sched/{machine}/web@1.service")),
             (Key::Machine(machine.clone()), format!("/fleet/machine/{machine}")),
             (Key::Metadata(machine.clone()), format!("/fleet/metadata/{machine}")),
-            (Key::State(machine.clone(), name), format!("/fleet/state/{machine}/web@1.service")),
+            (Key::State(machine.clone(), name.clone()), format!("/fleet/state/{machine}/web@1.service")),
+            (
+                Key::Submitted(name, UnitHash::of("")),
+                "/fleet/cloud-config/web@1.service/da39a3ee5e6b4b0d3255bfef95601890afd80709".into(),
+            ),
             (Key::Leader, "/fleet/leader".into()),
         ] {
             assert_eq!(keys.format(&key), text);
             assert_eq!(keys.parse(&text), Some(key.clone()));
             let (from, to) = keys.cluster();
-            assert_eq!(from <= text && text < to, !matches!(key, Key::File(_)), "{text}");
+            assert_eq!(from <= text && text < to, !matches!(key, Key::File(_) | Key::Submitted(..)), "{text}");
         }
         for foreign in [
             "/other/unit/a.service",

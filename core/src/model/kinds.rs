@@ -19,6 +19,8 @@ pub enum Kind {
     Sched,
     /// `state/`
     State,
+    /// `cloud-config/`
+    Submitted,
     /// `unit/`
     Unit,
 }
@@ -35,6 +37,7 @@ impl Key {
             Self::Metadata(_) => Kind::Metadata,
             Self::Sched(..) => Kind::Sched,
             Self::State(..) => Kind::State,
+            Self::Submitted(..) => Kind::Submitted,
             Self::Unit(_) => Kind::Unit,
         }
     }

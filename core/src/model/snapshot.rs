@@ -112,7 +112,7 @@ impl Snapshot {
                 self.leader = Some(revision);
                 Ok(())
             }
-            Key::File(_) => Ok(()),
+            Key::File(_) | Key::Submitted(..) => Ok(()),
         };
         self.revision = self.revision.max(revision);
         match &outcome {
@@ -139,7 +139,7 @@ impl Snapshot {
             Key::Metadata(id) => drop(self.metadata.remove(&id)),
             Key::State(machine, name) => drop(self.states.remove(&(machine, name))),
             Key::Leader => self.leader = None,
-            Key::File(_) => {}
+            Key::File(_) | Key::Submitted(..) => {}
         }
     }
 

@@ -206,7 +206,7 @@ fn is_readable(key: &Key, value: &[u8]) -> bool {
         Key::Machine(_) => MachineRecord::decode(value).is_ok(),
         Key::Metadata(_) => MetadataEdits::decode(value).is_ok(),
         Key::State(..) => StateRecord::decode(value).is_ok(),
-        Key::Leader => true,
+        Key::Leader | Key::Submitted(..) => true,
     }
 }
 

@@ -148,7 +148,7 @@ fn is_forgotten(record: &Record, host: usize, unit: &str) -> bool {
 pub fn mirror_equals_the_store(record: &Record) -> Vec<Violation> {
     let (from, to) = record.keys.cluster();
     let stored = record.entries.iter().filter(|stored| from <= stored.key && stored.key < to);
-    let shown = |key: &Key| !matches!(key, Key::Leader | Key::File(_));
+    let shown = |key: &Key| !matches!(key, Key::Leader | Key::File(_) | Key::Submitted(..));
     let readable = stored.filter(|stored| record.keys.parse(&stored.key).is_some_and(|key| shown(&key)));
     let stored: BTreeMap<String, i64> = readable.map(|stored| (stored.key.clone(), stored.mod_revision)).collect();
     let keys: BTreeSet<&String> = stored.keys().chain(record.mirror.keys()).collect();
