@@ -25,7 +25,7 @@ use crate::{
     backoff::Backoff,
     config::{self, Config},
     daemon, network,
-    registry::Etcd,
+    registry::{Etcd, commit::Failure},
 };
 use seed::{Outcome, Seed};
 
@@ -246,12 +246,13 @@ impl CloudConfig {
                 let outcome = if self.dry_run { seed.look(unit).await } else { seed.submit(unit).await };
                 match outcome {
                     Ok(outcome) => break outcome,
-                    Err(error) if !waiting.pause(&crate::chain(&error)).await => return Ok(false),
-                    Err(_) => {}
+                    Err(Failure::Refused(refusal)) => bail!("cannot submit {name} to the cluster: {refusal}"),
+                    Err(Failure::Store(error)) if !waiting.pause(&crate::chain(&*error)).await => return Ok(false),
+                    Err(Failure::Store(_)) => {}
                 }
             };
             match outcome {
-                Outcome::Before | Outcome::Same => {}
+                Outcome::Same => {}
                 Outcome::New => done.tell(&format!("submit {name} to the cluster")),
                 Outcome::Replaces => done.tell(&format!("replace {name} in the cluster")),
                 Outcome::Differs => eprintln!(

@@ -27,12 +27,15 @@ use std::{sync::Arc, time::Duration};
 use axum::{
     Json, Router,
     extract::{DefaultBodyLimit, Request, State},
-    http::{HeaderName, HeaderValue, Method, header},
+    http::{HeaderName, HeaderValue, Method, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::any,
 };
-use fleet_core::model::Keys;
+use fleet_core::{
+    model::Keys,
+    ops::{Operation, Outcome},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::error;
 
@@ -40,7 +43,12 @@ pub use self::{error::ApiError, go_client::GoClients, listen::Listeners};
 use crate::{
     machine::Refusal,
     metrics::Metrics,
-    registry::{Store, files::Files, view::View},
+    registry::{
+        Store,
+        commit::{self, Done, Failure},
+        files::Files,
+        view::View,
+    },
 };
 
 /// What the handlers work with.
@@ -65,10 +73,35 @@ pub struct Api<S> {
     pub ending: CancellationToken,
 }
 
+impl<S: Store> Api<S> {
+    /// Carries out an operation. Who reads here afterwards finds it done.
+    async fn carry_out(&self, operation: &Operation) -> Result<Done, ApiError> {
+        let done = match commit::carry_out(&self.store, &self.keys, operation).await {
+            Ok(done) => done,
+            Err(failure) => {
+                if let Failure::Store(error) = &failure {
+                    error::tell(error);
+                }
+                return Err(failure.into());
+            }
+        };
+        self.view.seen(done.revision).await;
+        Ok(done)
+    }
+}
+
+impl Done {
+    /// The status that tells of it.
+    fn status(&self) -> StatusCode {
+        match self.outcome {
+            Outcome::Created | Outcome::Replaced => StatusCode::CREATED,
+            Outcome::Changed | Outcome::Unchanged => StatusCode::NO_CONTENT,
+        }
+    }
+}
+
 /// How an answer says that its contents are old.
 static AGE: HeaderName = HeaderName::from_static(fleet_api::headers::AGE);
-/// How often a write is tried when others write the same at the same time.
-const TRIES: usize = 8;
 /// How long requests under way may take when fleetd ends.
 const GRACE: Duration = Duration::from_secs(2);
 
@@ -87,7 +120,7 @@ pub fn router<S: Store>(api: Arc<Api<S>>) -> Router {
         .route("/units/{name}/why", any(why::why::<S>))
         .route("/units/{name}/trace", any(trace::trace::<S>))
         .route("/changes", any(changes::changes::<S>))
-        .route("/units/{name}/restart", any(units::restart::<S>))
+        .route("/units/{name}/restart", any(units::restart::restart::<S>))
         .route("/state", any(state::collection::<S>))
         .route("/state/{name}", any(state::one::<S>))
         .route("/watch", any(watch::watch::<S>))

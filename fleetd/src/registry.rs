@@ -5,9 +5,11 @@
 //! the simulation.
 //! [`mirror`] keeps a [`Snapshot`](fleet_core::model::Snapshot) of a part of the store up to date, [`view`] runs the one
 //! mirror of the whole cluster while somebody needs it, [`files`] fetches unit files by hash, [`lease`] keeps a lease
-//! alive, [`election`] is how one of several comes to lead. That etcd is out of reach is told by [`outage`] alone.
+//! alive, [`election`] is how one of several comes to lead, [`commit`] carries out what a request changes. That etcd is
+//! out of reach is told by [`outage`] alone.
 
 mod cause;
+pub mod commit;
 pub mod election;
 pub mod etcd;
 pub mod files;
@@ -153,6 +155,16 @@ pub enum Write {
         /// The range.
         range: Range,
     },
+}
+
+impl Guard {
+    /// The key.
+    #[must_use]
+    pub fn key(&self) -> &str {
+        match self {
+            Self::Unchanged(key, _) | Self::CreatedAt(key, _) => key,
+        }
+    }
 }
 
 impl Write {

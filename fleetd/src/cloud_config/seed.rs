@@ -1,18 +1,15 @@
 //! Units of a cloud-config in the cluster: each is submitted once, by its contents.
-//!
-//! That a unit was submitted is kept in etcd, under `cloud-config/<unit>/<hash>`, by the very transaction that submits
-//! it. So it happens once in the cluster: not again when a host boots again, when another host has the same document, or
-//! when hosts with one document boot at the same moment; and a unit that an operator has stopped, changed or destroyed
-//! since stays so.
 
 use fleet_cloud_config::ClusterUnit;
 use fleet_core::{
-    model::{Key, Keys, MachineId, Record, UnitRecord},
-    unit::UnitHash,
+    model::{Key, Keys, MachineId},
+    ops::{self, Contents, Operation, Refusal, SubmitOnce},
 };
-use serde_json::json;
 
-use crate::registry::{Guard, Revision, Store, StoreError, Transaction, Write};
+use crate::registry::{
+    Store, StoreError,
+    commit::{Failure, carry_out, look},
+};
 
 /// Submits units of this host's cloud-config.
 pub(super) struct Seed<S> {
@@ -25,44 +22,14 @@ pub(super) struct Seed<S> {
 /// What becomes of a unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// Nothing: these contents were submitted before.
-    Before,
-    /// Nothing: somebody else has submitted these contents. That is remembered.
+    /// Nothing: these contents were submitted before, from a cloud-config or by somebody else.
     Same,
     /// It is submitted.
     New,
     /// It takes the place of other contents.
     Replaces,
-    /// Nothing: the cluster has a unit of that name with other contents.
+    /// Nothing: the cluster has a unit of that name with other contents, or one that this fleet cannot read.
     Differs,
-}
-
-/// A unit as the store has it.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Found {
-    /// What is wanted of it, if that can be read.
-    record: Option<UnitRecord>,
-    /// When `unit/<name>` was last written.
-    ordinary: Revision,
-    /// When `global/<name>` was last written.
-    global: Revision,
-    /// Whether these contents were submitted before.
-    before: bool,
-    /// The revision that all this was read at.
-    revision: Revision,
-}
-
-/// A pure decision.
-fn decide(found: &Found, unit: &ClusterUnit, hash: UnitHash) -> Outcome {
-    let is_there = (found.ordinary, found.global) != (0, 0);
-    match &found.record {
-        _ if found.before => Outcome::Before,
-        None if !is_there => Outcome::New,
-        Some(record) if record.hash == hash => Outcome::Same,
-        // One that cannot be read may be a newer fleet's.
-        Some(_) if unit.replace => Outcome::Replaces,
-        _ => Outcome::Differs,
-    }
 }
 
 impl<S: Store> Seed<S> {
@@ -73,74 +40,40 @@ impl<S: Store> Seed<S> {
     }
 
     /// What would become of a unit now.
-    pub async fn look(&self, unit: &ClusterUnit) -> Result<Outcome, StoreError> {
-        let hash = unit.file.hash();
-        Ok(decide(&self.find(unit, hash).await?, unit, hash))
+    pub async fn look(&self, unit: &ClusterUnit) -> Result<Outcome, Failure> {
+        outcome(look(&self.store, &self.keys, &self.operation(unit)?).await.map(|edit| edit.outcome))
     }
 
     /// Submits a unit, if it is to be.
-    pub async fn submit(&self, unit: &ClusterUnit) -> Result<Outcome, StoreError> {
-        let hash = unit.file.hash();
+    pub async fn submit(&self, unit: &ClusterUnit) -> Result<Outcome, Failure> {
+        let operation = self.operation(unit)?;
         loop {
-            let found = self.find(unit, hash).await?;
-            let outcome = decide(&found, unit, hash);
-            if [Outcome::Before, Outcome::Differs].contains(&outcome) {
-                return Ok(outcome);
-            }
-            // Each turn that is lost is one that another has won: this ends.
-            if self.store.commit(self.transaction(unit, hash, &found, outcome)).await?.is_some() {
-                return Ok(outcome);
+            match carry_out(&self.store, &self.keys, &operation).await {
+                // Each turn that is lost is one that another has won: this ends.
+                Err(Failure::Refused(Refusal::UnitContended)) => {}
+                done => return outcome(done.map(|done| done.outcome)),
             }
         }
     }
 
-    fn transaction(&self, unit: &ClusterUnit, hash: UnitHash, found: &Found, outcome: Outcome) -> Transaction {
-        let [ordinary, global, mark] = self.of(unit, hash);
-        let guards = vec![
-            Guard::Unchanged(ordinary.clone(), found.ordinary),
-            Guard::Unchanged(global.clone(), found.global),
-            Guard::Unchanged(mark.clone(), 0),
-        ];
-        let value = json!({ "v": 1, "machine": self.id });
-        let mut writes = vec![Write::put(mark, value.to_string().into_bytes())];
-        if outcome != Outcome::Same {
-            // The revision sets apart a unit that is destroyed and submitted again from one that never went.
-            let born = u64::try_from(found.revision).unwrap_or_default();
-            let record = found.record.clone().unwrap_or_else(|| UnitRecord::new(hash, unit.desired, born));
-            let record = UnitRecord { hash, desired: unit.desired, ..record };
-            let file = self.keys.format(&Key::File(hash));
-            writes.push(Write::put(file, unit.file.canonical().into_bytes()));
-            let (key, other, before) =
-                if unit.global { (global, ordinary, found.ordinary) } else { (ordinary, global, found.global) };
-            writes.push(Write::put(key, record.encode()));
-            writes.extend((before != 0).then_some(Write::Delete { key: other }));
-        }
-        Transaction { guards, writes }
+    fn operation(&self, unit: &ClusterUnit) -> Result<Operation, Refusal> {
+        Ok(Operation::SubmitOnce(SubmitOnce {
+            name: unit.name.clone(),
+            contents: Contents::new(&unit.file, &unit.name)?,
+            desired: unit.desired,
+            replace: unit.replace,
+            machine: self.id.clone(),
+        }))
     }
+}
 
-    async fn find(&self, unit: &ClusterUnit, hash: UnitHash) -> Result<Found, StoreError> {
-        let keys = self.of(unit, hash);
-        let page = self.store.get(&keys).await?;
-        let mut found = Found { revision: page.revision, ..Found::default() };
-        for stored in page.entries {
-            if stored.key == keys[2] {
-                found.before = true;
-                continue;
-            }
-            *(if stored.key == keys[1] { &mut found.global } else { &mut found.ordinary }) = stored.mod_revision;
-            found.record = UnitRecord::decode(&stored.value).ok();
-        }
-        Ok(found)
-    }
-
-    /// The keys that tell of a unit: as an ordinary one, as a global one, and that it was submitted.
-    fn of(&self, unit: &ClusterUnit, hash: UnitHash) -> [String; 3] {
-        let (keys, name) = (&self.keys, &unit.name);
-        [
-            keys.format(&Key::Unit(name.clone())),
-            keys.format(&Key::Global(name.clone())),
-            format!("{}cloud-config/{name}/{hash}", keys.prefix()),
-        ]
+fn outcome(outcome: Result<ops::Outcome, Failure>) -> Result<Outcome, Failure> {
+    match outcome {
+        Ok(ops::Outcome::Unchanged | ops::Outcome::Changed) => Ok(Outcome::Same),
+        Ok(ops::Outcome::Created) => Ok(Outcome::New),
+        Ok(ops::Outcome::Replaced) => Ok(Outcome::Replaces),
+        Err(Failure::Refused(Refusal::OtherContents | Refusal::Newer { .. })) => Ok(Outcome::Differs),
+        Err(failure) => Err(failure),
     }
 }
 
@@ -149,12 +82,15 @@ mod tests {
     use std::time::Duration;
 
     use fleet_core::{
-        model::Desired,
+        model::{Desired, Record, UnitRecord},
         unit::{UnitFile, UnitName},
     };
 
     use super::*;
-    use crate::registry::memory::{MemoryClient, MemoryStore};
+    use crate::registry::{
+        Transaction, Write,
+        memory::{MemoryClient, MemoryStore},
+    };
 
     fn unit(text: &str, replace: bool) -> ClusterUnit {
         let file = UnitFile::parse(text).unwrap();
@@ -197,13 +133,13 @@ mod tests {
         assert_eq!((wanted(&store).desired, wanted(&store).hash), (Desired::Launched, unit(ONE, false).file.hash()));
         let after = store.revision();
         for seed in [&a, &b] {
-            assert_eq!(seed.submit(&unit(ONE, false)).await.unwrap(), Outcome::Before);
+            assert_eq!(seed.submit(&unit(ONE, false)).await.unwrap(), Outcome::Same);
         }
         assert_eq!(store.revision(), after, "nothing is written a second time");
         let destroy =
             Transaction { writes: vec![Write::Delete { key: "/fleet/unit/a.service".into() }], ..Default::default() };
         store.write("operator", &destroy).unwrap();
-        assert_eq!(b.submit(&unit(ONE, true)).await.unwrap(), Outcome::Before);
+        assert_eq!(b.submit(&unit(ONE, true)).await.unwrap(), Outcome::Same);
         assert_eq!(keys(&store), [format!("/fleet/cloud-config/a.service/{}", unit(ONE, false).file.hash())]);
     }
 
@@ -218,7 +154,7 @@ mod tests {
         assert_eq!(seed.submit(&unit(TWO, true)).await.unwrap(), Outcome::Replaces);
         assert_eq!(wanted(&store).hash, unit(TWO, true).file.hash());
         // The first contents have had their turn.
-        assert_eq!(seed.submit(&unit(ONE, true)).await.unwrap(), Outcome::Before);
+        assert_eq!(seed.submit(&unit(ONE, true)).await.unwrap(), Outcome::Same);
     }
 
     #[tokio::test(start_paused = true)]
@@ -230,7 +166,11 @@ mod tests {
         store.write("operator", &Transaction { writes: vec![write], ..Default::default() }).unwrap();
         assert_eq!(seed.submit(&unit(ONE, true)).await.unwrap(), Outcome::Same);
         assert_eq!(wanted(&store), record);
-        assert_eq!(seed.submit(&unit(ONE, true)).await.unwrap(), Outcome::Before);
+        let mark = format!("/fleet/cloud-config/a.service/{}", record.hash);
+        assert!(keys(&store).contains(&mark), "it is remembered: these contents have had their turn");
+        let after = store.revision();
+        assert_eq!(seed.submit(&unit(ONE, true)).await.unwrap(), Outcome::Same);
+        assert_eq!(store.revision(), after);
     }
 
     #[tokio::test(start_paused = true)]
@@ -265,7 +205,7 @@ mod tests {
             outcomes.push(tokio::time::timeout(Duration::from_secs(60), host).await.unwrap().unwrap());
         }
         assert_eq!(outcomes.iter().filter(|outcome| **outcome == Outcome::New).count(), 1, "{outcomes:?}");
-        assert_eq!(outcomes.iter().filter(|outcome| **outcome == Outcome::Before).count(), 5, "{outcomes:?}");
+        assert_eq!(outcomes.iter().filter(|outcome| **outcome == Outcome::Same).count(), 5, "{outcomes:?}");
     }
 
     #[tokio::test(start_paused = true)]

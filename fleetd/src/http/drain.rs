@@ -4,16 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use axum::{
     extract::State,
-    http::{Method, StatusCode},
+    http::Method,
     response::{IntoResponse, Response},
 };
 use fleet_api::{Drain, DrainUnit};
 use fleet_core::{
     model::{Desired, Key, MachineId, UnitRecord},
+    ops::{Operation, Refusal},
     unit::UnitName,
 };
 
-use super::{Api, ApiError, Shared, aged, machines::change, request::Name, why};
+use super::{Api, ApiError, Shared, aged, request::Name, why};
 use crate::registry::{Store, view::Reading};
 
 /// The state of a unit on whose way nothing is decided.
@@ -25,25 +26,11 @@ pub(super) async fn drain<S: Store>(
     method: Method,
     Name(id): Name,
 ) -> Result<Response, ApiError> {
-    let id = MachineId::new(&id).map_err(|_| missing())?;
+    let id = MachineId::new(&id).map_err(|_| Refusal::MachineMissing)?;
     match method {
         Method::GET => get(&api, &id).await,
-        Method::PUT => {
-            if !api.view.read().await?.cluster.machines.contains_key(&id) {
-                return Err(missing());
-            }
-            change(&api, &id, &[], |edits| edits.drain = true).await?;
-            Ok(StatusCode::NO_CONTENT.into_response())
-        }
-        Method::DELETE => {
-            // Also of a machine that is gone for now: it is to take units when it is back.
-            let cluster = api.view.read().await?.cluster;
-            if !cluster.machines.contains_key(&id) && !cluster.metadata.contains_key(&id) {
-                return Err(missing());
-            }
-            change(&api, &id, &[], |edits| edits.drain = false).await?;
-            Ok(StatusCode::NO_CONTENT.into_response())
-        }
+        Method::PUT => Ok(api.carry_out(&Operation::Drain(id)).await?.status().into_response()),
+        Method::DELETE => Ok(api.carry_out(&Operation::Undrain(id)).await?.status().into_response()),
         _ => Err(ApiError::method_not_allowed("only GET, PUT and DELETE supported against this resource")),
     }
 }
@@ -52,7 +39,7 @@ async fn get<S: Store>(api: &Api<S>, id: &MachineId) -> Result<Response, ApiErro
     let reading = api.view.read().await?;
     let cluster = &reading.cluster;
     if !cluster.machines.contains_key(id) && !cluster.metadata.contains_key(id) {
-        return Err(missing());
+        return Err(Refusal::MachineMissing.into());
     }
     let here: BTreeMap<&UnitName, &UnitRecord> = cluster
         .scheduled
@@ -145,8 +132,4 @@ async fn explain<S: Store>(
         }
     }
     Ok(())
-}
-
-fn missing() -> ApiError {
-    ApiError::not_found("machine does not exist")
 }

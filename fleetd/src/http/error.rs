@@ -6,9 +6,10 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use fleet_api::{ErrorBody, ErrorEntity};
+use fleet_core::ops::Refusal;
 use tracing::warn;
 
-use crate::registry::{StoreError, view::NothingKnown};
+use crate::registry::{StoreError, commit::Failure, view::NothingKnown};
 
 /// An error that a client is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,13 +62,61 @@ impl ApiError {
 
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
+        tell(&error);
+        Self::from(&error)
+    }
+}
+
+/// Tells the log what the store has refused. That it is out of reach others tell.
+pub(super) fn tell(error: &StoreError) {
+    if !matches!(error, StoreError::Unavailable(_)) {
+        warn!(error = %crate::chain(error), "request failed");
+    }
+}
+
+/// Without a word to the log.
+impl From<&StoreError> for ApiError {
+    fn from(error: &StoreError) -> Self {
         match error {
             StoreError::Unavailable(_) => NothingKnown.into(),
-            error => {
-                warn!(error = %crate::chain(&error), "request failed");
-                Self::internal(&crate::chain(&error))
-            }
+            error => Self::internal(&crate::chain(error)),
         }
+    }
+}
+
+/// Without a word to the log.
+impl From<Failure> for ApiError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Refused(refusal) => refusal.into(),
+            Failure::Store(error) => Self::from(&*error),
+        }
+    }
+}
+
+impl From<Refusal> for ApiError {
+    fn from(refusal: Refusal) -> Self {
+        let status = match &refusal {
+            Refusal::UnitMissing | Refusal::MachineMissing => StatusCode::NOT_FOUND,
+            Refusal::BadName(_)
+            | Refusal::BadDesiredState(_)
+            | Refusal::BadContents(_)
+            | Refusal::LargeContents(_)
+            | Refusal::LargeEdits { .. }
+            | Refusal::TemplateActivated(_)
+            | Refusal::DestroyedAndSet
+            | Refusal::NotGlobal => StatusCode::BAD_REQUEST,
+            Refusal::NoContents
+            | Refusal::NoDesiredState
+            | Refusal::OtherContents
+            | Refusal::NotLaunched(_)
+            | Refusal::OtherRestart
+            | Refusal::MachineAlive
+            | Refusal::Newer { .. }
+            | Refusal::UnitContended
+            | Refusal::MachineContended => StatusCode::CONFLICT,
+        };
+        Self::new(status, &refusal.to_string())
     }
 }
 

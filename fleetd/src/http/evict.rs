@@ -5,11 +5,14 @@ use axum::{
     http::{Method, StatusCode},
     response::Response,
 };
-use fleet_api as api;
-use fleet_core::model::{HeldRecord, Key, MachineId, Record};
+use fleet_api::Held;
+use fleet_core::{
+    model::{HeldRecord, MachineId, Record},
+    ops::{Operation, Refusal},
+};
 
-use super::{Api, ApiError, Shared, aged, machines::change, only, request::Name};
-use crate::registry::{Guard, Store, StoreError};
+use super::{Api, ApiError, Shared, aged, only, request::Name};
+use crate::registry::{Store, StoreError};
 
 /// `PUT /machines/{id}/evict`
 pub(super) async fn evict<S: Store>(
@@ -18,25 +21,17 @@ pub(super) async fn evict<S: Store>(
     Name(id): Name,
 ) -> Result<StatusCode, ApiError> {
     only(&method, &[Method::PUT], "PUT")?;
-    let missing = || ApiError::not_found("machine does not exist");
-    let id = MachineId::new(&id).map_err(|_| missing())?;
-    let key = api.keys.format(&Key::Machine(id.clone()));
-    if !api.store.get(std::slice::from_ref(&key)).await?.entries.is_empty() {
-        return Err(ApiError::conflict("machine is alive: drain it, or stop its fleetd"));
-    }
+    let machine = MachineId::new(&id).map_err(|_| Refusal::MachineMissing)?;
     let cluster = api.view.read().await?.cluster;
-    let is_held = || async { Ok::<_, StoreError>(held(&api).await?.machines.iter().any(|held| held.id == id)) };
-    if !cluster.scheduled.keys().any(|(machine, _)| *machine == id) && !is_held().await? {
-        return Err(missing());
-    }
-    change(&api, &id, &[Guard::Unchanged(key, 0)], |edits| edits.evicted = true).await?;
-    Ok(StatusCode::NO_CONTENT)
+    let is_known = cluster.scheduled.keys().any(|(other, _)| *other == machine)
+        || held(&api).await?.machines.iter().any(|held| held.id == machine);
+    Ok(api.carry_out(&Operation::Evict { machine, is_known }).await?.status())
 }
 
 /// `GET /held`
 pub(super) async fn list<S: Store>(State(api): Shared<S>, method: Method) -> Result<Response, ApiError> {
     only(&method, &[Method::GET], "GET")?;
-    Ok(aged(api::Held::from(held(&api).await?), None))
+    Ok(aged(Held::from(held(&api).await?), None))
 }
 
 /// What the engine holds back.

@@ -8,18 +8,18 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use fleet_api::{Machine, MachinePage};
-use fleet_core::model::{DecodeError, Key, MachineId, MetadataEdits, Record, apply_edits};
+use fleet_core::{
+    model::{MachineId, apply_edits},
+    ops::Operation,
+};
 use serde_json::Value;
 
 use super::{
-    Api, ApiError, Shared, TRIES, aged, body,
+    Api, ApiError, Shared, aged, body,
     page::page,
     request::{Query, Whole},
 };
-use crate::registry::{Guard, Store, Transaction, Write};
-
-/// Largest value that the edits of one machine may come to, in bytes.
-const MAX_EDITS: usize = 64 << 10;
+use crate::registry::Store;
 
 /// `GET` and `PATCH /machines`
 pub(super) async fn collection<S: Store>(
@@ -56,7 +56,7 @@ async fn list<S: Store>(api: &Api<S>, query: &Query) -> Result<Response, ApiErro
 
 /// One operation of a JSON Patch on metadata.
 #[derive(Debug, PartialEq)]
-struct Operation {
+struct PatchOperation {
     machine: MachineId,
     key: String,
     /// `None` removes the key.
@@ -65,65 +65,18 @@ struct Operation {
 
 /// Carries out all operations, in order; each machine's all or none.
 async fn edit<S: Store>(api: &Api<S>, body: &[u8]) -> Result<(), ApiError> {
-    let mut by_machine: BTreeMap<MachineId, Vec<Operation>> = BTreeMap::new();
-    for operation in parse(body)? {
-        by_machine.entry(operation.machine.clone()).or_default().push(operation);
+    let mut by_machine: BTreeMap<MachineId, BTreeMap<String, Option<String>>> = BTreeMap::new();
+    for PatchOperation { machine, key, value } in parse(body)? {
+        by_machine.entry(machine).or_default().insert(key, value);
     }
-    for (machine, operations) in by_machine {
-        let insert = |edits: &mut MetadataEdits| {
-            for Operation { key, value, .. } in &operations {
-                edits.edits.insert(key.clone(), value.clone());
-            }
-        };
-        change(api, &machine, &[], insert).await?;
+    for (machine, edits) in by_machine {
+        api.carry_out(&Operation::EditMetadata(machine, edits)).await?;
     }
     Ok(())
 }
 
-/// Changes what is said of a machine, when `guards` hold.
-pub(super) async fn change<S: Store>(
-    api: &Api<S>,
-    machine: &MachineId,
-    guards: &[Guard],
-    change: impl Fn(&mut MetadataEdits),
-) -> Result<(), ApiError> {
-    let key = api.keys.format(&Key::Metadata(machine.clone()));
-    for _ in 0..TRIES {
-        let stored = api.store.get(std::slice::from_ref(&key)).await?.entries.pop();
-        let revision = stored.as_ref().map_or(0, |stored| stored.mod_revision);
-        let known = match stored.map(|stored| MetadataEdits::decode(&stored.value)) {
-            // What a newer fleet wrote may be more than this one could keep.
-            Some(Err(error @ DecodeError::Newer(_))) => {
-                return Err(ApiError::conflict(&format!("{key} in etcd: {error}")));
-            }
-            stored => stored.and_then(Result::ok),
-        };
-        let mut edits = known.clone().unwrap_or_default();
-        change(&mut edits);
-        if known.unwrap_or_default() == edits {
-            // Said already, but perhaps not seen by who reads here next.
-            api.view.seen(revision).await;
-            return Ok(());
-        }
-        let value = edits.encode();
-        if value.len() > MAX_EDITS {
-            return Err(ApiError::bad_request(&format!(
-                "the edited metadata of a machine would have {} bytes, at most {MAX_EDITS} are taken",
-                value.len()
-            )));
-        }
-        let guards = [&[Guard::Unchanged(key.clone(), revision)], guards].concat();
-        let writes = vec![Write::put(key.clone(), value)];
-        if let Some(revision) = api.store.commit(Transaction { guards, writes }).await? {
-            api.view.seen(revision).await;
-            return Ok(());
-        }
-    }
-    Err(ApiError::conflict("what is said of the machine is being changed by others, try again"))
-}
-
 /// Reads a patch; every operation is checked before any is done.
-fn parse(body: &[u8]) -> Result<Vec<Operation>, ApiError> {
+fn parse(body: &[u8]) -> Result<Vec<PatchOperation>, ApiError> {
     match body::any(body).map_err(|error| ApiError::bad_request(&error))? {
         Value::Array(operations) => operations.iter().map(operation).collect(),
         // To Go, a list of nothing.
@@ -132,7 +85,7 @@ fn parse(body: &[u8]) -> Result<Vec<Operation>, ApiError> {
     }
 }
 
-fn operation(value: &Value) -> Result<Operation, ApiError> {
+fn operation(value: &Value) -> Result<PatchOperation, ApiError> {
     let bad = |message| Err(ApiError::bad_request(message));
     let text = |name: &str| value.get(name).and_then(Value::as_str).unwrap_or_default();
     let op = text("op");
@@ -153,7 +106,7 @@ fn operation(value: &Value) -> Result<Operation, ApiError> {
         (_, "") => return bad("invalid value: add and replace require a value"),
         (_, given) => Some(given.to_owned()),
     };
-    Ok(Operation { machine, key: key.into(), value })
+    Ok(PatchOperation { machine, key: key.into(), value })
 }
 
 #[cfg(test)]
@@ -167,7 +120,7 @@ mod tests {
         let object = format!(r#"[{{"op":"add","path":"/{ID}/metadata/disk","value":{{"value":"ssd"}}}}]"#);
         let string = format!(r#"[{{"op":"replace","path":"/{ID}/metadata/disk","value":"ssd"}}]"#);
         let expected =
-            Operation { machine: MachineId::new(ID).unwrap(), key: "disk".into(), value: Some("ssd".into()) };
+            PatchOperation { machine: MachineId::new(ID).unwrap(), key: "disk".into(), value: Some("ssd".into()) };
         assert_eq!(parse(object.as_bytes()).unwrap(), [expected]);
         assert_eq!(parse(string.as_bytes()).unwrap()[0].value.as_deref(), Some("ssd"));
         let remove = format!(r#"[{{"op":"remove","path":"/{ID}/metadata/disk"}}]"#);

@@ -8,7 +8,7 @@ use std::{borrow::Cow, convert::Infallible};
 use axum::{
     body::Bytes,
     extract::{FromRequest, FromRequestParts, Path, Request},
-    http::{StatusCode, request::Parts},
+    http::{HeaderMap, StatusCode, header, request::Parts},
 };
 
 use super::ApiError;
@@ -66,5 +66,21 @@ impl<S: Send + Sync> FromRequest<S> for Whole {
             }
             _ => ApiError::bad_request("unable to read body: the connection ended, or its chunks make no sense"),
         })
+    }
+}
+
+/// Lets only JSON through.
+pub fn json_only(headers: &HeaderMap) -> Result<(), ApiError> {
+    let given: Vec<_> = headers.get_all(header::CONTENT_TYPE).iter().collect();
+    match given[..] {
+        [one] => {
+            let media = one.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
+            if media.eq_ignore_ascii_case("application/json") {
+                Ok(())
+            } else {
+                Err(ApiError::unsupported_media_type("only acceptable Content-Type is application/json"))
+            }
+        }
+        _ => Err(ApiError::unsupported_media_type(&format!("expected 1 Content-Type, got {}", given.len()))),
     }
 }

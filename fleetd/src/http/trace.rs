@@ -12,10 +12,10 @@ use axum::{
     response::Response,
 };
 use fleet_api::{Trace, headers};
-use fleet_core::unit::UnitName;
+use fleet_core::{ops::Refusal, unit::UnitName};
 use tokio::time::Instant;
 
-use super::{ApiError, Shared, aged, only, request::Name, status::Index, units::missing};
+use super::{ApiError, Shared, aged, only, request::Name, status::Index};
 use crate::{clock::monotonic_at, registry::Store};
 
 /// When a request came, and when what it wants had been compared with what was there.
@@ -40,12 +40,12 @@ pub(super) async fn trace<S: Store>(
     Name(name): Name,
 ) -> Result<Response, ApiError> {
     only(&method, &[Method::GET], "GET")?;
-    let name = UnitName::new(&name).map_err(|_| missing())?;
+    let name = UnitName::new(&name).map_err(|_| Refusal::UnitMissing)?;
     let reading = api.view.read().await?;
     let cluster = &reading.cluster;
     let wanted = cluster.units.get(&name).ok_or_else(|| match cluster.globals.contains_key(&name) {
         true => ApiError::conflict("a global unit has a start on each machine"),
-        false => missing(),
+        false => Refusal::UnitMissing.into(),
     })?;
     let not_yet = || ApiError::conflict("no start of what is wanted now has been reported");
     let asked = [name.clone()].into();
