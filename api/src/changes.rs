@@ -1,10 +1,10 @@
-//! What is wanted of many units, in one request.
+//! Changes of many units in one request.
 
 use serde::{Deserialize, Serialize};
 
 use crate::{Reason, UnitOption};
 
-/// Added: the body of `POST /fleet/v1/changes`: what is wanted of many units.
+/// Added: the body of `POST /fleet/v1/changes`: changes of many units.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Changes {
@@ -18,13 +18,13 @@ pub struct Changes {
 pub struct Change {
     /// The unit.
     pub name: String,
-    /// What is wanted: `inactive`, `loaded` or `launched`.
+    /// The desired state: `inactive`, `loaded` or `launched`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub desired_state: String,
     /// Its contents, in order; none leave them as they are.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub options: Vec<UnitOption>,
-    /// What is asked for also if the state was wanted before.
+    /// What is to be done even if the unit has that desired state already.
     #[serde(skip_serializing_if = "Again::is_no")]
     pub again: Again,
     /// The unit is to be forgotten.
@@ -32,7 +32,7 @@ pub struct Change {
     pub destroy: bool,
 }
 
-/// What a request asks for although the unit was wanted so before.
+/// What a request asks for even if the unit has the desired state already.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Again {
@@ -41,7 +41,7 @@ pub enum Again {
     No,
     /// What is launched and does not run is started, what is loaded and runs is stopped.
     Ensure,
-    /// The unit is run anew, also if it was wanted otherwise for a moment.
+    /// The unit is run anew, also if it had another desired state for a moment.
     Restart,
 }
 

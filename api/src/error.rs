@@ -80,7 +80,7 @@ reasons! {
     IsTemplate = "is-template",
     /// The unit is not known, and the request does not bring its contents.
     UnitNotFound = "unit-not-found",
-    /// The unit is known already, and the request does not say what is wanted of it.
+    /// The unit is known already, and the request does not give a desired state.
     UnitExists = "unit-exists",
     /// No machine reports the unit.
     StateNotFound = "state-not-found",
@@ -90,7 +90,7 @@ reasons! {
     NotGlobal = "not-global",
     /// The unit is global, and has no single answer to this.
     IsGlobal = "is-global",
-    /// No start of what is wanted now has been reported: ask again later.
+    /// No start of the unit as it is desired now has been reported: ask again later.
     NotStarted = "not-started",
     /// The machine is not known.
     MachineNotFound = "machine-not-found",

@@ -27,9 +27,9 @@ pub const TRACE: &str = "/units/{name}/trace";
 pub const STATES: &str = "/state";
 /// The state of one unit.
 pub const STATE: &str = "/state/{name}";
-/// What is wanted of many units.
+/// Changes of many units in one request.
 pub const CHANGES: &str = "/changes";
-/// The units that are wanted and do not run.
+/// The units that should run and do not.
 pub const FAILED: &str = "/failed";
 /// What the engine holds back.
 pub const HELD: &str = "/held";

@@ -19,7 +19,7 @@ pub struct Trace {
     /// The machine it was started on.
     #[serde(rename = "machineID")]
     pub machine_id: String,
-    /// This fleetd saw what is wanted of it in etcd.
+    /// This fleetd saw its desired state in etcd.
     pub wanted: i64,
     /// It saw the engine's decision there.
     pub scheduled: i64,

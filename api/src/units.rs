@@ -1,4 +1,4 @@
-//! Units: their contents and what is wanted of them.
+//! Units: their contents and desired states.
 
 use fleet_core::unit::{UnitFile, UnitOption as FileOption};
 use serde::{Deserialize, Serialize};
@@ -15,14 +15,14 @@ pub struct UnitPage {
     pub next_page_token: Option<String>,
 }
 
-/// A unit: its contents, what is wanted of it and how far that is.
+/// A unit: its contents, its desired state and how far the cluster has come.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Unit {
     /// How far the cluster brought it: `inactive`, `loaded` or `launched`; absent for global units.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub current_state: String,
-    /// What is wanted: `inactive`, `loaded` or `launched`.
+    /// The desired state: `inactive`, `loaded` or `launched`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub desired_state: String,
     /// The machine it is scheduled to.

@@ -13,10 +13,10 @@ pub struct UnitStatus {
     pub exists: bool,
     /// Whether it runs on every machine that fits.
     pub global: bool,
-    /// The contents that are wanted.
+    /// The desired contents.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub hash: String,
-    /// What is wanted: `inactive`, `loaded` or `launched`.
+    /// The desired state: `inactive`, `loaded` or `launched`.
     pub desired_state: String,
     /// How far the cluster brought it: `inactive`, `loaded` or `launched`; empty for global units.
     pub current_state: String,
@@ -25,7 +25,7 @@ pub struct UnitStatus {
     pub machine_id: String,
     /// The restart that is asked for.
     pub generation: u64,
-    /// How often somebody asked once more for what was wanted already.
+    /// How often somebody asked for the desired state once more.
     pub request: u64,
     /// What agents report of it, by machine ID. A machine that it has left may still be stopping it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -64,7 +64,7 @@ pub struct UnitReport {
     pub sub: String,
     /// When it came into this state, in seconds since 1970.
     pub since: u64,
-    /// What keeps the agent from doing what is wanted.
+    /// What keeps the agent from the desired state.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
     /// What is to be known of it though nothing is in the way, say a condition that kept it from its start.

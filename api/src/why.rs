@@ -56,7 +56,7 @@ pub struct MachineVerdict {
     pub reason: String,
 }
 
-/// Added: `GET /fleet/v1/failed`: units that are wanted and do not run.
+/// Added: `GET /fleet/v1/failed`: units that should run and do not.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Failed {
@@ -64,7 +64,7 @@ pub struct Failed {
     pub units: Vec<FailedUnit>,
 }
 
-/// A unit that is wanted and does not run, on one machine or on none.
+/// A unit that should run and does not, on one machine or on none.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct FailedUnit {

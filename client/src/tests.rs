@@ -56,7 +56,7 @@ async fn errors_carry_the_message_and_unknown_units_are_none() {
 }
 
 #[tokio::test]
-async fn what_is_wanted_is_sent_as_json() {
+async fn a_desired_state_is_sent_as_json() {
     let fake = Fake::new(|_| whole(204, ""));
     client(&fake).put("a.service", Vec::new(), "launched").await.unwrap();
     assert_eq!(fake.asked(), [r#"PUT /units/a.service {"desiredState":"launched","name":"a.service"}"#]);

@@ -60,7 +60,7 @@ impl Client {
         Ok(names.iter().filter_map(|name| found.remove(name)).collect())
     }
 
-    /// Creates a unit or gives it new contents, and says what is wanted of it.
+    /// Creates a unit or gives it new contents, and sets its desired state.
     ///
     /// # Errors
     /// It is refused.
@@ -123,7 +123,7 @@ impl Client {
         }
     }
 
-    /// The units that are wanted and do not run.
+    /// The units that should run and do not.
     ///
     /// # Errors
     /// Also that fleetd does not know the question.

@@ -41,7 +41,7 @@ impl Context {
         machines.map(Roster::new).map_err(|error| error.during("Error retrieving list of active machines"))
     }
 
-    /// Says what is wanted of several units, and what is asked of those of which it was wanted before.
+    /// Sets the desired state of several units; `again` is what is to be done with those that have it already.
     ///
     /// # Errors
     /// The first request that fails.

@@ -34,7 +34,7 @@ pub struct DumpedUnit {
     pub name: UnitName,
     /// Its contents.
     pub file: UnitFile,
-    /// What was wanted of it.
+    /// Its desired state.
     pub desired: Desired,
 }
 

@@ -57,8 +57,9 @@ impl Patience {
 /// When it was heard of each unit that it is where it should be.
 pub type Reached = BTreeMap<String, Instant>;
 
-/// Waits until all units have reached the goal, or says `Triggered unit X VERB` and returns. Of those of which it was
-/// wanted before, `again`, only those count as reached, and are spoken of, for which something had to be done.
+/// Waits until all units have reached the goal, or says `Triggered unit X VERB` and returns. Those in `again`
+/// had the desired state before: of them only those count as reached, and are spoken of, with which something had to be
+/// done.
 ///
 /// # Errors
 /// A unit has failed, time is up, or the cluster cannot be followed.

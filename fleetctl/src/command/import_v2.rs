@@ -103,7 +103,7 @@ fn next_step(unit: &DumpedUnit, known: Option<&Unit>, start: bool) -> Step {
     match known {
         None => Step::Create(desired),
         Some(known) if units::differs(known, &unit.file) => Step::Differs,
-        // What somebody has wanted of it here meanwhile counts more than what was wanted there.
+        // A desired state that somebody has set here meanwhile counts more than the one in the dump.
         Some(known) if known.desired_state == "inactive" && desired != Desired::Inactive => Step::Set(desired),
         Some(_) => Step::Keep,
     }

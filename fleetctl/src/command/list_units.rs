@@ -130,7 +130,7 @@ async fn rows(context: &Context, with_machines: bool) -> Result<Vec<Row>, Client
     Ok(states.into_iter().map(|state| row(state, &roster)).collect())
 }
 
-/// The units that are wanted and do not run, as the list shows them.
+/// The units that should run and do not, as the list shows them.
 async fn failed_rows(context: &Context) -> Result<Vec<Row>, ClientError> {
     let failed = context.client.failed().await?;
     let mut states: BTreeMap<(String, String), UnitState> = BTreeMap::new();

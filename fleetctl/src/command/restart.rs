@@ -57,7 +57,7 @@ pub async fn run(context: &Context, args: &RestartArgs) -> Outcome {
             // Something else may have started it.
             ("loaded", false) => {
                 let names = [unit.name];
-                verb.want(&names, "launched", Again::Restart).await?;
+                verb.set(&names, "launched", Again::Restart).await?;
                 verb.wait(&names, &BTreeSet::new()).await?;
             }
             (state, _) => output::note(&format!(

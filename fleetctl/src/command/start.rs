@@ -63,7 +63,7 @@ pub async fn bring(verb: &Verb<'_>, texts: &[String], intent: Intent) -> Result<
     let is_new = |unit: &Created| unit.changed || unit.desired != intent.desired;
     let asked = units.iter().filter(|unit| unit.desired != intent.desired || ensures && !unit.changed);
     let asked: Vec<String> = asked.map(|unit| unit.name.clone()).collect();
-    verb.want(&asked, intent.desired, if ensures { Again::Ensure } else { Again::No }).await?;
+    verb.set(&asked, intent.desired, if ensures { Again::Ensure } else { Again::No }).await?;
     let mut awaited = Vec::new();
     let mut again = BTreeSet::new();
     for unit in units {

@@ -41,7 +41,7 @@ pub async fn run(context: &Context, args: &StopArgs) -> Outcome {
         return Err(on_no_machine(unit));
     }
     let asked: Vec<String> = units.iter().map(|unit| unit.name.clone()).collect();
-    verb.want(&asked, "loaded", Again::Ensure).await?;
+    verb.set(&asked, "loaded", Again::Ensure).await?;
     global.iter().try_for_each(|unit| verb.triggered(&unit.name))?;
     let is_down = |unit: &&&Unit| unit.current_state == "loaded" && unit.desired_state != "launched";
     let again: BTreeSet<String> = local.iter().filter(is_down).map(|unit| unit.name.clone()).collect();

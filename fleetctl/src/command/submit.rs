@@ -56,7 +56,7 @@ pub struct Created {
     pub name: String,
     /// Whether it runs on every machine that fits.
     pub global: bool,
-    /// What is wanted of it now.
+    /// Its desired state now.
     pub desired: String,
     /// Whether this command brought about its contents.
     pub changed: bool,
@@ -83,7 +83,7 @@ pub struct Submission {
     pub name: String,
     /// Its contents.
     pub file: UnitFile,
-    /// What is wanted of it.
+    /// Its desired state.
     pub desired: &'static str,
 }
 

@@ -37,7 +37,7 @@ pub async fn run(context: &Context, args: &UnloadArgs) -> Outcome {
     let (loaded, others): (Vec<Unit>, Vec<Unit>) = local.into_iter().partition(is_loaded);
     let names = |units: Vec<Unit>| units.into_iter().map(|unit| unit.name).collect::<Vec<String>>();
     let (global, loaded, others) = (names(global), names(loaded), names(others));
-    verb.want(&[&*global, &*loaded].concat(), "inactive", Again::No).await?;
+    verb.set(&[&*global, &*loaded].concat(), "inactive", Again::No).await?;
     global.iter().try_for_each(|name| verb.triggered(name))?;
     verb.wait(&loaded, &BTreeSet::new()).await?;
     verb.tell("unloaded", &loaded, "was not loaded:", &others);

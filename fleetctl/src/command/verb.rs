@@ -43,11 +43,11 @@ impl Verb<'_> {
         Ok(units)
     }
 
-    /// Says what is wanted of units, and what is asked of those of which it was wanted before.
+    /// Sets the desired state of units; `again` is what is to be done with those that have it already.
     ///
     /// # Errors
     /// The first that is refused.
-    pub async fn want(&self, units: &[String], desired: &'static str, again: Again) -> Result<(), Failure> {
+    pub async fn set(&self, units: &[String], desired: &'static str, again: Again) -> Result<(), Failure> {
         let setting = self.context.set_desired(units, desired, again).await;
         setting.map_err(|error| error.during(&self.failing()))
     }
@@ -60,8 +60,8 @@ impl Verb<'_> {
         output::result(&format!("Triggered global unit {global} {}", self.name))
     }
 
-    /// Waits for units, if it waits at all: of those of which it was wanted before, `again`, only for such with which
-    /// something had to be done.
+    /// Waits for units, if it waits at all. Those in `again` had the desired state before: of them, only such count as
+    /// reached with which something had to be done.
     ///
     /// # Errors
     /// One does not get there.

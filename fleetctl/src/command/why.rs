@@ -69,7 +69,7 @@ struct PlainVerdict<'a> {
     reason: &'a str,
 }
 
-/// A unit that is wanted and does not run.
+/// A unit that should run and does not.
 #[derive(Serialize)]
 struct PlainFailed<'a> {
     unit: &'a str,
@@ -121,7 +121,7 @@ pub async fn run(context: &Context, args: &WhyArgs) -> Outcome {
     }
 }
 
-/// Lists the units that are wanted and do not run.
+/// Lists the units that should run and do not.
 async fn all(context: &Context, args: &WhyArgs) -> Outcome {
     let failed = context.client.failed().await;
     let failed = failed.map_err(|error| unsupported(&error, "cannot tell which units do not run"))?;

@@ -140,7 +140,7 @@ pub fn least_far(status: &UnitStatus, goal: Goal) -> Option<&UnitReport> {
     status.reports.iter().max_by_key(|report| here(status, report, goal).rank())
 }
 
-/// Whether a report is about what is wanted now: the same contents, the same restart and request, the same state.
+/// Whether a report is about the desired state: the same contents, the same restart and request, the same state.
 fn carried_out(status: &UnitStatus, report: &UnitReport, goal: Goal) -> bool {
     report.current_state == goal.state()
         && report.hash == status.hash

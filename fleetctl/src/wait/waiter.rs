@@ -24,7 +24,7 @@ pub struct Waiter<'c> {
     context: &'c Context,
     goal: Goal,
     deadline: Option<Instant>,
-    /// Those of which it was wanted before.
+    /// Those that had the desired state before.
     again: &'c BTreeSet<String>,
     pending: BTreeMap<String, Pending>,
     reached: Reached,
