@@ -2,10 +2,13 @@
 
 use std::{collections::BTreeMap, fs, time::Duration};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+use http_body_util::{BodyExt, Empty};
+use hyper::{Request, body::Bytes, client::conn::http1};
+use hyper_util::rt::TokioIo;
 use rustix::param::clock_ticks_per_second;
-
-use super::operator::get;
+use tokio::net::TcpStream;
+use tokio_util::task::AbortOnDropHandle;
 
 /// The kinds of requests that are told apart, and etcd's names of them.
 pub const REQUESTS: [(&str, &str); 5] = [
@@ -111,4 +114,16 @@ pub fn memory(pid: Option<u32>) -> Result<u64> {
     let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
     let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("its memory")?;
     Ok(line.trim_end_matches("kB").trim().parse::<u64>()? / 1024)
+}
+
+/// Reads a page over TCP.
+async fn get(address: &str, path: &str) -> Result<String> {
+    let stream = TcpStream::connect(address).await.with_context(|| format!("nobody listens on {address}"))?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    // What goes wrong there shows in the request.
+    let _driving = AbortOnDropHandle::new(tokio::spawn(async { drop(connection.await) }));
+    let request = Request::get(path).header("Host", address).body(Empty::<Bytes>::new())?;
+    let response = sender.send_request(request).await?;
+    ensure!(response.status().is_success(), "{path} at {address}: {}", response.status());
+    Ok(String::from_utf8(response.into_body().collect().await?.to_bytes().to_vec())?)
 }
