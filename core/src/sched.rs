@@ -58,6 +58,7 @@
 //!   as long as [`Planner::hold_unit`] says so.
 
 mod conflicts;
+mod contents;
 mod draft;
 mod explain;
 mod filter;
@@ -66,11 +67,13 @@ mod global;
 mod groups;
 mod hint;
 mod ids;
+mod input;
 mod keys;
 mod losses;
 mod machines;
 mod names;
 mod pending;
+mod placements;
 mod plan;
 mod planner;
 mod ranking;
@@ -84,8 +87,11 @@ mod properties;
 #[cfg(test)]
 mod tests;
 
+pub use contents::{Contents, Copies, Fault};
 pub use global::globals_for;
+pub use input::{Applied, Held, Input, Known, Unread};
 pub use losses::{HeldBy, HeldMachine, Losses, TOGETHER};
+pub use placements::{Placements, is_recall};
 pub use plan::Decision;
 pub use planner::Planner;
 pub use reason::{Cause, Choice, Reason, Tally, Unplaceable};

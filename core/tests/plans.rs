@@ -78,11 +78,8 @@ impl Scenario {
             "destroy" => {
                 let unit = name(subject);
                 self.units.remove(&unit);
-                if self.globals.remove(&unit) {
-                    self.planner.remove_global(&unit);
-                } else {
-                    self.planner.remove_unit(&unit);
-                }
+                self.globals.remove(&unit);
+                self.planner.remove_unit(&unit);
             }
             "placed" => self.planner.placed(name(subject), machine(rest)),
             "stopped" => self.planner.given_up(&name(subject), &machine(rest)),
@@ -112,12 +109,15 @@ impl Scenario {
         if decisions.is_empty() {
             said.push_str("  nothing to do\n");
         }
-        for (unit, _) in self.planner.pending() {
-            let summary = short(&self.planner.explain(unit).summary);
+        let pending: Vec<UnitName> = self.planner.pending().map(|(unit, _)| unit.clone()).collect();
+        for unit in pending {
+            let summary = short(&self.planner.explain(&unit).summary);
             writeln!(said, "  {unit}: {summary}").unwrap();
         }
-        for (unit, on, reason) in self.planner.stuck() {
-            writeln!(said, "  {unit} stays on {}: {}", number(on), short(&reason.to_string())).unwrap();
+        for on in &self.up {
+            for (unit, reason) in self.planner.stuck_on(on) {
+                writeln!(said, "  {unit} stays on {}: {}", number(on), short(&reason.to_string())).unwrap();
+            }
         }
         assert_eq!(self.planner.plan(), [], "a plan leaves nothing to do");
         said
@@ -138,7 +138,7 @@ impl Scenario {
         }
     }
 
-    fn why(&self, unit: &UnitName) -> String {
+    fn why(&mut self, unit: &UnitName) -> String {
         let explanation = self.planner.explain(unit);
         let mut said = format!("  {}\n", short(&explanation.summary));
         for verdict in explanation.verdicts {

@@ -1,25 +1,30 @@
 //! Answers to an operator's question: why is this unit there, or nowhere?
 
+use std::collections::BTreeMap;
+
 use super::{
     fit::Newcomers,
     global::globals_for,
     groups::groups,
     keys::{MachineKey, UnitKey},
     machines::Status,
-    planner::Planner,
+    planner::{Planner, Scope},
     reason::{Cause, Tally, Unplaceable},
     units::{Role, UnitSlot},
     verdict::{Explanation, Verdict, VerdictReason},
 };
-use crate::unit::{Requirements, UnitName};
+use crate::{
+    model::MachineId,
+    unit::{Requirements, UnitName},
+};
 
 impl Planner {
     /// Why a unit is, or is not, where it is: a verdict for each machine. Works for global units, too.
     ///
-    /// What has changed since the last plan, or was refused, is still to be decided, and is told so.
-    /// Looks at every machine, and so costs more than a decision.
-    #[must_use]
-    pub fn explain(&self, unit: &UnitName) -> Explanation {
+    /// What a plan would change is still to be decided, and is told so. Looks at every machine, and at what is there
+    /// that may be in conflict; at other units it does not look.
+    pub fn explain(&mut self, unit: &UnitName) -> Explanation {
+        self.machines.rank();
         let unknown = || Explanation { placed: None, summary: "unknown unit".into(), verdicts: Vec::new() };
         let Some(key) = self.units.key(unit.as_str()) else { return unknown() };
         match &self.units[key].role {
@@ -30,15 +35,20 @@ impl Planner {
     }
 
     fn explain_global(&self, name: &UnitName, requirements: &Requirements, wanted: bool) -> Explanation {
+        // One that is not wanted is judged as if it were.
+        let rivals = self.globals.rivals((name, requirements));
         let verdicts: Vec<Verdict> = self
             .machines
             .known()
             .filter_map(|(_, machine)| {
-                // One that is not wanted is judged as if it were.
-                let globals = self.globals.parties().chain([(name, requirements)]);
+                // Of one that is away nobody knows what it has.
+                if machine.status == Status::Held {
+                    let reason = VerdictReason::Not(Cause::MachineAway);
+                    return Some(Verdict { machine: machine.id.clone(), fits: false, reason });
+                }
                 let mut scheduled: Vec<_> = machine.units().filter_map(|other| self.units[other].party()).collect();
                 scheduled.sort_by_key(|(name, _)| *name);
-                globals_for(&machine.id, &machine.metadata, globals, scheduled).remove(name)
+                globals_for(&machine.id, &machine.metadata, rivals.iter().copied(), scheduled).remove(name)
             })
             .collect();
         let fitting = verdicts.iter().filter(|verdict| verdict.fits).count();
@@ -81,16 +91,14 @@ impl Planner {
             })
             .collect();
 
-        let placed = unit.at.first().map(|&on| self.machines[on].id.clone());
-        let is_news = self.dirty.contains_key(&unit.name) || self.unplaced.contains_key(&unit.name);
+        let on = self.place_of(unit);
         let summary = if unit.wanted().is_none() {
             Cause::NotWanted.to_string()
-        } else if let Some(&on) = unit.at.first() {
-            let undecided = if is_news { "; the engine is to decide anew" } else { "" };
-            format!("{}{undecided}", self.explain_place(unit, on))
+        } else if let Some(on) = on {
+            self.explain_place(key, on)
         } else if let Some(on) = unit.leaving.iter().map(|&on| &self.machines[on].id).min() {
             format!("not placed: {}", Unplaceable::Leaving { machine: on.clone() })
-        } else if is_news {
+        } else if verdicts.iter().any(|verdict| verdict.fits) {
             "not placed yet: the engine is to decide".into()
         } else {
             let known = if self.machines.count() == 0 { Some(Unplaceable::NoMachine) } else { None };
@@ -98,21 +106,53 @@ impl Planner {
             let known = known.or_else(|| self.missing_target(&newcomers));
             format!("not placed: {}", known.unwrap_or_else(|| Unplaceable::NoneFits(tally(&verdicts))))
         };
-        Explanation { placed, summary, verdicts }
+        Explanation { placed: on.map(|on| self.machines[on].id.clone()), summary, verdicts }
+    }
+
+    /// Where a unit is. Of several places the one that it has been given last: not the one that is being drained.
+    fn place_of(&self, unit: &UnitSlot) -> Option<MachineKey> {
+        let rank = |on: &MachineKey| (self.machines[*on].status == Status::Draining, &self.machines[*on].id);
+        unit.at.iter().copied().min_by(|one, other| rank(one).cmp(&rank(other)))
     }
 
     /// Where a unit is, and why it is still there when it should not be.
-    fn explain_place(&self, unit: &UnitSlot, on: MachineKey) -> String {
+    fn explain_place(&self, key: UnitKey, on: MachineKey) -> String {
         let scheduled = format!("scheduled to {}", self.machines[on].id.short());
-        match self.machines[on].status {
-            Status::Up => scheduled,
-            Status::Held => format!("{scheduled}, which is away and may come back"),
-            Status::Gone => format!("{scheduled}, which is gone, and waiting until it has stopped there for certain"),
-            Status::Draining => match self.pending.reason(&unit.name) {
-                Some(reason) => format!("{scheduled}, which is being drained, and cannot leave: {reason}"),
-                None => format!("{scheduled}, which is being drained"),
-            },
-        }
+        let stays = self.units[key].at.len() == 1 && self.stays(key, on).is_ok();
+        let (place, undecided) = match self.machines[on].status {
+            Status::Up => (scheduled, !stays),
+            Status::Held => (format!("{scheduled}, which is away and may come back"), !stays),
+            Status::Gone if !stays => (scheduled, true),
+            Status::Gone => {
+                (format!("{scheduled}, which is gone, and waiting until it has stopped there for certain"), false)
+            }
+            Status::Draining => {
+                let drained = format!("{scheduled}, which is being drained");
+                match self.held_back(key, on) {
+                    Some(reason) if stays => (format!("{drained}, and cannot leave: {reason}"), false),
+                    _ => (drained, true),
+                }
+            }
+        };
+        format!("{place}{}", if undecided { "; the engine is to decide anew" } else { "" })
+    }
+
+    /// The units that stay on a machine that is being drained, each with the reason why no other takes it.
+    pub fn stuck_on(&mut self, machine: &MachineId) -> BTreeMap<UnitName, Unplaceable> {
+        self.machines.rank();
+        let Some(on) = self.machines.key(machine).filter(|&on| self.machines[on].status == Status::Draining) else {
+            return BTreeMap::new();
+        };
+        let stays = |key: &UnitKey| self.place_of(&self.units[*key]) == Some(on) && self.stays(*key, on).is_ok();
+        let units = self.machines[on].units().filter(stays);
+        units.filter_map(|key| Some((self.units[key].name.clone(), self.held_back(key, on)?))).collect()
+    }
+
+    /// Why no other machine takes a unit from one that is being drained, and all that must stay with it.
+    fn held_back(&self, key: UnitKey, on: MachineKey) -> Option<Unplaceable> {
+        let mut group: Vec<UnitKey> = self.units.colocated(key, |unit| unit.at.contains(&on)).into_iter().collect();
+        group.sort_by(|one, other| self.units[*one].name.cmp(&self.units[*other].name));
+        self.find_another(&group, Scope::All).err()?.reason
     }
 
     /// What keeps a unit from every machine by itself, because of those that it must be with.

@@ -81,8 +81,18 @@ impl Globals {
         Some(requirements)
     }
 
-    pub fn parties(&self) -> impl Iterator<Item = Party<'_>> {
-        self.by_name.iter().map(|(name, requirements)| (name, &**requirements))
+    /// This one and all that may decide whether it comes to a machine: those in conflict with it, those in conflict
+    /// with these, and so on.
+    pub fn rivals<'g>(&'g self, global: Party<'g>) -> Vec<Party<'g>> {
+        let mut rivals = vec![global];
+        let mut next = 0;
+        while let Some(&rival) = rivals.get(next) {
+            next += 1;
+            let others = self.against(rival).into_iter();
+            let others: Vec<_> = others.filter(|other| rivals.iter().all(|known| known.0 != other.0)).collect();
+            rivals.extend(others);
+        }
+        rivals
     }
 
     /// Those in conflict with `unit`, whoever declares it, by name.

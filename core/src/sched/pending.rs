@@ -53,11 +53,6 @@ impl Pending {
         self.entries.iter().map(|(name, entry)| (name, entry.unit, &entry.reason))
     }
 
-    /// The reason of one of them.
-    pub fn reason(&self, name: &UnitName) -> Option<&Unplaceable> {
-        self.entries.get(name).map(|entry| &entry.reason)
-    }
-
     pub fn contains(&self, name: &UnitName) -> bool {
         self.entries.contains_key(name)
     }

@@ -67,15 +67,9 @@ impl Planner {
         self.set_role(name, Role::Single { requirements, wanted });
     }
 
-    /// Whether the planner was told of a unit that runs on one machine.
-    #[must_use]
-    pub fn knows(&self, name: &UnitName) -> bool {
-        self.units.key(name.as_str()).is_some_and(|key| self.units[key].single().is_some())
-    }
-
-    /// The unit is gone. Global units are not touched.
+    /// The unit is gone, whether it ran on one machine or on all.
     pub fn remove_unit(&mut self, name: &UnitName) {
-        if self.units.key(name.as_str()).is_some_and(|key| matches!(self.units[key].role, Role::Single { .. })) {
+        if self.units.key(name.as_str()).is_some_and(|key| self.units[key].role != Role::Absent) {
             self.set_role(name.clone(), Role::Absent);
         }
     }
@@ -84,13 +78,6 @@ impl Planner {
     /// It is never placed, but units in conflict with it have to keep off its machines.
     pub fn set_global(&mut self, name: UnitName, requirements: Arc<Requirements>, wanted: bool) {
         self.set_role(name, Role::Global { requirements, wanted });
-    }
-
-    /// The global unit is gone. Other units are not touched.
-    pub fn remove_global(&mut self, name: &UnitName) {
-        if self.units.key(name.as_str()).is_some_and(|key| matches!(self.units[key].role, Role::Global { .. })) {
-            self.set_role(name.clone(), Role::Absent);
-        }
     }
 
     /// A machine that takes units, new or with other metadata, or back again.
@@ -217,19 +204,19 @@ impl Planner {
         }
     }
 
+    /// Leaves to another planner what is to be decided: this one only explains. It has planned nothing, and so is where
+    /// the store is.
+    pub fn settle(&mut self) {
+        self.dirty.clear();
+        self.unplaced.clear();
+        self.units.sweep();
+    }
+
     /// The wanted units that are on no machine, by name, each with the reason found when it was last tried in full.
     /// [`Planner::explain`] gives the reason as of now.
     pub fn pending(&self) -> impl Iterator<Item = (&UnitName, &Unplaceable)> {
         let nowhere = |unit: UnitKey| self.units[unit].at.is_empty();
         self.pending.iter().filter(move |(_, unit, _)| nowhere(*unit)).map(|(name, _, reason)| (name, reason))
-    }
-
-    /// The units that stay on a machine that is being drained, by name, each with the reason why no other takes it.
-    pub fn stuck(&self) -> impl Iterator<Item = (&UnitName, &MachineId, &Unplaceable)> {
-        self.pending.iter().filter_map(|(name, unit, reason)| {
-            let on = *self.units[unit].at.first()?;
-            Some((name, &self.machines[on].id, reason))
-        })
     }
 
     fn set_role(&mut self, name: UnitName, role: Role) {

@@ -168,7 +168,7 @@ proptest! {
             }
             let decisions = planner.plan();
             cluster.take(&decisions);
-            cluster.check(&planner);
+            cluster.check(&mut planner);
             prop_assert_eq!(planner.plan(), []);
 
             // What was decided earlier is seen before what was decided now.
@@ -191,7 +191,7 @@ proptest! {
             if refused {
                 let decisions = planner.plan();
                 cluster.take(&decisions);
-                cluster.check(&planner);
+                cluster.check(&mut planner);
                 cluster.show_all(&mut planner);
                 decisions.into_iter().for_each(|decision| cluster.show(decision, &mut planner));
             }

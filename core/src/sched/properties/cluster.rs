@@ -47,7 +47,7 @@ impl Cluster {
             }
             Event::NoGlobal(name) => {
                 self.globals.remove(&name);
-                planner.remove_global(&name);
+                planner.remove_unit(&name);
             }
             Event::Up(id, metadata) => {
                 self.forget(&id);
@@ -266,7 +266,7 @@ impl Cluster {
     }
 
     /// Everything that has to hold after a plan.
-    pub fn check(&self, planner: &Planner) {
+    pub fn check(&self, planner: &mut Planner) {
         for (unit, id) in &self.at {
             assert!(self.may_stay(unit, id), "{unit} may not be on {}: {:?}", id.short(), planner.explain(unit));
         }
@@ -292,10 +292,7 @@ impl Cluster {
                 let colocated = self.colocated(&name, id);
                 let open = self.up.keys().find(|id| self.could_come_together(&colocated, id, false));
                 assert_eq!(open, None, "{name} is on {}, which is drained: {explanation:?}", id.short());
-                assert!(
-                    planner.stuck().any(|(stuck, on, _)| *stuck == name && on == *id),
-                    "{name} is not called stuck"
-                );
+                assert!(planner.stuck_on(id).contains_key(&name), "{name} is not called stuck");
             }
             if places.is_empty() {
                 pending.insert(name.clone());
@@ -303,7 +300,7 @@ impl Cluster {
                 assert_eq!(open, None, "{name} is pending, but fits: {explanation:?}");
             }
         }
-        assert!(planner.stuck().all(|(_, on, _)| self.drained.contains_key(on)));
+        assert!(self.up.keys().chain(&self.held).all(|id| planner.stuck_on(id).is_empty()));
         let known: BTreeSet<_> = planner.pending().map(|(name, _)| name.clone()).collect();
         assert_eq!(known, pending);
         for reason in planner.pending().map(|(_, reason)| reason.to_string()) {

@@ -42,9 +42,13 @@ impl Cluster {
     }
 
     /// What is said of units that cannot leave.
-    fn stuck(&self) -> Vec<String> {
-        let stuck = self.planner.stuck();
-        stuck.map(|(unit, machine, reason)| format!("{unit} on {}: {reason}", machine.short())).collect()
+    fn stuck(&mut self) -> Vec<String> {
+        let stuck = (1..=3).map(|n| (n, self.planner.stuck_on(&id(n))));
+        stuck
+            .flat_map(|(n, stuck)| {
+                stuck.into_iter().map(move |(unit, reason)| format!("{unit} on {}: {reason}", id(n).short()))
+            })
+            .collect()
     }
 }
 

@@ -140,7 +140,8 @@ fn unit_cannot_replace_what_it_follows() {
     cluster.unit("b.service", "MachineOf=a.service");
     cluster.unit("c.service", "MachineOf=b.service\nReplaces=a.service");
     assert_eq!(cluster.plan().len(), 2);
-    assert_eq!(cluster.verdict("c.service", cluster.at("a.service")), "cannot replace a.service (Replaces=a.service)");
+    let on = cluster.at("a.service");
+    assert_eq!(cluster.verdict("c.service", on), "cannot replace a.service (Replaces=a.service)");
 }
 
 #[test]

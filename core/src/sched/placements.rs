@@ -1,0 +1,70 @@
+//! Where units are in the store: an index of `sched/`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::conflicts::remove_from;
+use crate::{
+    model::{Desired, MachineId, UnitRecord},
+    unit::UnitName,
+};
+
+/// The keys of `sched/`, by unit and by machine.
+#[derive(Debug, Default)]
+pub struct Placements {
+    by_unit: BTreeMap<UnitName, BTreeSet<MachineId>>,
+    by_machine: BTreeMap<MachineId, BTreeSet<UnitName>>,
+    recalled: BTreeSet<(UnitName, MachineId)>,
+}
+
+/// Whether what is scheduled only tells a machine to give the unit up.
+#[must_use]
+pub fn is_recall(scheduled: &UnitRecord) -> bool {
+    scheduled.desired == Desired::Inactive
+}
+
+impl Placements {
+    /// The store has this.
+    pub(super) fn set(&mut self, unit: &UnitName, machine: &MachineId, scheduled: &UnitRecord) {
+        self.by_unit.entry(unit.clone()).or_default().insert(machine.clone());
+        self.by_machine.entry(machine.clone()).or_default().insert(unit.clone());
+        let entry = (unit.clone(), machine.clone());
+        if is_recall(scheduled) {
+            self.recalled.insert(entry);
+        } else {
+            self.recalled.remove(&entry);
+        }
+    }
+
+    /// The store has it no more.
+    pub(super) fn remove(&mut self, unit: &UnitName, machine: &MachineId) {
+        remove_from(&mut self.by_unit, unit, machine);
+        remove_from(&mut self.by_machine, machine, unit);
+        self.recalled.remove(&(unit.clone(), machine.clone()));
+    }
+
+    /// The machines that have an entry for a unit, in order.
+    pub fn of(&self, unit: &UnitName) -> impl Iterator<Item = &MachineId> {
+        self.by_unit.get(unit).into_iter().flatten()
+    }
+
+    /// The units that have an entry for a machine, in order.
+    pub fn on(&self, machine: &MachineId) -> impl Iterator<Item = &UnitName> {
+        self.by_machine.get(machine).into_iter().flatten()
+    }
+
+    /// Whether a machine has an entry for any unit.
+    #[must_use]
+    pub fn has_any(&self, machine: &MachineId) -> bool {
+        self.by_machine.contains_key(machine)
+    }
+
+    /// The machines that have an entry for any unit.
+    pub fn machines(&self) -> impl Iterator<Item = &MachineId> {
+        self.by_machine.keys()
+    }
+
+    /// The units that a machine was told to give up.
+    pub fn recalled(&self) -> impl Iterator<Item = &(UnitName, MachineId)> {
+        self.recalled.iter()
+    }
+}
