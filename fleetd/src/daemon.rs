@@ -156,6 +156,7 @@ async fn member(
         store,
         keys,
         view,
+        explainer: http::Explainer::new(files.apart()),
         files,
         token_limit: config.token_limit,
         refusal: member.refused(),

@@ -10,6 +10,7 @@ mod discovery;
 mod drain;
 mod error;
 mod evict;
+mod explainer;
 mod go_client;
 mod listen;
 mod machines;
@@ -39,7 +40,7 @@ use fleet_core::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::error;
 
-pub use self::{error::ApiError, go_client::GoClients, listen::Listeners};
+pub use self::{error::ApiError, explainer::Explainer, go_client::GoClients, listen::Listeners};
 use crate::{
     machine::Refusal,
     metrics::Metrics,
@@ -61,6 +62,8 @@ pub struct Api<S> {
     pub view: View<S>,
     /// Unit files.
     pub files: Files<S>,
+    /// What explains where units are.
+    pub explainer: Explainer<S>,
     /// Most entities on a page.
     pub token_limit: u16,
     /// Why this host may not serve, if that is so.

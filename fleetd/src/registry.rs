@@ -5,11 +5,12 @@
 //! the simulation.
 //! [`mirror`] keeps a [`Snapshot`](fleet_core::model::Snapshot) of a part of the store up to date, [`view`] runs the one
 //! mirror of the whole cluster while somebody needs it, [`files`] fetches unit files by hash, [`lease`] keeps a lease
-//! alive, [`election`] is how one of several comes to lead, [`commit`] carries out what a request changes. That etcd is
-//! out of reach is told by [`outage`] alone.
+//! alive, [`election`] is how one of several comes to lead, [`commit`] carries out what a request changes, [`contents`]
+//! reads what units ask for. That etcd is out of reach is told by [`outage`] alone.
 
 mod cause;
 pub mod commit;
+pub mod contents;
 pub mod election;
 pub mod etcd;
 pub mod files;

@@ -43,10 +43,10 @@ impl Copies {
 #[derive(Debug, Error)]
 pub enum Fault {
     /// They are not in the store.
-    #[error("the unit's file is missing in the store, submit it again")]
+    #[error("its file is missing in the store, submit it again")]
     Missing,
     /// They contradict themselves.
-    #[error("what the unit asks for cannot be read, it stays as it is")]
+    #[error("its file cannot be understood, it stays as it is")]
     Unusable(#[source] RequirementsError),
 }
 

@@ -1,6 +1,6 @@
 //! `/machines/{id}/drain`: emptying a machine.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use axum::{
     extract::State,
@@ -9,7 +9,7 @@ use axum::{
 };
 use fleet_api::{Drain, DrainUnit};
 use fleet_core::{
-    model::{Desired, Key, MachineId, UnitRecord},
+    model::{Desired, MachineId, UnitRecord},
     ops::{Operation, Refusal},
     unit::UnitName,
 };
@@ -99,34 +99,16 @@ async fn explain<S: Store>(
     units: &mut [DrainUnit],
 ) -> Result<(), ApiError> {
     let cluster = &reading.cluster;
-    let planner = why::planner(api, reading).await?;
-    let mut stuck: BTreeMap<String, String> = planner
-        .stuck()
-        .filter(|(_, on, _)| *on == id)
-        .map(|(unit, _, reason)| (unit.to_string(), reason.to_string()))
-        .collect();
-    let unreadable: BTreeSet<&UnitName> = cluster
-        .unreadable
-        .iter()
-        .filter_map(|key| match key {
-            Key::Unit(unit) | Key::Sched(_, unit) => Some(unit),
-            _ => None,
-        })
-        .collect();
-    for ((_, unit), _) in cluster.scheduled.iter().filter(|((machine, _), _)| machine == id) {
-        let reason = if unreadable.contains(unit) {
-            "what etcd has of it cannot be read".to_owned()
-        } else if cluster.units.contains_key(unit) && !planner.knows(unit) {
-            "its file in etcd is missing or cannot be read: submit it again".to_owned()
-        } else if !cluster.machines.contains_key(id) {
-            format!("the machine is away; `fleetctl why {unit}` says when it moves")
-        } else {
-            continue;
-        };
-        stuck.insert(unit.to_string(), reason);
+    let held = why::known_held(api, reading).await;
+    let mut stuck = api.explainer.at(cluster, &held).await?.stuck_on(id);
+    if !cluster.machines.contains_key(id) {
+        for unit in units.iter().filter_map(|unit| UnitName::new(&unit.name).ok()) {
+            let reason = format!("the machine is away; `fleetctl why {unit}` says when it moves");
+            stuck.entry(unit).or_insert(reason);
+        }
     }
     for unit in units.iter_mut().filter(|unit| unit.state == WAITING) {
-        if let Some(reason) = stuck.remove(&unit.name) {
+        if let Some(reason) = stuck.remove(unit.name.as_str()) {
             unit.state = "stuck".into();
             unit.reason = reason;
         }

@@ -1,17 +1,14 @@
 //! `/units/{name}/why` and `/failed`: where a unit is or could be, how it is there, and what is in the way.
 
-use std::{collections::BTreeMap, sync::Arc};
-
 use axum::{extract::State, http::Method, response::Response};
 use fleet_api::{Failed, FailedUnit, FileWarning, MachineVerdict, Why};
 use fleet_core::{
-    model::{Desired, HeldRecord, MachineId, Snapshot, Standing, UnitRecord, apply_edits},
-    sched::{Decision, Planner},
-    unit::{Requirements, UnitHash, UnitName, doubts},
+    model::{Desired, HeldRecord, MachineId, Snapshot, Standing, UnitRecord},
+    unit::{UnitName, doubts},
 };
 
 use super::{Api, ApiError, Shared, aged, evict::held, only, request::Name, status::Index};
-use crate::registry::{Store, files::Files, view::Reading};
+use crate::registry::{Store, view::Reading};
 
 /// `GET /units/{name}/why`
 pub(super) async fn why<S: Store>(
@@ -27,12 +24,7 @@ pub(super) async fn why<S: Store>(
         return Err(ApiError::not_found("unit does not exist"));
     }
     let held = known_held(&api, &reading).await;
-    let (mut planner, undecided) = plan(&api, cluster, &held).await?;
-    if undecided.iter().any(|decision| decision.unit == unit) {
-        // It is where the schedule has it until the engine has written something else.
-        planner.refused(&unit);
-    }
-    let explanation = planner.explain(&unit);
+    let explanation = api.explainer.at(cluster, &held).await?.explain(&unit);
     let address = |machine: &MachineId| {
         cluster.machines.get(machine).map(|entry| entry.record.address.clone()).unwrap_or_default()
     };
@@ -121,9 +113,9 @@ pub(super) async fn failed<S: Store>(State(api): Shared<S>, method: Method) -> R
         }
     }
     if !unplaced.is_empty() {
-        let (planner, _) = plan(&api, cluster, &held).await?;
+        let mut input = api.explainer.at(cluster, &held).await?;
         for unit in unplaced {
-            let explanation = planner.explain(unit);
+            let explanation = input.explain(unit);
             let reason = format!("{}{}", explanation.summary, outlook(unit, None, &held, &reading));
             units.push(FailedUnit { name: unit.to_string(), machine_id: String::new(), reason });
         }
@@ -158,77 +150,9 @@ fn held_until(unit: &UnitName, placed: Option<&MachineId>, held: &HeldRecord) ->
 }
 
 /// What the engine holds back; nothing when the store does not answer, or did not a moment ago.
-async fn known_held<S: Store>(api: &Api<S>, reading: &Reading) -> HeldRecord {
+pub(super) async fn known_held<S: Store>(api: &Api<S>, reading: &Reading) -> HeldRecord {
     if reading.age.is_some() {
         return HeldRecord::default();
     }
     held(api).await.unwrap_or_default()
-}
-
-/// A planner that knows what the engine's knows.
-pub(super) async fn planner<S: Store>(api: &Api<S>, reading: &Reading) -> Result<Planner, ApiError> {
-    let held = known_held(api, reading).await;
-    let (planner, _) = plan(api, &reading.cluster, &held).await?;
-    Ok(planner)
-}
-
-/// A planner that has planned, and what the engine has still to decide: nothing, but while it is at it or away.
-async fn plan<S: Store>(
-    api: &Api<S>,
-    cluster: &Snapshot,
-    held: &HeldRecord,
-) -> Result<(Planner, Vec<Decision>), ApiError> {
-    let mut planner = Planner::new();
-    for (id, machine) in &cluster.machines {
-        let edits = cluster.metadata.get(id).map(|edits| &*edits.record);
-        let metadata = apply_edits(machine.record.metadata.clone(), edits);
-        if edits.is_some_and(|edits| edits.drain) {
-            planner.drain_machine(id.clone(), metadata);
-        } else {
-            planner.set_machine(id.clone(), metadata);
-        }
-    }
-    let is_gone = |machine: &MachineId| !cluster.machines.contains_key(machine);
-    for machine in held.machines.iter().filter(|held| is_gone(&held.id)) {
-        planner.hold_machine(machine.id.clone());
-    }
-    for unit in held.units.iter().filter(|held| is_gone(&held.machine)) {
-        planner.hold_unit(&unit.name, &unit.machine);
-    }
-    let units = cluster.units.iter().map(|(unit, value)| (unit, &value.record, false));
-    let globals = cluster.globals.iter().map(|(unit, value)| (unit, &value.record, true));
-    let units: Vec<(&UnitName, &Arc<UnitRecord>, bool)> =
-        units.chain(globals).filter(|(unit, _, _)| !unit.is_template()).collect();
-    let files = requirements(&api.files, units.iter().map(|(unit, record, _)| (*unit, record.hash))).await?;
-    for (unit, record, global) in units {
-        let Some(requirements) = files.get(unit) else { continue };
-        let wanted = record.desired != Desired::Inactive;
-        if global {
-            planner.set_global(unit.clone(), Arc::clone(requirements), wanted);
-        } else {
-            planner.set_unit(unit.clone(), Arc::clone(requirements), wanted);
-        }
-    }
-    for ((machine, unit), scheduled) in &cluster.scheduled {
-        if scheduled.record.desired == Desired::Inactive {
-            planner.recalled(unit.clone(), machine.clone());
-        } else {
-            planner.placed(unit.clone(), machine.clone());
-        }
-    }
-    // The decisions are the engine's to make; here they only settle what is to be explained.
-    let decisions = planner.plan();
-    Ok((planner, decisions))
-}
-
-async fn requirements<S: Store>(
-    files: &Files<S>,
-    units: impl Iterator<Item = (&UnitName, UnitHash)> + Clone,
-) -> Result<BTreeMap<UnitName, Arc<Requirements>>, ApiError> {
-    let read = files.get(units.clone().map(|(_, hash)| hash)).await?;
-    let requirements = units.filter_map(|(unit, hash)| {
-        let (requirements, _) = Requirements::read(read.get(&hash)?, unit).ok()?;
-        Some((unit.clone(), Arc::new(requirements)))
-    });
-    Ok(requirements.collect())
 }

@@ -17,7 +17,7 @@ use fleet_core::{
     unit::UnitName,
 };
 use fleetd::{
-    http::{Api, GoClients, router},
+    http::{Api, Explainer, GoClients, router},
     metrics::Metrics,
     registry::{Transaction, Write, files::Files, memory::MemoryStore, view::View},
 };
@@ -39,6 +39,7 @@ impl Server {
         let (client, keys, (_, refusal)) = (store.client("api"), Keys::new("fleet"), watch::channel(None));
         let api = router(Arc::new(Api {
             view: View::new(client.clone(), keys.clone()),
+            explainer: Explainer::new(Files::new(client.clone(), keys.clone())),
             files: Files::new(client.clone(), keys.clone()),
             store: client,
             keys: keys.clone(),

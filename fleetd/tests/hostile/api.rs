@@ -13,7 +13,7 @@ use fleet_core::{
     unit::{UnitFile, UnitName},
 };
 use fleetd::{
-    http::{Api, GoClients, router},
+    http::{Api, Explainer, GoClients, router},
     metrics::Metrics,
     registry::{
         Transaction, Write,
@@ -188,6 +188,7 @@ fn api(store: MemoryClient, keys: Keys) -> Router {
     let (_, refusal) = watch::channel(None);
     router(Arc::new(Api {
         view: View::new(store.clone(), keys.clone()),
+        explainer: Explainer::new(Files::new(store.clone(), keys.clone())),
         files: Files::new(store.clone(), keys.clone()),
         store,
         keys,

@@ -3,11 +3,12 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
 use fleet_core::{
-    model::{Desired, Key, MachineId, Record as _, UnitRecord},
-    sched::{Planner, globals_for},
+    model::{Desired, Key, Snapshot, UnitRecord},
+    sched::{Held, Input, globals_for, is_recall},
     unit::{Requirements, UnitName},
 };
 
@@ -18,47 +19,38 @@ use crate::{
     units::is_lasting,
 };
 
-/// The units that a store holds.
-#[derive(Default)]
-struct Wanted {
-    units: BTreeMap<UnitName, UnitRecord>,
-    globals: BTreeMap<UnitName, UnitRecord>,
-    scheduled: BTreeMap<(MachineId, UnitName), UnitRecord>,
-    machines: BTreeSet<MachineId>,
-}
-
-impl Wanted {
-    /// What is wanted of a host: what is scheduled to it, and the global units that fit.
-    fn on(&self, record: &Record, host: &HostFacts) -> Vec<(&UnitName, &UnitRecord)> {
-        let here = self.scheduled.iter().filter(|((machine, _), _)| *machine == host.id);
-        let here: Vec<(&UnitName, &UnitRecord)> = here.map(|((_, unit), entry)| (unit, entry)).collect();
-        let scheduled: Vec<_> = here.iter().map(|(unit, entry)| (*unit, requirements(record, entry))).collect();
-        let globals = self.globals.iter().filter(|(_, entry)| entry.desired != Desired::Inactive);
-        let globals: Vec<_> = globals.map(|(unit, entry)| (unit, requirements(record, entry))).collect();
-        let verdicts = globals_for(
-            &host.id,
-            &host.metadata,
-            globals.iter().map(|(unit, asks)| (*unit, &**asks)),
-            scheduled.iter().map(|(unit, asks)| (*unit, &**asks)),
-        );
-        let global = self.globals.iter().filter(|(unit, _)| verdicts.get(*unit).is_some_and(|verdict| verdict.fits));
-        here.into_iter().chain(global).collect()
-    }
-}
-
-fn read(record: &Record) -> Wanted {
-    let mut wanted = Wanted::default();
+/// What the store holds in the end.
+fn read(record: &Record) -> Snapshot {
+    let mut snapshot = Snapshot::default();
     for stored in &record.entries {
-        let value = || UnitRecord::decode(&stored.value).ok();
-        match record.keys.parse(&stored.key) {
-            Some(Key::Unit(unit)) => wanted.units.extend(value().map(|value| (unit, value))),
-            Some(Key::Global(unit)) => wanted.globals.extend(value().map(|value| (unit, value))),
-            Some(Key::Sched(machine, unit)) => wanted.scheduled.extend(value().map(|value| ((machine, unit), value))),
-            Some(Key::Machine(machine)) => drop(wanted.machines.insert(machine)),
-            _ => {}
+        if let Some(key) = record.keys.parse(&stored.key) {
+            // One that cannot be read is noted as such.
+            let _ = snapshot.put(&key, &stored.value, stored.mod_revision, Duration::ZERO);
         }
     }
-    wanted
+    snapshot
+}
+
+/// What is wanted of a host: what is scheduled to it, and the global units that fit.
+fn wanted_on<'s>(
+    snapshot: &'s Snapshot,
+    record: &Record,
+    host: &HostFacts,
+) -> impl Iterator<Item = (&'s UnitName, &'s UnitRecord)> {
+    let here = snapshot.scheduled.iter().filter(|((machine, _), _)| *machine == host.id);
+    let here: Vec<(&UnitName, &UnitRecord)> = here.map(|((_, unit), entry)| (unit, &*entry.record)).collect();
+    let scheduled: Vec<_> = here.iter().map(|(unit, entry)| (*unit, requirements(record, entry))).collect();
+    let globals = snapshot.globals.iter().map(|(unit, entry)| (unit, &*entry.record));
+    let globals: Vec<_> = globals.filter(|(_, entry)| entry.desired != Desired::Inactive).collect();
+    let asked: Vec<_> = globals.iter().map(|(unit, entry)| (*unit, requirements(record, entry))).collect();
+    let verdicts = globals_for(
+        &host.id,
+        &host.metadata,
+        asked.iter().map(|(unit, asks)| (*unit, &**asks)),
+        scheduled.iter().map(|(unit, asks)| (*unit, &**asks)),
+    );
+    let fits = move |(unit, _): &(&UnitName, &UnitRecord)| verdicts.get(*unit).is_some_and(|verdict| verdict.fits);
+    here.into_iter().chain(globals.into_iter().filter(fits))
 }
 
 fn requirements(record: &Record, entry: &UnitRecord) -> Arc<Requirements> {
@@ -69,33 +61,28 @@ fn requirements(record: &Record, entry: &UnitRecord) -> Arc<Requirements> {
 pub fn every_wanted_unit_runs_where_it_should(record: &Record) -> Vec<Violation> {
     let mut violations = Vec::new();
     let mut violation = |how: String| violations.push(Violation { invariant: "I1", at: None, how });
-    let wanted = read(record);
-    let mut planner = Planner::new();
-    for host in &record.hosts {
-        if wanted.machines.contains(&host.id) {
-            planner.set_machine(host.id.clone(), host.metadata.clone());
-        }
+    let snapshot = read(record);
+    let mut input = Input::default();
+    let unread = input.unread(&snapshot);
+    for hash in unread.hashes() {
+        input.read(&unread, hash, record.library.get(&hash).map(|contents| &contents.file));
     }
-    for (unit, entry) in &wanted.units {
-        planner.set_unit(unit.clone(), requirements(record, entry), entry.desired != Desired::Inactive);
-    }
-    for (unit, entry) in &wanted.globals {
-        planner.set_global(unit.clone(), requirements(record, entry), entry.desired != Desired::Inactive);
-    }
-    for ((machine, unit), entry) in &wanted.scheduled {
-        if entry.desired == Desired::Inactive {
+    input.apply(&snapshot);
+    input.hold(&Held::default());
+    for ((machine, unit), entry) in &snapshot.scheduled {
+        if is_recall(&entry.record) {
             violation(format!("{unit} is still recalled from {machine}"));
         }
-        planner.placed(unit.clone(), machine.clone());
-        if wanted.units.get(unit).is_some_and(|now| now.desired != Desired::Inactive && now != entry) {
+        let now = snapshot.units.get(unit).map(|now| &now.record);
+        if now.is_some_and(|now| now.desired != Desired::Inactive && *now != entry.record) {
             violation(format!("{unit}: its machine was not told what is wanted now"));
         }
     }
-    for decision in planner.plan() {
+    for decision in input.parts().0.plan() {
         violation(format!("{} should move from {:?} to {:?}", decision.unit, decision.from, decision.to));
     }
     for (number, host) in record.hosts.iter().enumerate() {
-        let launched = wanted.on(record, host).into_iter().filter(|(_, entry)| entry.desired == Desired::Launched);
+        let launched = wanted_on(&snapshot, record, host).filter(|(_, entry)| entry.desired == Desired::Launched);
         let lasting = launched.filter(|(_, entry)| record.library.get(&entry.hash).is_some_and(is_lasting));
         let expected: BTreeSet<&str> = lasting.map(|(unit, _)| unit.as_str()).collect();
         let ends_itself = |unit: &str| ["foreign", "flapping", "once", "failing"].iter().any(|n| unit.starts_with(n));
@@ -115,10 +102,10 @@ pub fn every_wanted_unit_runs_where_it_should(record: &Record) -> Vec<Violation>
 
 /// A host has files and links of the units that are wanted there, and of no others, however they fared.
 pub fn nothing_is_left_of_units_that_are_gone(record: &Record) -> Vec<Violation> {
-    let wanted = read(record);
+    let snapshot = read(record);
     let mut violations = Vec::new();
     for (host, installed) in record.hosts.iter().zip(&record.installed) {
-        let here: BTreeSet<&str> = wanted.on(record, host).into_iter().map(|(unit, _)| unit.as_str()).collect();
+        let here: BTreeSet<&str> = wanted_on(&snapshot, record, host).map(|(unit, _)| unit.as_str()).collect();
         let left: Vec<&String> = installed.iter().filter(|unit| !here.contains(&***unit)).collect();
         if !left.is_empty() {
             let how = format!("{}: there are files or links of {left:?}, which are not wanted there", host.name);
@@ -164,7 +151,7 @@ pub fn mirror_equals_the_store(record: &Record) -> Vec<Violation> {
 /// Every host is back in the cluster.
 pub fn all_hosts_are_members(record: &Record) -> Vec<Violation> {
     let machines = read(record).machines;
-    let absent = record.hosts.iter().filter(|host| !machines.contains(&host.id));
+    let absent = record.hosts.iter().filter(|host| !machines.contains_key(&host.id));
     absent
         .map(|host| Violation { invariant: "I8", at: None, how: format!("{} is no member any more", host.name) })
         .collect()

@@ -51,12 +51,8 @@ impl<S: Store> Leader<'_, S> {
     pub(super) fn feed_units(&mut self, changes: Changes, current: &Snapshot, touched: &mut BTreeSet<UnitName>) {
         self.unused.follow(&changes);
         let mut doubtful: BTreeSet<UnitName> = changes.scheduled.into_iter().map(|(unit, _)| unit).collect();
-        for (unit, global) in changes.removed {
-            if global {
-                self.planner.remove_global(&unit);
-            } else {
-                self.planner.remove_unit(&unit);
-            }
+        for (unit, _) in changes.removed {
+            self.planner.remove_unit(&unit);
             // Unless it has become global, or is no longer.
             if !current.units.contains_key(&unit) && !current.globals.contains_key(&unit) {
                 self.contents.remove(&unit);
