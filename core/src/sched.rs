@@ -1,7 +1,8 @@
 //! Which machine runs which unit, and why or why not.
 //!
-//! The engine feeds a [`Planner`] with what the store says and asks it for decisions. Agents ask [`globals_for`]
-//! which global units are theirs.
+//! A [`Planner`] is told what the store says, and asked for decisions. Agents ask [`globals_for`] which global units are
+//! theirs. An [`Input`] tells a planner all that differs between two snapshots of the cluster: so do those who explain
+//! decisions ([`Input::explain`]) and the judges of the simulation.
 //!
 //! ```text
 //!  set_unit  set_machine  placed  refused        what changed, from the store

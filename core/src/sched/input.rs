@@ -75,7 +75,8 @@ pub struct Held {
 /// What a snapshot has brought.
 #[derive(Debug, Default)]
 pub struct Applied {
-    /// Units for one machine that are wanted or scheduled otherwise, or whose machine is other than it was.
+    /// Units for one machine that are wanted or scheduled otherwise, of which more is known, or whose machine is other
+    /// than it was.
     pub units: BTreeSet<UnitName>,
     /// The machines that something is newly scheduled to, or scheduled otherwise.
     pub scheduled_to: BTreeSet<MachineId>,
@@ -140,6 +141,7 @@ impl Input {
         let delta = Delta::between(&before, current);
         let mut applied = Applied::default();
         let mut changed = std::mem::take(&mut self.news);
+        applied.units.extend(changed.iter().cloned());
         for diff in delta.scheduled() {
             let (machine, unit) = diff.key;
             match diff.after {
