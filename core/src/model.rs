@@ -16,7 +16,7 @@ pub use held::{HeldMachineRecord, HeldRecord, HeldUnitRecord, timestamp};
 pub use keys::{Key, Keys};
 pub use kinds::Kind;
 pub use machine::{MachineId, MachineIdError, MachineRecord, MetadataEdits, apply_edits, short};
-pub use record::{DecodeError, Desired, Record, ScheduledRecord, UnitRecord};
+pub use record::{DecodeError, Desired, Record, SCHEMA, ScheduledRecord, UnitRecord};
 pub use snapshot::{Departures, Revision, Snapshot, Versioned};
 pub use standing::Standing;
 pub use state::{LoadState, StartSteps, StateRecord, Target};

@@ -15,11 +15,14 @@ mod go_client;
 mod listen;
 mod machines;
 mod page;
+mod peer;
 mod request;
+mod routes;
 mod state;
 mod status;
 mod trace;
 mod units;
+mod version;
 mod watch;
 mod why;
 
@@ -28,19 +31,26 @@ use std::{sync::Arc, time::Duration};
 use axum::{
     Json, Router,
     extract::{DefaultBodyLimit, Request, State},
-    http::{HeaderName, HeaderValue, Method, StatusCode, header},
+    http::{HeaderName, HeaderValue, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::any,
 };
+use fleet_api::{Reason, paths};
 use fleet_core::{
     model::Keys,
-    ops::{Operation, Outcome},
+    ops::{Actor, Operation, Outcome},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::error;
+use tracing::{error, info};
 
-pub use self::{error::ApiError, explainer::Explainer, go_client::GoClients, listen::Listeners};
+pub use self::{
+    error::ApiError,
+    explainer::Explainer,
+    go_client::GoClients,
+    listen::Listeners,
+    routes::{Permission, Route, routes},
+};
 use crate::{
     machine::Refusal,
     metrics::Metrics,
@@ -77,29 +87,26 @@ pub struct Api<S> {
 }
 
 impl<S: Store> Api<S> {
-    /// Carries out an operation. Who reads here afterwards finds it done.
-    async fn carry_out(&self, operation: &Operation) -> Result<Done, ApiError> {
-        let done = match commit::carry_out(&self.store, &self.keys, operation).await {
-            Ok(done) => done,
-            Err(failure) => {
-                if let Failure::Store(error) = &failure {
-                    error::tell(error);
-                }
-                return Err(failure.into());
+    /// Carries out what somebody asks for. Who reads here afterwards finds it done.
+    async fn carry_out(&self, actor: &Actor, operation: &Operation) -> Result<Done, ApiError> {
+        let done = commit::carry_out(&self.store, &self.keys, operation).await.inspect_err(|failure| {
+            if let Failure::Store(error) = failure {
+                error::tell(error);
             }
-        };
+        })?;
+        if done.has_written {
+            info!(%actor, %operation, "carried out");
+        }
         self.view.seen(done.revision).await;
         Ok(done)
     }
 }
 
-impl Done {
-    /// The status that tells of it.
-    fn status(&self) -> StatusCode {
-        match self.outcome {
-            Outcome::Created | Outcome::Replaced => StatusCode::CREATED,
-            Outcome::Changed | Outcome::Unchanged => StatusCode::NO_CONTENT,
-        }
+/// The status that tells what came of an operation.
+fn status_of(done: Done) -> StatusCode {
+    match done.outcome {
+        Outcome::Created | Outcome::Replaced => StatusCode::CREATED,
+        Outcome::Changed | Outcome::Unchanged => StatusCode::NO_CONTENT,
     }
 }
 
@@ -112,29 +119,14 @@ type Shared<S> = State<Arc<Api<S>>>;
 
 /// All routes.
 pub fn router<S: Store>(api: Arc<Api<S>>) -> Router {
-    let v1 = Router::new()
-        .route("/machines", any(machines::collection::<S>))
-        .route("/machines/{id}/drain", any(drain::drain::<S>))
-        .route("/machines/{id}/evict", any(evict::evict::<S>))
-        .route("/failed", any(why::failed::<S>))
-        .route("/held", any(evict::list::<S>))
-        .route("/units", any(units::collection::<S>))
-        .route("/units/{name}", any(units::one::<S>))
-        .route("/units/{name}/why", any(why::why::<S>))
-        .route("/units/{name}/trace", any(trace::trace::<S>))
-        .route("/changes", any(changes::changes::<S>))
-        .route("/units/{name}/restart", any(units::restart::restart::<S>))
-        .route("/state", any(state::collection::<S>))
-        .route("/state/{name}", any(state::one::<S>))
-        .route("/watch", any(watch::watch::<S>))
-        .route("/discovery", any(discovery::discovery));
+    let v1 = routes::router();
     Router::new()
-        .nest("/fleet/v1", v1.clone())
-        .nest("/v1-alpha", v1)
+        .nest(paths::PREFIX, v1.clone())
+        .nest(paths::OLD_PREFIX, v1)
         .route("/metrics", any(metrics::<S>))
         .route("/", any(method_not_allowed))
-        .route("/fleet/v1", any(method_not_allowed))
-        .route("/v1-alpha", any(method_not_allowed))
+        .route(paths::PREFIX, any(method_not_allowed))
+        .route(paths::OLD_PREFIX, any(method_not_allowed))
         .fallback(not_found)
         .layer(DefaultBodyLimit::max(request::MAX_BODY))
         .layer(middleware::from_fn_with_state(Arc::clone(&api), around::<S>))
@@ -158,7 +150,7 @@ async fn around<S: Store>(State(api): Shared<S>, request: Request, next: Next) -
     api.metrics.requests.inc();
     let refusal = api.refusal.borrow().clone();
     let mut response = match refusal {
-        Some(reason) => ApiError::unavailable(&reason).into_response(),
+        Some(reason) => ApiError::new(Reason::NotServing, &reason).into_response(),
         None => as_json(next.run(request).await),
     };
     let server = concat!("fleetd/", env!("CARGO_PKG_VERSION"));
@@ -173,7 +165,7 @@ fn as_json(response: Response) -> Response {
     if is_json || !(status.is_client_error() || status.is_server_error()) {
         return response;
     }
-    ApiError::new(status, status.canonical_reason().unwrap_or_default()).into_response()
+    ApiError::of_framework(status).into_response()
 }
 
 /// A body, and its age when it is old.
@@ -185,22 +177,14 @@ fn aged<T: serde::Serialize>(body: T, age: Option<Duration>) -> Response {
     response
 }
 
-/// Lets only these methods through.
-fn only(method: &Method, allowed: &[Method], names: &str) -> Result<(), ApiError> {
-    if allowed.contains(method) {
-        return Ok(());
-    }
-    Err(ApiError::method_not_allowed(&format!("only {names} supported against this resource")))
-}
-
 async fn metrics<S: Store>(State(api): Shared<S>) -> String {
     api.metrics.render()
 }
 
 async fn not_found() -> ApiError {
-    ApiError::not_found("")
+    ApiError::new(Reason::NoSuchResource, "")
 }
 
 async fn method_not_allowed() -> ApiError {
-    ApiError::method_not_allowed("")
+    ApiError::new(Reason::MethodNotAllowed, "")
 }

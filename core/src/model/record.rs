@@ -9,7 +9,7 @@ use super::{HeldRecord, MachineId, MachineRecord, MetadataEdits, StateRecord, js
 use crate::unit::UnitHash;
 
 /// The version of the schema that this code writes, and the newest that it reads.
-const VERSION: u32 = 1;
+pub const SCHEMA: u32 = 1;
 
 /// A type that is the value of a key.
 ///
@@ -24,7 +24,7 @@ pub trait Record: Serialize + DeserializeOwned {
             #[serde(flatten)]
             record: &'r T,
         }
-        serde_json::to_vec(&Versioned { v: VERSION, record: self }).expect("records are plain JSON objects")
+        serde_json::to_vec(&Versioned { v: SCHEMA, record: self }).expect("records are plain JSON objects")
     }
 
     /// Reads a value.
@@ -37,7 +37,7 @@ pub trait Record: Serialize + DeserializeOwned {
             v: u32,
         }
         let Version { v } = json::from_slice(bytes).map_err(DecodeError::Shape)?;
-        if v > VERSION {
+        if v > SCHEMA {
             return Err(DecodeError::Newer(v));
         }
         // The version is a member of the same object; `Self` passes over it.
@@ -53,7 +53,7 @@ pub enum DecodeError {
     #[error("not a value of this key's shape")]
     Shape(#[source] serde_json::Error),
     /// Written by a newer fleet.
-    #[error("written with schema version {0}, this fleet reads up to {VERSION}: upgrade it")]
+    #[error("written with schema version {0}, this fleet reads up to {SCHEMA}: upgrade it")]
     Newer(u32),
 }
 

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use axum::{
     Json,
     extract::State,
-    http::{HeaderMap, Method},
+    http::HeaderMap,
     response::{IntoResponse, Response},
 };
 use fleet_api::{Again, Change, ChangeMade, Changes, ChangesMade};
@@ -17,12 +17,14 @@ use fleet_core::{
     unit::{UnitName, UnitOption},
 };
 use tokio::time::Instant;
+use tracing::info;
 
 use super::{
     ApiError, Shared, body,
     error::tell,
-    only,
+    peer::By,
     request::{Whole, json_only},
+    status_of,
     trace::times,
 };
 use crate::registry::{
@@ -33,12 +35,11 @@ use crate::registry::{
 /// `POST /changes`
 pub(super) async fn changes<S: Store>(
     State(api): Shared<S>,
-    method: Method,
+    By(actor): By,
     headers: HeaderMap,
     Whole(body): Whole,
 ) -> Result<Response, ApiError> {
     let received = Instant::now();
-    only(&method, &[Method::POST], "POST")?;
     json_only(&headers)?;
     let Changes { changes } =
         body::decode(&body).map_err(|error| ApiError::bad_request(&format!("unable to decode body: {error}")))?;
@@ -61,6 +62,10 @@ pub(super) async fn changes<S: Store>(
     if let Some(Failure::Store(error)) = outcomes.iter().filter_map(|outcome| outcome.as_ref().err()).find(is_of_store)
     {
         tell(error);
+    }
+    let changed = outcomes.iter().flatten().filter(|done| done.has_written).count();
+    if changed > 0 {
+        info!(%actor, changed, of = names.len(), "units changed");
     }
     let mut outcomes = outcomes.into_iter();
     let mut next = || outcomes.next().expect("each operation has an outcome");
@@ -91,8 +96,13 @@ fn read(change: Change) -> Result<Operation, Refusal> {
 
 fn made(name: String, outcome: Result<Done, ApiError>) -> ChangeMade {
     match outcome {
-        Ok(done) => ChangeMade { name, code: done.status().as_u16(), ..ChangeMade::default() },
-        Err(error) => ChangeMade { name, code: error.status().as_u16(), message: error.message().into(), reason: None },
+        Ok(done) => ChangeMade { name, code: status_of(done).as_u16(), ..ChangeMade::default() },
+        Err(error) => ChangeMade {
+            name,
+            code: error.status().as_u16(),
+            message: error.message().into(),
+            reason: Some(error.reason().clone()),
+        },
     }
 }
 

@@ -2,11 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use axum::{
-    extract::State,
-    http::Method,
-    response::{IntoResponse, Response},
-};
+use axum::{extract::State, http::StatusCode, response::Response};
 use fleet_api::{Drain, DrainUnit};
 use fleet_core::{
     model::{Desired, MachineId, UnitRecord},
@@ -14,44 +10,51 @@ use fleet_core::{
     unit::UnitName,
 };
 
-use super::{Api, ApiError, Shared, aged, request::Name, why};
+use super::{Api, ApiError, Shared, aged, peer::By, request::Name, status_of, why};
 use crate::registry::{Store, view::Reading};
 
 /// The state of a unit on whose way nothing is decided.
 const WAITING: &str = "waiting";
 
-/// `GET`, `PUT` and `DELETE /machines/{id}/drain`
+/// `PUT /machines/{id}/drain`
 pub(super) async fn drain<S: Store>(
     State(api): Shared<S>,
-    method: Method,
+    By(actor): By,
     Name(id): Name,
-) -> Result<Response, ApiError> {
+) -> Result<StatusCode, ApiError> {
     let id = MachineId::new(&id).map_err(|_| Refusal::MachineMissing)?;
-    match method {
-        Method::GET => get(&api, &id).await,
-        Method::PUT => Ok(api.carry_out(&Operation::Drain(id)).await?.status().into_response()),
-        Method::DELETE => Ok(api.carry_out(&Operation::Undrain(id)).await?.status().into_response()),
-        _ => Err(ApiError::method_not_allowed("only GET, PUT and DELETE supported against this resource")),
-    }
+    api.carry_out(&actor, &Operation::Drain(id)).await.map(status_of)
 }
 
-async fn get<S: Store>(api: &Api<S>, id: &MachineId) -> Result<Response, ApiError> {
+/// `DELETE /machines/{id}/drain`
+pub(super) async fn undrain<S: Store>(
+    State(api): Shared<S>,
+    By(actor): By,
+    Name(id): Name,
+) -> Result<StatusCode, ApiError> {
+    let id = MachineId::new(&id).map_err(|_| Refusal::MachineMissing)?;
+    api.carry_out(&actor, &Operation::Undrain(id)).await.map(status_of)
+}
+
+/// `GET /machines/{id}/drain`
+pub(super) async fn progress<S: Store>(State(api): Shared<S>, Name(id): Name) -> Result<Response, ApiError> {
+    let id = MachineId::new(&id).map_err(|_| Refusal::MachineMissing)?;
     let reading = api.view.read().await?;
     let cluster = &reading.cluster;
-    if !cluster.machines.contains_key(id) && !cluster.metadata.contains_key(id) {
+    if !cluster.machines.contains_key(&id) && !cluster.metadata.contains_key(&id) {
         return Err(Refusal::MachineMissing.into());
     }
     let here: BTreeMap<&UnitName, &UnitRecord> = cluster
         .scheduled
         .iter()
-        .filter(|((machine, _), _)| machine == id)
+        .filter(|((machine, _), _)| *machine == id)
         .map(|((_, unit), scheduled)| (unit, &*scheduled.record))
         .collect();
     let elsewhere: BTreeMap<&UnitName, &MachineId> = cluster
         .scheduled
         .iter()
         .filter(|((machine, unit), other)| {
-            machine != id && other.record.desired != Desired::Inactive && here.contains_key(unit)
+            *machine != id && other.record.desired != Desired::Inactive && here.contains_key(unit)
         })
         .map(|((machine, unit), _)| (unit, machine))
         .collect();
@@ -67,12 +70,12 @@ async fn get<S: Store>(api: &Api<S>, id: &MachineId) -> Result<Response, ApiErro
         units.push(DrainUnit { reason, ..state(unit, scheduled, to) });
     }
     if units.iter().any(|unit| unit.state == WAITING) {
-        explain(api, &reading, id, &mut units).await?;
+        explain(&api, &reading, &id, &mut units).await?;
     }
-    let globals = cluster.states.keys().filter(|(machine, unit)| machine == id && cluster.globals.contains_key(unit));
+    let globals = cluster.states.keys().filter(|(machine, unit)| *machine == id && cluster.globals.contains_key(unit));
     let body = Drain {
         machine_id: id.to_string(),
-        drained: cluster.drains(id),
+        drained: cluster.drains(&id),
         units,
         globals: globals.map(|(_, unit)| unit.to_string()).collect(),
     };

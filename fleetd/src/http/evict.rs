@@ -1,36 +1,30 @@
 //! `/machines/{id}/evict` and `/held`: machines that vanished, and may have to be given up.
 
-use axum::{
-    extract::State,
-    http::{Method, StatusCode},
-    response::Response,
-};
+use axum::{extract::State, http::StatusCode, response::Response};
 use fleet_api::Held;
 use fleet_core::{
     model::{HeldRecord, MachineId, Record},
     ops::{Operation, Refusal},
 };
 
-use super::{Api, ApiError, Shared, aged, only, request::Name};
+use super::{Api, ApiError, Shared, aged, peer::By, request::Name, status_of};
 use crate::registry::{Store, StoreError};
 
 /// `PUT /machines/{id}/evict`
 pub(super) async fn evict<S: Store>(
     State(api): Shared<S>,
-    method: Method,
+    By(actor): By,
     Name(id): Name,
 ) -> Result<StatusCode, ApiError> {
-    only(&method, &[Method::PUT], "PUT")?;
     let machine = MachineId::new(&id).map_err(|_| Refusal::MachineMissing)?;
     let cluster = api.view.read().await?.cluster;
     let is_known = cluster.scheduled.keys().any(|(other, _)| *other == machine)
         || held(&api).await?.machines.iter().any(|held| held.id == machine);
-    Ok(api.carry_out(&Operation::Evict { machine, is_known }).await?.status())
+    api.carry_out(&actor, &Operation::Evict { machine, is_known }).await.map(status_of)
 }
 
 /// `GET /held`
-pub(super) async fn list<S: Store>(State(api): Shared<S>, method: Method) -> Result<Response, ApiError> {
-    only(&method, &[Method::GET], "GET")?;
+pub(super) async fn list<S: Store>(State(api): Shared<S>) -> Result<Response, ApiError> {
     Ok(aged(Held::from(held(&api).await?), None))
 }
 

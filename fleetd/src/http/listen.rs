@@ -11,9 +11,15 @@ use std::{
 };
 
 use anyhow::Context;
-use axum::{Router, serve::Listener};
+use axum::{
+    Router,
+    extract::connect_info::Connected,
+    serve::{IncomingStream, Listener},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
+
+use super::peer::Peer;
 
 /// All listeners of this daemon.
 #[derive(Default)]
@@ -130,14 +136,17 @@ impl Drop for Listeners {
     }
 }
 
-fn spawn<L: Listener>(listener: L, router: &Router, shutdown: &CancellationToken, tasks: &TaskTracker)
+fn spawn<L>(listener: L, router: &Router, shutdown: &CancellationToken, tasks: &TaskTracker)
 where
+    L: Listener,
     L::Addr: std::fmt::Debug,
+    Peer: for<'s> Connected<IncomingStream<'s, L>>,
 {
     info!(address = ?listener.local_addr().ok(), "listening");
     let (router, shutdown) = (router.clone(), shutdown.clone());
     tasks.spawn(async move {
-        let serving = axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned());
+        let serving = axum::serve(listener, router.into_make_service_with_connect_info::<Peer>())
+            .with_graceful_shutdown(shutdown.cancelled_owned());
         if let Err(error) = serving.await {
             warn!(%error, "listener broke");
         }

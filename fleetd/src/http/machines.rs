@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use axum::{
     extract::State,
-    http::{Method, StatusCode, header},
+    http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
 use fleet_api::{Machine, MachinePage};
@@ -15,30 +15,15 @@ use fleet_core::{
 use serde_json::Value;
 
 use super::{
-    Api, ApiError, Shared, aged, body,
+    ApiError, Shared, aged, body,
     page::page,
+    peer::By,
     request::{Query, Whole},
 };
 use crate::registry::Store;
 
-/// `GET` and `PATCH /machines`
-pub(super) async fn collection<S: Store>(
-    State(api): Shared<S>,
-    method: Method,
-    query: Query,
-    Whole(body): Whole,
-) -> Result<Response, ApiError> {
-    match method {
-        Method::GET => list(&api, &query).await,
-        Method::PATCH => {
-            edit(&api, &body).await?;
-            Ok((StatusCode::NO_CONTENT, [(header::CONTENT_TYPE, "application/json")]).into_response())
-        }
-        _ => Err(ApiError::method_not_allowed("only GET and PATCH supported against this resource")),
-    }
-}
-
-async fn list<S: Store>(api: &Api<S>, query: &Query) -> Result<Response, ApiError> {
+/// `GET /machines`
+pub(super) async fn list<S: Store>(State(api): Shared<S>, query: Query) -> Result<Response, ApiError> {
     let reading = api.view.read().await?;
     let machines = reading.cluster.machines.iter().map(|(id, machine)| {
         let edits = reading.cluster.metadata.get(id).map(|edits| &*edits.record);
@@ -50,7 +35,7 @@ async fn list<S: Store>(api: &Api<S>, query: &Query) -> Result<Response, ApiErro
             drained: edits.is_some_and(|edits| edits.drain),
         }
     });
-    let (machines, next_page_token) = page(machines.collect(), query, api.token_limit)?;
+    let (machines, next_page_token) = page(machines.collect(), &query, api.token_limit)?;
     Ok(aged(MachinePage { machines, next_page_token }, reading.age))
 }
 
@@ -63,16 +48,20 @@ struct PatchOperation {
     value: Option<String>,
 }
 
-/// Carries out all operations, in order; each machine's all or none.
-async fn edit<S: Store>(api: &Api<S>, body: &[u8]) -> Result<(), ApiError> {
+/// `PATCH /machines`: carries out all operations, in order; each machine's all or none.
+pub(super) async fn edit<S: Store>(
+    State(api): Shared<S>,
+    By(actor): By,
+    Whole(body): Whole,
+) -> Result<Response, ApiError> {
     let mut by_machine: BTreeMap<MachineId, BTreeMap<String, Option<String>>> = BTreeMap::new();
-    for PatchOperation { machine, key, value } in parse(body)? {
+    for PatchOperation { machine, key, value } in parse(&body)? {
         by_machine.entry(machine).or_default().insert(key, value);
     }
     for (machine, edits) in by_machine {
-        api.carry_out(&Operation::EditMetadata(machine, edits)).await?;
+        api.carry_out(&actor, &Operation::EditMetadata(machine, edits)).await?;
     }
-    Ok(())
+    Ok((StatusCode::NO_CONTENT, [(header::CONTENT_TYPE, "application/json")]).into_response())
 }
 
 /// Reads a patch; every operation is checked before any is done.

@@ -4,6 +4,7 @@
 //! 1. A page that ends exactly at the last entity carries a token, too; its page is empty.
 
 use base64::{DecodeError, Engine as _, engine::general_purpose::URL_SAFE};
+use fleet_api::Reason;
 
 use super::{ApiError, request::Query};
 
@@ -12,7 +13,7 @@ pub fn page<T>(entities: Vec<T>, query: &Query, limit: u16) -> Result<(Vec<T>, O
     let mut tokens = query.all("nextPageToken");
     let token = tokens.next();
     if tokens.next().is_some() {
-        return Err(ApiError::bad_request("too many values for page token"));
+        return Err(bad_token("too many values for page token"));
     }
     slice(entities, token.as_deref(), limit)
 }
@@ -37,21 +38,25 @@ fn decode(token: &str, limit: u16) -> Result<u16, ApiError> {
             DecodeError::InvalidLength(length) => length,
             DecodeError::InvalidPadding => token.len(),
         };
-        ApiError::bad_request(&format!("illegal base64 data at input byte {offset}"))
+        bad_token(&format!("illegal base64 data at input byte {offset}"))
     })?;
     let (size, page) = match bytes[..] {
         [a, b, c, d] => (u16::from_le_bytes([a, b]), u16::from_le_bytes([c, d])),
-        [] => return Err(ApiError::bad_request("EOF")),
-        [_, _, _, _, _, ..] => return Err(ApiError::bad_request("too many values for page token")),
-        _ => return Err(ApiError::bad_request("unexpected EOF")),
+        [] => return Err(bad_token("EOF")),
+        [_, _, _, _, _, ..] => return Err(bad_token("too many values for page token")),
+        _ => return Err(bad_token("unexpected EOF")),
     };
     if size != limit {
-        return Err(ApiError::bad_request(&format!("token limit must be {limit}")));
+        return Err(bad_token(&format!("token limit must be {limit}")));
     }
     if page == 0 {
-        return Err(ApiError::bad_request("token page must be greater than zero"));
+        return Err(bad_token("token page must be greater than zero"));
     }
     Ok(page)
+}
+
+fn bad_token(message: &str) -> ApiError {
+    ApiError::new(Reason::InvalidPageToken, message)
 }
 
 #[cfg(test)]
@@ -80,7 +85,7 @@ mod tests {
             (&*encode(100, 0), "token page must be greater than zero"),
             ("ZAACAAA=", "too many values for page token"),
         ] {
-            assert_eq!(slice(vec![1], Some(token), 100).unwrap_err(), ApiError::bad_request(message), "{token}");
+            assert_eq!(slice(vec![1], Some(token), 100).unwrap_err(), bad_token(message), "{token}");
         }
     }
 }

@@ -10,6 +10,7 @@ use axum::{
     extract::{FromRequest, FromRequestParts, Path, Request},
     http::{HeaderMap, StatusCode, header, request::Parts},
 };
+use fleet_api::Reason;
 
 use super::ApiError;
 
@@ -61,8 +62,8 @@ impl<S: Send + Sync> FromRequest<S> for Whole {
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
         let body = Bytes::from_request(request, state).await;
         body.map(Self).map_err(|rejection| match rejection.status() {
-            status @ StatusCode::PAYLOAD_TOO_LARGE => {
-                ApiError::new(status, &format!("body has more than {MAX_BODY} bytes"))
+            StatusCode::PAYLOAD_TOO_LARGE => {
+                ApiError::new(Reason::TooLarge, &format!("body has more than {MAX_BODY} bytes"))
             }
             _ => ApiError::bad_request("unable to read body: the connection ended, or its chunks make no sense"),
         })
@@ -78,9 +79,9 @@ pub fn json_only(headers: &HeaderMap) -> Result<(), ApiError> {
             if media.eq_ignore_ascii_case("application/json") {
                 Ok(())
             } else {
-                Err(ApiError::unsupported_media_type("only acceptable Content-Type is application/json"))
+                Err(ApiError::new(Reason::UnsupportedMediaType, "only acceptable Content-Type is application/json"))
             }
         }
-        _ => Err(ApiError::unsupported_media_type(&format!("expected 1 Content-Type, got {}", given.len()))),
+        _ => Err(ApiError::new(Reason::UnsupportedMediaType, &format!("expected 1 Content-Type, got {}", given.len()))),
     }
 }

@@ -1,26 +1,21 @@
 //! `/state`: what agents report.
 
-use axum::{extract::State, http::Method, response::Response};
-use fleet_api::{UnitState, UnitStatePage};
+use axum::{extract::State, response::Response};
+use fleet_api::{Reason, UnitState, UnitStatePage};
 use fleet_core::{
     model::{MachineId, Snapshot, StateRecord},
     unit::UnitName,
 };
 
 use super::{
-    ApiError, Shared, aged, only,
+    ApiError, Shared, aged,
     page::page,
     request::{Name, Query},
 };
 use crate::registry::Store;
 
 /// `GET /state`
-pub(super) async fn collection<S: Store>(
-    State(api): Shared<S>,
-    method: Method,
-    query: Query,
-) -> Result<Response, ApiError> {
-    only(&method, &[Method::GET], "GET")?;
+pub(super) async fn list<S: Store>(State(api): Shared<S>, query: Query) -> Result<Response, ApiError> {
     let reading = api.view.read().await?;
     let given = |name| query.get(name).filter(|filter| !filter.is_empty());
     let (machine, unit) = (given("machineID"), given("unitName"));
@@ -35,15 +30,12 @@ pub(super) async fn collection<S: Store>(
 }
 
 /// `GET /state/{name}`
-pub(super) async fn one<S: Store>(
-    State(api): Shared<S>,
-    method: Method,
-    Name(name): Name,
-) -> Result<Response, ApiError> {
-    only(&method, &[Method::GET], "GET")?;
+pub(super) async fn one<S: Store>(State(api): Shared<S>, Name(name): Name) -> Result<Response, ApiError> {
     let reading = api.view.read().await?;
     let found = places(&reading.cluster).into_iter().find(|(unit, _, _)| unit.as_str() == name);
-    found.map(|place| aged(state(place), reading.age)).ok_or_else(|| ApiError::not_found("unit state does not exist"))
+    found
+        .map(|place| aged(state(place), reading.age))
+        .ok_or_else(|| ApiError::new(Reason::StateNotFound, "unit state does not exist"))
 }
 
 /// A unit on a machine, and how it is there.

@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use axum::{
     extract::State,
-    http::{HeaderName, HeaderValue, Method},
+    http::{HeaderName, HeaderValue},
     response::Response,
 };
-use fleet_api::{Trace, headers};
+use fleet_api::{Reason, Trace, headers};
 use fleet_core::{ops::Refusal, unit::UnitName};
 use tokio::time::Instant;
 
-use super::{ApiError, Shared, aged, only, request::Name, status::Index};
+use super::{ApiError, Shared, aged, request::Name, status::Index};
 use crate::{clock::monotonic_at, registry::Store};
 
 /// When a request came, and when what it wants had been compared with what was there.
@@ -34,20 +34,15 @@ pub(super) fn times(received: Instant, checked: Instant) -> [(HeaderName, Header
 }
 
 /// `GET /units/{name}/trace`
-pub(super) async fn trace<S: Store>(
-    State(api): Shared<S>,
-    method: Method,
-    Name(name): Name,
-) -> Result<Response, ApiError> {
-    only(&method, &[Method::GET], "GET")?;
+pub(super) async fn trace<S: Store>(State(api): Shared<S>, Name(name): Name) -> Result<Response, ApiError> {
     let name = UnitName::new(&name).map_err(|_| Refusal::UnitMissing)?;
     let reading = api.view.read().await?;
     let cluster = &reading.cluster;
     let wanted = cluster.units.get(&name).ok_or_else(|| match cluster.globals.contains_key(&name) {
-        true => ApiError::conflict("a global unit has a start on each machine"),
+        true => ApiError::new(Reason::IsGlobal, "a global unit has a start on each machine"),
         false => Refusal::UnitMissing.into(),
     })?;
-    let not_yet = || ApiError::conflict("no start of what is wanted now has been reported");
+    let not_yet = || ApiError::new(Reason::NotStarted, "no start of what is wanted now has been reported");
     let asked = [name.clone()].into();
     let machine = Index::new(cluster, Some(&asked)).machine(&name).ok_or_else(not_yet)?;
     let place = (machine.clone(), name.clone());

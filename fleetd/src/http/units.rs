@@ -1,15 +1,11 @@
 //! `/units`: what is wanted of units.
 
 pub(super) mod restart;
-mod set;
+pub(super) mod set;
 
 use std::collections::HashSet;
 
-use axum::{
-    extract::State,
-    http::{HeaderMap, Method},
-    response::{IntoResponse, Response},
-};
+use axum::{extract::State, http::HeaderMap, response::Response};
 use fleet_api::{Unit, UnitPage, UnitStatus, options_of};
 use fleet_core::{
     model::Snapshot,
@@ -19,21 +15,16 @@ use fleet_core::{
 use tokio::time::Instant;
 
 use super::{
-    Api, ApiError, Shared, aged, go_client, only,
+    Api, ApiError, Shared, aged, go_client,
     page::page,
-    request::{Name, Query, Whole},
+    request::{Name, Query},
     status::Index,
     watch::asked,
 };
 use crate::registry::Store;
 
 /// `GET /units`
-pub(super) async fn collection<S: Store>(
-    State(api): Shared<S>,
-    method: Method,
-    query: Query,
-) -> Result<Response, ApiError> {
-    only(&method, &[Method::GET], "GET")?;
+pub(super) async fn list<S: Store>(State(api): Shared<S>, query: Query) -> Result<Response, ApiError> {
     let asked = asked(&query)?;
     let reading = api.view.read().await?;
     let cluster = &reading.cluster;
@@ -58,38 +49,27 @@ pub(super) async fn collection<S: Store>(
     Ok(aged(UnitPage { units, next_page_token }, reading.age))
 }
 
-/// `GET`, `PUT` and `DELETE /units/{name}`
+/// `GET /units/{name}`
 pub(super) async fn one<S: Store>(
     State(api): Shared<S>,
-    method: Method,
     Name(name): Name,
     headers: HeaderMap,
-    Whole(body): Whole,
 ) -> Result<Response, ApiError> {
-    match method {
-        Method::GET => get(&api, &name, go_client::is(&headers)).await,
-        Method::PUT => set::put(&api, &name, &headers, &body).await,
-        Method::DELETE => set::delete(&api, &name).await.map(IntoResponse::into_response),
-        _ => Err(ApiError::method_not_allowed("only GET, PUT and DELETE supported against this resource")),
-    }
-}
-
-async fn get<S: Store>(api: &Api<S>, name: &str, by_go_client: bool) -> Result<Response, ApiError> {
-    let name = UnitName::new(name).map_err(|_| Refusal::UnitMissing)?;
+    let name = UnitName::new(&name).map_err(|_| Refusal::UnitMissing)?;
     let reading = api.view.read().await?;
     let known = reading.cluster.units.contains_key(&name) || reading.cluster.globals.contains_key(&name);
     if !known {
         return Err(Refusal::UnitMissing.into());
     }
-    let mut unit = units(api, &reading.cluster, &[&name]).await?.pop().ok_or(Refusal::UnitMissing)?;
-    if by_go_client {
-        unit.current_state = api.go_clients.shown(&name, &status(&reading.cluster, &name), Instant::now());
+    let mut unit = units(&api, &reading.cluster, &[&name]).await?.pop().ok_or(Refusal::UnitMissing)?;
+    if go_client::is(&headers) {
+        unit.current_state = api.go_clients.shown(&name, &standing(&reading.cluster, &name), Instant::now());
     }
     Ok(aged(unit, reading.age))
 }
 
 /// How one unit stands.
-fn status(cluster: &Snapshot, name: &UnitName) -> UnitStatus {
+fn standing(cluster: &Snapshot, name: &UnitName) -> UnitStatus {
     Index::new(cluster, Some(&[name.clone()].into())).status(name)
 }
 

@@ -8,7 +8,7 @@ use std::{
 use axum::{
     body::{Body, Bytes},
     extract::State,
-    http::{Method, header},
+    http::header,
     response::{IntoResponse, Response},
 };
 use fleet_api::UnitStatus;
@@ -19,12 +19,11 @@ use fleet_core::{
 use futures_util::stream;
 use tokio::sync::watch::Receiver;
 
-use super::{ApiError, Shared, only, request::Query, status::Index};
+use super::{ApiError, Shared, request::Query, status::Index};
 use crate::registry::{Store, view::Running};
 
 /// The present status of each unit asked for, then a line for each change, until the client goes away.
-pub(super) async fn watch<S: Store>(State(api): Shared<S>, method: Method, query: Query) -> Result<Response, ApiError> {
-    only(&method, &[Method::GET], "GET")?;
+pub(super) async fn watch<S: Store>(State(api): Shared<S>, query: Query) -> Result<Response, ApiError> {
     let units = asked(&query)?;
     if units.is_empty() {
         return Err(ApiError::bad_request("name the units to watch: ?unit=NAME"));

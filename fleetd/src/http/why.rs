@@ -1,27 +1,23 @@
 //! `/units/{name}/why` and `/failed`: where a unit is or could be, how it is there, and what is in the way.
 
-use axum::{extract::State, http::Method, response::Response};
+use axum::{extract::State, response::Response};
 use fleet_api::{Failed, FailedUnit, FileWarning, MachineVerdict, Why};
 use fleet_core::{
     model::{Desired, HeldRecord, MachineId, Snapshot, Standing, UnitRecord},
+    ops::Refusal,
     unit::{UnitName, doubts},
 };
 
-use super::{Api, ApiError, Shared, aged, evict::held, only, request::Name, status::Index};
+use super::{Api, ApiError, Shared, aged, evict::held, request::Name, status::Index};
 use crate::registry::{Store, view::Reading};
 
 /// `GET /units/{name}/why`
-pub(super) async fn why<S: Store>(
-    State(api): Shared<S>,
-    method: Method,
-    Name(name): Name,
-) -> Result<Response, ApiError> {
-    only(&method, &[Method::GET], "GET")?;
-    let unit = UnitName::new(&name).map_err(|_| ApiError::not_found("unit does not exist"))?;
+pub(super) async fn why<S: Store>(State(api): Shared<S>, Name(name): Name) -> Result<Response, ApiError> {
+    let unit = UnitName::new(&name).map_err(|_| Refusal::UnitMissing)?;
     let reading = api.view.read().await?;
     let cluster = &reading.cluster;
     if !cluster.units.contains_key(&unit) && !cluster.globals.contains_key(&unit) {
-        return Err(ApiError::not_found("unit does not exist"));
+        return Err(Refusal::UnitMissing.into());
     }
     let held = known_held(&api, &reading).await;
     let explanation = api.explainer.at(cluster, &held).await?.explain(&unit);
@@ -77,8 +73,7 @@ fn wanted<'c>(cluster: &'c Snapshot, unit: &UnitName) -> Option<&'c UnitRecord> 
 }
 
 /// `GET /failed`: the units that are wanted and do not run.
-pub(super) async fn failed<S: Store>(State(api): Shared<S>, method: Method) -> Result<Response, ApiError> {
-    only(&method, &[Method::GET], "GET")?;
+pub(super) async fn failed<S: Store>(State(api): Shared<S>) -> Result<Response, ApiError> {
     let reading = api.view.read().await?;
     let cluster = &reading.cluster;
     let held = known_held(&api, &reading).await;

@@ -98,3 +98,62 @@ fn a_body_that_is_no_object_is_bad_and_changes_nothing() {
         assert_eq!(server.record("a.service"), None);
     });
 }
+
+#[test]
+fn other_methods_are_refused_in_the_words_that_clients_know() {
+    simulate(async {
+        let mut server = Server::new();
+        for (method, path, code, words) in [
+            (Method::POST, "/fleet/v1/units", 405, "only GET supported against this resource"),
+            (Method::HEAD, "/v1-alpha/units", 405, ""),
+            (
+                Method::POST,
+                "/fleet/v1/units/a.service",
+                405,
+                "only GET, PUT and DELETE supported against this resource",
+            ),
+            (Method::POST, "/fleet/v1/machines", 405, "only GET and PATCH supported against this resource"),
+            (Method::GET, "/fleet/v1/changes", 405, "only POST supported against this resource"),
+            (Method::DELETE, "/fleet/v1/version", 405, "only GET supported against this resource"),
+            (Method::PUT, "/fleet/v1/discovery", 400, "only HTTP GET supported against this resource"),
+            (Method::GET, "/fleet/v1", 405, ""),
+            (Method::GET, "/fleet/v1/nothing", 404, ""),
+        ] {
+            let request = Request::builder().method(method.clone()).uri(path).body(Body::empty());
+            let (status, body) = server.ask(request.expect("a request")).await;
+            assert_eq!(status, code, "{method} {path}");
+            if method == Method::HEAD {
+                continue;
+            }
+            let answer: Value = serde_json::from_slice(&body).expect("an answer in JSON");
+            let reason = if code == 404 { "no-such-resource" } else { "method-not-allowed" };
+            let error = json!({ "code": code, "message": words, "reason": reason });
+            assert_eq!(answer, json!({ "error": error }), "{method} {path}");
+        }
+    });
+}
+
+#[test]
+fn what_a_newer_fleet_wrote_is_left_and_refused_with_a_reason() {
+    simulate(async {
+        let mut server = Server::new();
+        let key = Key::Unit(unit("a.service"));
+        let newer = br#"{"v":9,"hash":"later"}"#.to_vec();
+        server.write(&key, newer.clone());
+        let body = r#"{"desiredState":"launched","options":[{"section":"Unit","name":"After","value":"b"}]}"#;
+        for (method, body) in [(Method::PUT, body), (Method::DELETE, "")] {
+            let request = Request::builder().method(method).uri("/fleet/v1/units/a.service");
+            let request = request.header(header::CONTENT_TYPE, JSON).body(Body::from(body)).expect("a request");
+            let (status, answer) = server.ask(request).await;
+            let answer: Value = serde_json::from_slice(&answer).expect("an answer in JSON");
+            assert_eq!((status, answer["error"]["reason"].as_str()), (409, Some("newer-schema")), "{answer}");
+        }
+        let changes = json!([{ "name": "a.service", "destroy": true }, { "name": "b.service", "destroy": true }]);
+        let (_, answer) = server.post(changes).await;
+        let answer: Value = serde_json::from_slice(&answer).expect("an answer in JSON");
+        let reasons = [0, 1].map(|at| answer["results"][at]["reason"].as_str().unwrap_or_default());
+        assert_eq!(reasons, ["newer-schema", "unit-not-found"]);
+        let key = server.keys.format(&key);
+        assert_eq!(server.store.entries(&(key.clone(), format!("{key}\0")))[0].value, newer);
+    });
+}

@@ -43,7 +43,7 @@ pub struct Ask {
     pub body: Vec<u8>,
 }
 
-const ROUTES: [&str; 26] = [
+const ROUTES: [&str; 27] = [
     "/fleet/v1/units/a.service",
     "/fleet/v1/units/",
     "/fleet/v1/units/bad.service",
@@ -69,6 +69,7 @@ const ROUTES: [&str; 26] = [
     "/fleet/v1/units/a.service/trace",
     "/fleet/v1/units?unit=a.service&unit=",
     "/metrics",
+    "/fleet/v1/version",
     "",
 ];
 

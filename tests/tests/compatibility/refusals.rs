@@ -112,7 +112,8 @@ fn put(stage: &Stage, name: &str, x_fleet: &str) -> Result<(u16, Value)> {
 }
 
 fn refused((status, body): &(u16, Value), message: &str) -> Result<()> {
-    let expected = json!({"error": {"code": 400, "message": message}});
+    // The reason was added.
+    let expected = json!({"error": {"code": 400, "message": message, "reason": "invalid-unit"}});
     ensure!(*status == 400 && *body == expected, "--- expected\n400 {expected}\n--- got\n{status} {body}");
     Ok(())
 }

@@ -1,9 +1,6 @@
 //! `POST /units/{name}/restart`
 
-use axum::{
-    extract::State,
-    http::{Method, StatusCode},
-};
+use axum::{extract::State, http::StatusCode};
 use fleet_core::{
     model::MachineId,
     ops::{Operation, Refusal, RestartUnit},
@@ -12,8 +9,10 @@ use fleet_core::{
 
 use crate::{
     http::{
-        ApiError, Shared, only,
+        ApiError, Shared,
+        peer::By,
         request::{Name, Query},
+        status_of,
     },
     registry::Store,
 };
@@ -21,11 +20,10 @@ use crate::{
 /// `POST /units/{name}/restart?upTo=MACHINE&generation=NUMBER`
 pub async fn restart<S: Store>(
     State(api): Shared<S>,
-    method: Method,
+    By(actor): By,
     Name(name): Name,
     query: Query,
 ) -> Result<StatusCode, ApiError> {
-    only(&method, &[Method::POST], "POST")?;
     let name = UnitName::new(&name).map_err(|_| Refusal::UnitMissing)?;
     let up_to = query.get("upTo").map(|id| MachineId::new(&id)).transpose();
     let generation = query.get("generation").map(|number| number.parse()).transpose();
@@ -34,5 +32,5 @@ pub async fn restart<S: Store>(
         up_to: up_to.map_err(|error| ApiError::bad_request(&format!("upTo in query: {error}")))?,
         generation: generation.map_err(|_| ApiError::bad_request("generation in query is no number"))?,
     };
-    Ok(api.carry_out(&Operation::Restart(request)).await?.status())
+    api.carry_out(&actor, &Operation::Restart(request)).await.map(status_of)
 }

@@ -1,6 +1,7 @@
 //! `PUT` and `DELETE /units/{name}`.
 
 use axum::{
+    extract::State,
     http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
 };
@@ -12,21 +13,29 @@ use fleet_core::{
 };
 use tokio::time::Instant;
 
-use super::status;
+use super::standing;
 use crate::{
-    http::{Api, ApiError, body, go_client, request::json_only, trace::times},
+    http::{
+        ApiError, Shared, body, go_client,
+        peer::By,
+        request::{Name, Whole, json_only},
+        status_of,
+        trace::times,
+    },
     registry::Store,
 };
 
-pub(super) async fn put<S: Store>(
-    api: &Api<S>,
-    name: &str,
-    headers: &HeaderMap,
-    body: &[u8],
+/// `PUT /units/{name}`
+pub async fn put<S: Store>(
+    State(api): Shared<S>,
+    By(actor): By,
+    Name(name): Name,
+    headers: HeaderMap,
+    Whole(body): Whole,
 ) -> Result<Response, ApiError> {
     let received = Instant::now();
-    json_only(headers)?;
-    let unit: Unit = body::decode(body)
+    json_only(&headers)?;
+    let unit: Unit = body::decode(&body)
         .map_err(|error| ApiError::bad_request(&format!("unable to decode body: {}", error.of_go("schema.Unit"))))?;
     if !unit.name.is_empty() && unit.name != name {
         return Err(ApiError::bad_request(&format!(
@@ -35,21 +44,21 @@ pub(super) async fn put<S: Store>(
         )));
     }
     let options: Vec<UnitOption> = unit.options.into_iter().map(Into::into).collect();
-    let mut request = SetUnit::read(name, &unit.desired_state, &options)?;
+    let mut request = SetUnit::read(&name, &unit.desired_state, &options)?;
     let (name, desired) = (request.name.clone(), request.desired);
     let cluster = api.view.read().await?.cluster;
-    let before = go_client::is(headers).then(|| status(&cluster, &name));
+    let before = go_client::is(&headers).then(|| standing(&cluster, &name));
     request.when_same = match desired {
         desired if before.is_some() && api.go_clients.is_restart(&name, desired, received) => WhenSame::Restart,
         // Programs say again and again what they want: that is to cost no write while it is so.
         Some(Desired::Launched) if is_off(&cluster, &name) => WhenSame::Ensure,
         _ => WhenSame::Nothing,
     };
-    let done = api.carry_out(&Operation::Set(request)).await?;
+    let done = api.carry_out(&actor, &Operation::Set(request)).await?;
     if let Some(before) = before {
         api.go_clients.take_note(&name, desired, &before, Instant::now());
     }
-    Ok((times(received, done.checked), done.status()).into_response())
+    Ok((times(received, done.checked), status_of(done)).into_response())
 }
 
 /// Whether a unit that is wanted launched is known not to run on a machine where it should.
@@ -58,7 +67,8 @@ fn is_off(cluster: &Snapshot, name: &UnitName) -> bool {
     states.into_iter().any(|state| Standing::of(Desired::Launched, &state.record) == Standing::Off)
 }
 
-pub(super) async fn delete<S: Store>(api: &Api<S>, name: &str) -> Result<StatusCode, ApiError> {
-    let name = UnitName::new(name).map_err(|_| Refusal::UnitMissing)?;
-    Ok(api.carry_out(&Operation::Destroy(name)).await?.status())
+/// `DELETE /units/{name}`
+pub async fn delete<S: Store>(State(api): Shared<S>, By(actor): By, Name(name): Name) -> Result<StatusCode, ApiError> {
+    let name = UnitName::new(&name).map_err(|_| Refusal::UnitMissing)?;
+    api.carry_out(&actor, &Operation::Destroy(name)).await.map(status_of)
 }
