@@ -50,8 +50,8 @@ use self::{
 };
 use crate::{
     backoff::Backoff,
-    fence::Fence,
     filesystem::{FileError, Filesystem},
+    node::fence::Fence,
     pace::Pacer,
     registry::{Store, files::Files},
     systemd::Systemd,

@@ -27,10 +27,9 @@ use crate::{
     config::{Config, Listen},
     filesystem::Real,
     http::{self, Api, Listeners},
-    machine::Registration,
-    member::{self, Host, Member},
     metrics::Metrics,
     network,
+    node::{self, Host, Node, registration::Registration},
     registry::{Etcd, etcd::Endpoints, files::Files, view::View},
     systemd::{Bus, Dbus},
 };
@@ -128,7 +127,7 @@ async fn member(
     let (watched, reconnecting) = (Arc::clone(&described), store.clone());
     let listening = async move { network::tell(&watched, &reconnecting, address_changed).await };
     let listening = AbortOnDropHandle::new(tokio::spawn(listening));
-    let member = Member::start(Host {
+    let node = Node::start(Host {
         id: id.clone(),
         metadata: config.metadata.clone(),
         describe: Box::new(move |known| {
@@ -149,7 +148,7 @@ async fn member(
         state: config.state_directory.clone(),
         metrics: metrics.clone(),
     })?;
-    let (registered, states) = (member.registered(), member.states());
+    let (registered, states) = (node.registered(), node.states());
     let telling = tell_status(registered.clone(), states.clone(), metrics.clone());
     let telling = AbortOnDropHandle::new(tokio::spawn(telling));
     let api = Api {
@@ -159,7 +158,7 @@ async fn member(
         explainer: http::Explainer::new(files.apart()),
         files,
         token_limit: config.token_limit,
-        refusal: member.refused(),
+        refusal: node.refused(),
         metrics,
         go_clients: http::GoClients::default(),
         ending: shutdown.clone(),
@@ -169,9 +168,9 @@ async fn member(
 
     let end = signals.next(&dbus, || describe(id, &registered, &states)).await;
     let (status, ending) = match end {
-        End::Keep => ("keeping units", member::End::Keep),
-        End::Leave => ("leaving: stopping units", member::End::Leave),
-        End::Reload => ("reading the configuration", member::End::Keep),
+        End::Keep => ("keeping units", node::End::Keep),
+        End::Leave => ("leaving: stopping units", node::End::Leave),
+        End::Reload => ("reading the configuration", node::End::Keep),
     };
     info!(status, "ending");
     notify(&[NotifyState::Status(status)]);
@@ -181,7 +180,7 @@ async fn member(
     shutdown.cancel();
     drop(telling);
     drop(listening);
-    member.end(ending).await?;
+    node.end(ending).await?;
     drop(drain);
     tasks.close();
     tasks.wait().await;

@@ -28,9 +28,8 @@ use crate::{
     clock::Clock,
     config::{Config, Listen},
     daemon::{self, Role},
-    fence,
     filesystem::{Filesystem, Real},
-    member,
+    node::proof,
     systemd::{Bus, Dbus, Systemd},
 };
 
@@ -151,8 +150,8 @@ fn lock(places: &Places) -> anyhow::Result<File> {
 /// Proves anew that units with `OnPartition=stop` are nowhere else: nobody can have moved them while etcd was away with
 /// fleetd, and etcd gives its leases their whole time when it starts.
 fn renew_proof(config: &Config) -> anyhow::Result<()> {
-    let until = fence::proof(Clock::Boottime, config.agent_ttl).map(|until| until.as_millis().to_string());
-    Real.replace(&member::proof_file(&config.units_directory), until.unwrap_or_default().as_bytes())?;
+    let until = proof::proof(Clock::Boottime, config.agent_ttl).map(|until| until.as_millis().to_string());
+    Real.replace(&proof::proof_file(&config.units_directory), until.unwrap_or_default().as_bytes())?;
     Ok(())
 }
 

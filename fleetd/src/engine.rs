@@ -34,8 +34,8 @@ use tracing::{debug, info, warn};
 use self::witness::Witness;
 use crate::{
     backoff::Backoff,
-    machine::Registration,
     metrics::Metrics,
+    node::registration::Registration,
     registry::{Leadership, LeaseId, Store, StoreError, Watch, WatchEvent, election, files::Files, lease, view::View},
 };
 

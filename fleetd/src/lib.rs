@@ -7,7 +7,7 @@
 //!            etcd                                       systemd
 //!   registry │ mirror ──▶ engine ──▶ transactions         │ D-Bus
 //!            │ mirror ──▶ agent ───────────────────────▶ jobs
-//!            │ lease  ◀── machine      agent ──▶ states   │
+//!            │ lease  ◀── node         agent ──▶ states   │
 //!            │ mirror ──▶ http ◀── fleetctl               │
 //! ```
 
@@ -19,14 +19,11 @@ pub mod config;
 pub mod daemon;
 pub mod dev;
 pub mod engine;
-pub mod fence;
 pub mod filesystem;
 pub mod http;
-pub mod last_good;
-pub mod machine;
-pub mod member;
 pub mod metrics;
 pub mod network;
+pub mod node;
 pub mod pace;
 pub mod registry;
 pub mod systemd;

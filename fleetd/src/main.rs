@@ -10,7 +10,7 @@ use fleetd::{
     config::{Config, Faults, Read},
     daemon::{self, Role},
     dev::{self, Places},
-    fence::dead_man,
+    node::dead_man,
 };
 use tracing::warn;
 use tracing_subscriber::{EnvFilter, Layer, fmt, layer::SubscriberExt, reload, util::SubscriberInitExt};

@@ -6,7 +6,7 @@
 //!                              └ etcd, systemd and files in memory
 //! ```
 //!
-//! The members are what a host runs ([`fleetd::member`]); around them are the twins. Everything that is left to chance
+//! The members are what a host runs ([`fleetd::node`]); around them are the twins. Everything that is left to chance
 //! comes from the seed, so a seed is a scenario: it can be run again, and one that found a fault is kept as a test.
 
 pub mod invariants;

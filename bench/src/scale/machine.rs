@@ -7,9 +7,8 @@ use fleet_core::model::{Keys, MachineId, MachineRecord};
 use fleetd::{
     clock::Clock,
     filesystem::memory::Memory,
-    machine::Refusal,
-    member::{End, Host, Member},
     metrics::Metrics,
+    node::{End, Host, Node, registration::Refusal},
     registry::{Etcd, etcd::Endpoints, files::Files, view::View},
     systemd::memory::{MemoryHost, MemorySystemd, What},
 };
@@ -38,7 +37,7 @@ pub struct Machine {
     ttl: Duration,
     pid1: MemoryHost,
     disk: Memory,
-    fleetd: Option<Member<Counted, MemorySystemd, Memory>>,
+    fleetd: Option<Node<Counted, MemorySystemd, Memory>>,
     _clock: AbortOnDropHandle<()>,
 }
 
@@ -106,7 +105,7 @@ impl Machine {
             state: "/var/lib/fleet".into(),
             metrics: self.metrics.clone(),
         };
-        self.fleetd = Some(Member::start(host).with_context(|| format!("machine {number} does not start"))?);
+        self.fleetd = Some(Node::start(host).with_context(|| format!("machine {number} does not start"))?);
         Ok(())
     }
 
@@ -144,7 +143,7 @@ impl Machine {
 
     /// Why its API may not serve, if that is so.
     pub fn refusal(&self) -> Option<watch::Receiver<Refusal>> {
-        self.fleetd.as_ref().map(Member::refused)
+        self.fleetd.as_ref().map(Node::refused)
     }
 
     /// The units that run on it.

@@ -30,7 +30,7 @@ use tracing::debug;
 use self::published::Published;
 use crate::{
     backoff::{Backoff, jitter},
-    machine::Registration,
+    node::registration::Registration,
     pace::Pacer,
     registry::{Store, StoreError, Transaction, Write},
 };

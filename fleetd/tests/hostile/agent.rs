@@ -8,7 +8,7 @@ use fleet_core::{
 };
 use fleetd::{
     agent::publish::{self, States},
-    machine::Registration,
+    node::registration::Registration,
     registry::{Store, Transaction, Write, memory::MemoryStore},
 };
 use tokio::{sync::watch, time::sleep};

@@ -11,10 +11,9 @@ use std::{
 use fleet_core::model::{Keys, MachineId, MachineRecord};
 use fleetd::{
     clock::Clock,
-    fence::dead_man,
     filesystem::{Filesystem, memory::Memory},
-    member::{End, Host, Member},
     metrics::Metrics,
+    node::{End, Host, Node, dead_man},
     registry::{
         files::Files,
         memory::{Link, MemoryClient, MemoryStore},
@@ -36,7 +35,7 @@ const STATE: &str = "/var/lib/fleet";
 pub const FOREIGN: &str = "foreign.service";
 
 enum Daemon {
-    Runs(Box<Member<MemoryClient, MemorySystemd, Memory>>),
+    Runs(Box<Node<MemoryClient, MemorySystemd, Memory>>),
     Ends(AbortOnDropHandle<()>),
     Down,
     /// The host is off.
@@ -135,8 +134,8 @@ impl SimHost {
             state: STATE.into(),
             metrics: Metrics::default(),
         };
-        self.daemon = match Member::start(host) {
-            Ok(member) => Daemon::Runs(Box::new(member)),
+        self.daemon = match Node::start(host) {
+            Ok(node) => Daemon::Runs(Box::new(node)),
             // Systemd would start it again.
             Err(_) => Daemon::Down,
         };
@@ -164,10 +163,10 @@ impl SimHost {
     /// Ends fleetd in order; with `leave` the host leaves the cluster. Returns whether there was one to end.
     pub fn end(&mut self, leave: bool) -> bool {
         match std::mem::replace(&mut self.daemon, Daemon::Down) {
-            Daemon::Runs(member) => {
+            Daemon::Runs(node) => {
                 let end = if leave { End::Leave } else { End::Keep };
                 let ending = async move {
-                    let ended = member.end(end).await;
+                    let ended = node.end(end).await;
                     assert!(ended.is_ok(), "a part broke: {ended:?}");
                 };
                 self.daemon = Daemon::Ends(AbortOnDropHandle::new(tokio::spawn(ending)));

@@ -5,7 +5,7 @@ use tokio::{runtime::Builder, task::AbortHandle};
 use super::*;
 use crate::{
     clock::Clock,
-    fence::proof,
+    node::proof::{Proof, proof},
     registry::memory::{Condition, Faults, Health, MemoryClient, MemoryStore},
 };
 
@@ -24,7 +24,7 @@ struct Kept {
     lease: LeaseId,
     start: Instant,
     clock: Clock,
-    proof: watch::Receiver<crate::fence::Proof>,
+    proof: watch::Receiver<Proof>,
     tasks: [AbortHandle; 2],
 }
 

@@ -1,33 +1,18 @@
 //! The fence around units that may run once in the cluster at most (`OnPartition=stop`).
 //!
-//! A keepalive that etcd has answered proves that the host's lease lives for its TTL from the moment at which the
-//! keepalive was *sent*. Until a little before that moment is over the fence is open. Then it closes, and the agent
+//! While the host's lease is proven to live ([`Proof`]) the fence is open. Then it closes, and the agent
 //! stops these units: the engine moves them only once the lease has run out and they have had their time to stop. It
 //! opens again when the host is registered and has read anew, after it was registered, what is scheduled to it: what
 //! was moved meanwhile is not among that any more, and what has not been moved then cannot be moved from a host that
 //! is there.
 //!
 //! The moment is kept in a file until the next boot: a fleetd that was killed stops them in time, too, and while none
-//! can be started [`dead_man`] does.
-
-pub mod dead_man;
-
-use std::{path::Path, time::Duration};
+//! can be started [`dead_man`](super::dead_man) does.
 
 use tokio::sync::watch;
-use tracing::warn;
 
-use crate::{clock::Clock, filesystem::Filesystem, machine::Registration, registry::Revision};
-
-/// How long a lease is proven to live: a moment of [`Clock`], less what stopping takes to begin. `None` while
-/// nothing is proven.
-pub type Proof = Option<Duration>;
-
-/// What a keepalive proves that is sent now.
-#[must_use]
-pub fn proof(clock: Clock, ttl: Duration) -> Proof {
-    Some(clock.now() + ttl - ttl / 10)
-}
+use super::{proof::Proof, registration::Registration};
+use crate::{clock::Clock, registry::Revision};
 
 /// Whether units with `OnPartition=stop` may run here.
 #[derive(Debug)]
@@ -109,32 +94,14 @@ async fn revoked(proof: &mut watch::Receiver<Proof>) {
     }
 }
 
-/// Keeps what is proven in a file, for a fleetd that comes after this one. Runs until dropped.
-pub async fn remember<F: Filesystem>(filesystem: F, path: &Path, mut proof: watch::Receiver<Proof>) {
-    let mut told = false;
-    while proof.changed().await.is_ok() {
-        let until = *proof.borrow_and_update();
-        let text = until.map(|until| until.as_millis().to_string()).unwrap_or_default();
-        if let Err(error) = filesystem.replace(path, text.as_bytes())
-            && !std::mem::replace(&mut told, true)
-        {
-            warn!(error = %crate::chain(&error), "if fleetd is killed now, the next one stops units with OnPartition=stop");
-        }
-    }
-}
-
-/// What an earlier fleetd of this boot has proven.
-pub fn recall<F: Filesystem>(filesystem: &F, path: &Path) -> Proof {
-    let text = String::from_utf8(filesystem.read(path).ok()??).ok()?;
-    text.parse().ok().map(Duration::from_millis)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use tokio::time::{Instant, advance, timeout};
 
     use super::*;
-    use crate::registry::LeaseId;
+    use crate::{node::proof::proof, registry::LeaseId};
 
     const TTL: Duration = Duration::from_secs(10);
 
@@ -166,17 +133,5 @@ mod tests {
         proofs.send_replace(None);
         timeout(Duration::from_millis(1), fence.turning()).await.unwrap();
         assert!(!fence.update(7));
-    }
-
-    #[tokio::test]
-    async fn proof_outlives_the_fleetd_that_had_it() {
-        let filesystem = crate::filesystem::memory::Memory::default();
-        let path = Path::new("/run/fleet/proof");
-        assert_eq!(recall(&filesystem, path), None);
-        let (proofs, receiver) = watch::channel(None);
-        let remembering = remember(filesystem.clone(), path, receiver);
-        proofs.send_replace(Some(Duration::from_secs(77)));
-        let _ = timeout(Duration::from_millis(10), remembering).await;
-        assert_eq!(recall(&filesystem, path), Some(Duration::from_secs(77)));
     }
 }

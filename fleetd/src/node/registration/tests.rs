@@ -1,13 +1,16 @@
 use std::sync::{Arc, Mutex};
 
-use fleet_core::model::Key;
+use fleet_core::model::{Key, Keys};
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::*;
 use crate::{
     filesystem::memory::Memory,
-    registry::memory::{Condition, MemoryClient, MemoryStore},
+    registry::{
+        Transaction, Write,
+        memory::{Condition, MemoryClient, MemoryStore},
+    },
 };
 
 const TTL: Duration = Duration::from_secs(10);
@@ -36,9 +39,7 @@ impl Home {
         let address = Arc::new(Mutex::new(Some(address)));
         let told = Arc::clone(&address);
         let membership: Membership<MemoryClient, Memory> = Membership {
-            store: store.client("home"),
-            keys,
-            id,
+            entry: Entry { store: store.client("home"), keys, id },
             describe: Box::new(move |known| {
                 let address = told.lock().unwrap().map(str::to_owned).or(known.map(|known| known.address.clone()));
                 Box::pin(async { Ok(record(&address.ok_or_else(|| anyhow::anyhow!("nowhere"))?)) })
@@ -46,8 +47,7 @@ impl Home {
             changed: changes,
             ttl: TTL,
             clock: Clock::Simulated(tokio::time::Instant::now()),
-            filesystem: Memory::default(),
-            lease_file: "/run/fleet/lease".into(),
+            lease_file: LeaseFile::new(Memory::default(), "/run/fleet/lease".into()),
             proof: watch::channel(None).0,
             registration,
             refusal: watch::channel(None).0,

@@ -5,20 +5,25 @@
 //! same machine ID, registration is refused, and both are named. A member that is reached by another address than before
 //! says so in its entry, and nothing else changes.
 
-use std::{future::pending, path::PathBuf, time::Duration};
+mod entry;
+mod lease_file;
 
-use fleet_core::model::{Key, Keys, MachineId, MachineRecord, Record};
+use std::{future::pending, time::Duration};
+
+pub use entry::Entry;
+use fleet_core::model::{MachineId, MachineRecord, Record};
 use futures_util::future::BoxFuture;
+pub use lease_file::LeaseFile;
 use thiserror::Error;
 use tokio::{sync::watch, time::sleep};
 use tracing::{debug, error, info, warn};
 
+use super::proof::{Proof, proof};
 use crate::{
     backoff::{Backoff, jitter},
     clock::Clock,
-    fence::{Proof, proof},
     filesystem::Filesystem,
-    registry::{Guard, LeaseId, Revision, Store, StoreError, Stored, Transaction, Watch, WatchEvent, Write, lease},
+    registry::{Guard, LeaseId, Revision, Store, StoreError, Stored, lease},
 };
 
 /// How often a member looks whether it is reached by another address, though nothing has told it so: names of members
@@ -69,12 +74,8 @@ pub type Refusal = Option<String>;
 
 /// Keeps this host registered.
 pub struct Membership<S, F> {
-    /// The registry.
-    pub store: S,
-    /// The keys in it.
-    pub keys: Keys,
-    /// This host.
-    pub id: MachineId,
+    /// This host's entry.
+    pub entry: Entry<S>,
     /// Tells what its entry is to say; asked anew each time the host joins, and on `changed`.
     pub describe: Describe,
     /// Tells that the host may be reached by another address.
@@ -83,10 +84,8 @@ pub struct Membership<S, F> {
     pub ttl: Duration,
     /// The clock that the lease is judged by.
     pub clock: Clock,
-    /// The host's files.
-    pub filesystem: F,
     /// Where the lease's ID is kept.
-    pub lease_file: PathBuf,
+    pub lease_file: LeaseFile<F>,
     /// Tells the others how long the lease is proven to live.
     pub proof: watch::Sender<Proof>,
     /// Tells the others of the registration.
@@ -102,30 +101,30 @@ impl<S: Store, F: Filesystem> Membership<S, F> {
         let mut backoff = Backoff::new(Duration::from_millis(500), self.ttl / 3);
         let mut changed = self.changed.clone();
         let mut known = None;
-        let mut told = None;
+        let mut logged = None;
         loop {
             changed.mark_unchanged();
             match self.join(known.as_ref()).await {
                 Ok((record, registration)) => {
-                    told = None;
+                    logged = None;
                     self.refusal.send_replace(None);
-                    info!(machine = %self.id, address = record.address, "registered");
+                    info!(machine = %self.entry.id, address = record.address, "registered");
                     let lease = registration.lease;
                     let entry = known.insert(record);
                     self.registration.send_replace(Some(registration));
                     let proof = || proof(self.clock, self.ttl);
                     tokio::select! {
                         biased;
-                        () = lease::keep(&self.store, lease, self.ttl, proof, &self.proof) => {
+                        () = lease::keep(&self.entry.store, lease, self.ttl, proof, &self.proof) => {
                             self.proof.send_replace(None);
                             backoff.reset();
-                            warn!(machine = %self.id, "lease lost, registering again");
+                            warn!(machine = %self.entry.id, "lease lost, registering again");
                             // A store that was frozen has lost the leases of all hosts at the same moment.
                             sleep(self.ttl.mul_f64(fastrand::f64() / 20.0)).await;
                         }
-                        () = self.mind_entry(entry, lease, &mut changed) => {
+                        () = self.follow_entry(entry, lease, &mut changed) => {
                             self.proof.send_replace(None);
-                            warn!(machine = %self.id, "entry in etcd gone or overwritten, registering again");
+                            warn!(machine = %self.entry.id, "entry in etcd gone or overwritten, registering again");
                             // Two hosts that take each other for one would overwrite each other without end.
                             sleep(backoff.delay()).await;
                         }
@@ -135,30 +134,30 @@ impl<S: Store, F: Filesystem> Membership<S, F> {
                 }
                 Err(error @ JoinError::Duplicate { .. }) => {
                     let message = error.to_string();
-                    let told = self.refusal.send_if_modified(|refusal| {
+                    let is_new = self.refusal.send_if_modified(|refusal| {
                         let new = refusal.as_ref() != Some(&message);
                         *refusal = Some(message.clone());
                         new
                     });
-                    if told {
+                    if is_new {
                         error!("{message}");
                     }
                 }
-                // That is told where etcd is asked.
+                // That is logged where etcd is asked.
                 Err(JoinError::Store(error @ StoreError::Unavailable(_))) => {
                     debug!(error = %crate::chain(&error), "cannot register, trying again");
                 }
                 Err(error) => {
                     let cause = crate::chain(&error);
                     let for_a_person = matches!(error, JoinError::Store(StoreError::Refused { .. }));
-                    if told.as_ref() == Some(&cause) {
+                    if logged.as_ref() == Some(&cause) {
                         debug!("still cannot register: {cause}");
                     } else if for_a_person {
                         error!("cannot register, trying again: {cause}");
                     } else {
                         warn!("cannot register, trying again: {cause}");
                     }
-                    told = Some(cause);
+                    logged = Some(cause);
                 }
             }
             sleep(backoff.delay()).await;
@@ -166,24 +165,24 @@ impl<S: Store, F: Filesystem> Membership<S, F> {
     }
 
     /// Keeps the entry true: has it, and `record`, say so when the host is reached by another address. Returns when
-    /// [`entry_lost`](Self::entry_lost) does.
-    async fn mind_entry(&self, record: &mut MachineRecord, lease: LeaseId, changed: &mut watch::Receiver<()>) {
+    /// [`Entry::lost`] does.
+    async fn follow_entry(&self, record: &mut MachineRecord, lease: LeaseId, changed: &mut watch::Receiver<()>) {
         loop {
             let new = tokio::select! {
                 biased;
-                () = self.entry_lost(record, lease) => return,
+                () = self.entry.lost(record, lease, self.ttl) => return,
                 new = self.described_anew(record, changed) => new,
             };
             let mut backoff = Backoff::new(Duration::from_millis(500), self.ttl / 3);
             loop {
-                match self.rewrite(record, &new, lease).await {
+                match self.entry.rewrite(record, &new, lease).await {
                     Ok(true) => break,
                     Ok(false) => return,
                     Err(error) => debug!(error = %crate::chain(&error), "own entry cannot be written, trying again"),
                 }
                 sleep(backoff.delay()).await;
             }
-            info!(machine = %self.id, address = new.address, before = record.address, "reached by another address");
+            info!(machine = %self.entry.id, address = new.address, before = record.address, "reached by another address");
             *record = new;
         }
     }
@@ -192,14 +191,14 @@ impl<S: Store, F: Filesystem> Membership<S, F> {
     /// its memory, waits until it joins again.
     async fn described_anew(&self, record: &MachineRecord, changed: &mut watch::Receiver<()>) -> MachineRecord {
         loop {
-            let told = async {
+            let notified = async {
                 if changed.changed().await.is_err() {
                     pending::<()>().await;
                 }
             };
             tokio::select! {
                 biased;
-                () = told => {}
+                () = notified => {}
                 () = sleep(jitter(RESYNC)) => {}
             }
             match (self.describe)(Some(record)).await {
@@ -213,65 +212,6 @@ impl<S: Store, F: Filesystem> Membership<S, F> {
         }
     }
 
-    /// Has the entry say `new` where it says `old`, with the same lease. Returns whether it does: not when somebody else
-    /// has written it, or taken it away.
-    async fn rewrite(&self, old: &MachineRecord, new: &MachineRecord, lease: LeaseId) -> Result<bool, StoreError> {
-        let key = self.key();
-        let Some(stored) = self.store.get(std::slice::from_ref(&key)).await?.entries.pop() else { return Ok(false) };
-        let there = MachineRecord::decode(&stored.value).ok().filter(|_| stored.lease == Some(lease));
-        if there.as_ref() == Some(new) {
-            // The answer to an earlier try was lost.
-            return Ok(true);
-        }
-        if there.as_ref() != Some(old) {
-            return Ok(false);
-        }
-        let guards = vec![Guard::Unchanged(key.clone(), stored.mod_revision)];
-        let writes = vec![Write::Put { key, value: new.encode(), lease: Some(lease) }];
-        match self.store.commit(Transaction { guards, writes }).await? {
-            Some(_) => Ok(true),
-            // Refused, too, when it is tried again though it was written.
-            None => Err(StoreError::Unavailable("the entry changed while it was written".into())),
-        }
-    }
-
-    /// Returns when the entry does not say `record` any more, though the lease may well be alive: only somebody else
-    /// can have done that.
-    async fn entry_lost(&self, record: &MachineRecord, lease: LeaseId) {
-        let mut backoff = Backoff::new(Duration::from_millis(500), self.ttl);
-        loop {
-            match self.watch_entry(record, lease).await {
-                Ok(()) => return,
-                Err(error) => debug!(error = %crate::chain(&error), "own entry cannot be watched, trying again"),
-            }
-            sleep(backoff.delay()).await;
-        }
-    }
-
-    async fn watch_entry(&self, record: &MachineRecord, lease: LeaseId) -> Result<(), StoreError> {
-        let key = self.key();
-        let range = (key.clone(), format!("{key}\0"));
-        let is_ours = |stored: &Stored| {
-            stored.lease == Some(lease) && MachineRecord::decode(&stored.value).is_ok_and(|there| there == *record)
-        };
-        let page = self.store.list(&range, None, 1).await?;
-        if !page.entries.iter().any(is_ours) {
-            return Ok(());
-        }
-        // What the list shows comes again, because of what a mirror says of compaction.
-        let mut watch = self.store.watch(&range, page.revision).await?;
-        loop {
-            match watch.next().await? {
-                WatchEvent::Compacted => return Err(StoreError::Compacted),
-                WatchEvent::Changed { changes, .. } => {
-                    if changes.last().is_some_and(|change| !change.as_ref().is_ok_and(is_ours)) {
-                        return Ok(());
-                    }
-                }
-            }
-        }
-    }
-
     /// Takes the entry away at once, with all that lives with the lease and all that is scheduled to this host. Returns
     /// whether there was one.
     ///
@@ -280,83 +220,45 @@ impl<S: Store, F: Filesystem> Membership<S, F> {
     pub async fn leave(&self) -> Result<bool, StoreError> {
         let registered = self.registration.send_replace(None);
         if let Some(registered) = &registered {
-            self.say_goodbye(registered).await?;
-            self.give_up_units(registered).await?;
-            self.store.revoke(registered.lease).await?;
+            let guard = || registered.guard(self.entry.key());
+            self.entry.say_goodbye(guard(), registered.lease).await?;
+            self.entry.delete(guard()).await?;
+            self.entry.store.revoke(registered.lease).await?;
         }
-        self.forget();
+        self.lease_file.remove();
         Ok(registered.is_some())
-    }
-
-    /// Says in the entry that this host goes of its own will and runs nothing any more, so that nobody waits for it.
-    async fn say_goodbye(&self, registered: &Registration) -> Result<(), StoreError> {
-        let key = self.key();
-        let there = self.store.get(std::slice::from_ref(&key)).await?.entries.pop();
-        // Without it the host counts as lost, which only takes longer.
-        let Some(record) = there.and_then(|stored| MachineRecord::decode(&stored.value).ok()) else { return Ok(()) };
-        let guards = vec![registered.guard(key.clone())];
-        let value = MachineRecord { leaving: true, ..record }.encode();
-        let writes = vec![Write::Put { key, value, lease: Some(registered.lease) }];
-        self.store.commit(Transaction { guards, writes }).await.map(drop)
-    }
-
-    /// Takes away the entry, and what is scheduled to this host: a leader that was elected too late to hear the goodbye
-    /// would take this host for lost, and wait for it.
-    async fn give_up_units(&self, registered: &Registration) -> Result<(), StoreError> {
-        let key = self.key();
-        let guards = vec![registered.guard(key.clone())];
-        let range = self.keys.under(&format!("sched/{}/", self.id));
-        let writes = vec![Write::Delete { key }, Write::DeleteRange { range }];
-        self.store.commit(Transaction { guards, writes }).await.map(drop)
-    }
-
-    /// The key of this host's entry.
-    fn key(&self) -> String {
-        self.keys.format(&Key::Machine(self.id.clone()))
     }
 
     async fn join(&self, known: Option<&MachineRecord>) -> Result<(MachineRecord, Registration), JoinError> {
         let record = (self.describe)(known).await.map_err(|error| JoinError::Unknown(error.into()))?;
-        let key = self.key();
-        let current = self.store.get(std::slice::from_ref(&key)).await?.entries.pop();
+        let current = self.entry.stored().await?;
         if let Some(registration) = self.take_up(current.as_ref(), &record).await? {
             return Ok((record, registration));
         }
-        let mut guard = Guard::Unchanged(key.clone(), 0);
-        let mut old_lease = None;
+        let (mut before, mut old_lease) = (0, None);
         if let Some(stored) = &current {
             let theirs = MachineRecord::decode(&stored.value).ok();
             if let Some(theirs) = theirs.filter(|theirs| !is_same_host(theirs, &record)) {
                 let ours = Box::new(record);
-                return Err(JoinError::Duplicate { id: self.id.clone(), theirs: Box::new(theirs), ours });
+                return Err(JoinError::Duplicate { id: self.entry.id.clone(), theirs: Box::new(theirs), ours });
             }
             // This host's entry from before a boot, or before a loss of the lease's ID.
-            guard = Guard::Unchanged(key.clone(), stored.mod_revision);
-            old_lease = stored.lease;
+            (before, old_lease) = (stored.mod_revision, stored.lease);
         }
-        let lease = self.store.grant(self.ttl).await?;
-        let put = Write::Put { key: key.clone(), value: record.encode(), lease: Some(lease) };
-        let written = self.store.commit(Transaction { guards: vec![guard], writes: vec![put] }).await?;
-        // A write that was tried again because its answer was lost is refused the second time.
-        let written = match written {
+        let lease = self.entry.store.grant(self.ttl).await?;
+        let written = match self.entry.write(&record, lease, before).await? {
             Some(revision) => Some(revision),
-            None => self
-                .store
-                .get(&[key])
-                .await?
-                .entries
-                .pop()
-                .filter(|it| it.lease == Some(lease))
-                .map(|it| it.mod_revision),
+            // A write that was tried again because its answer was lost is refused the second time.
+            None => self.entry.stored().await?.filter(|it| it.lease == Some(lease)).map(|it| it.mod_revision),
         };
         let Some(revision) = written else {
-            self.store.revoke(lease).await?;
+            self.entry.store.revoke(lease).await?;
             return Err(JoinError::Raced);
         };
-        self.remember(lease);
+        self.lease_file.write(lease, self.ttl);
         if let Some(old) = old_lease {
             // With it go the states of before; the entry itself lives with the new lease now.
-            self.store.revoke(old).await?;
+            self.entry.store.revoke(old).await?;
         }
         let created = current.map_or(revision, |stored| stored.create_revision);
         Ok((record, Registration { lease, revision: created }))
@@ -369,9 +271,9 @@ impl<S: Store, F: Filesystem> Membership<S, F> {
         record: &MachineRecord,
     ) -> Result<Option<Registration>, StoreError> {
         let Some(stored) = current else { return Ok(None) };
-        let kept = self.recall();
+        let kept = self.lease_file.read(self.ttl);
         let Some(lease) = kept.filter(|kept| Some(*kept) == stored.lease) else { return Ok(None) };
-        match lease::touch(&self.store, lease, self.ttl).await {
+        match lease::touch(&self.entry.store, lease, self.ttl).await {
             Ok(()) => {}
             Err(StoreError::LeaseGone) => return Ok(None),
             Err(error) => return Err(error),
@@ -381,32 +283,8 @@ impl<S: Store, F: Filesystem> Membership<S, F> {
             return Ok(Some(Registration { lease, revision: stored.create_revision }));
         }
         // Configured otherwise than before: the entry says so, the lease stays.
-        let put = Write::Put { key: stored.key.clone(), value: record.encode(), lease: Some(lease) };
-        let guards = vec![Guard::Unchanged(stored.key.clone(), stored.mod_revision)];
-        let written = self.store.commit(Transaction { guards, writes: vec![put] }).await?;
+        let written = self.entry.write(record, lease, stored.mod_revision).await?;
         Ok(written.map(|_| Registration { lease, revision: stored.create_revision }))
-    }
-
-    /// Writes a lease's ID and TTL down.
-    fn remember(&self, lease: LeaseId) {
-        let text = format!("{} {}", lease.0, self.ttl.as_secs());
-        if let Err(error) = self.filesystem.replace(&self.lease_file, text.as_bytes()) {
-            warn!(error = %crate::chain(&error), "lease not remembered: a restart will register anew");
-        }
-    }
-
-    /// The lease that was written down, if it lives as long as is wanted now: one that was granted for a shorter time
-    /// would run out between two keepalives.
-    fn recall(&self) -> Option<LeaseId> {
-        let text = String::from_utf8(self.filesystem.read(&self.lease_file).ok()??).ok()?;
-        let (lease, granted) = text.trim().split_once(' ')?;
-        (granted.parse() == Ok(self.ttl.as_secs())).then(|| lease.parse().ok().map(LeaseId))?
-    }
-
-    fn forget(&self) {
-        if let Err(error) = self.filesystem.remove(&self.lease_file) {
-            warn!(error = %crate::chain(&error), "lease not forgotten");
-        }
     }
 }
 

@@ -9,12 +9,13 @@
 //! All that the pieces touch is handed in: the store, systemd, the files, the clock. So the simulation runs what a
 //! host runs.
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+pub mod dead_man;
+pub mod fence;
+pub mod last_good;
+pub mod proof;
+pub mod registration;
+
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use fleet_core::model::{Keys, MachineId, Snapshot};
@@ -22,14 +23,17 @@ use tokio::{sync::watch, task::JoinSet, time::timeout};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tracing::{info, warn};
 
+use self::{
+    fence::Fence,
+    last_good::LastGood,
+    proof::proof_file,
+    registration::{Describe, Entry, LeaseFile, Membership, Refusal, Registration},
+};
 use crate::{
     agent::{Agent, publish},
     clock::Clock,
     engine::Engine,
-    fence::{self, Fence},
     filesystem::Filesystem,
-    last_good::LastGood,
-    machine::{Describe, Membership, Refusal, Registration},
     metrics::Metrics,
     registry::{Range, Store, files::Files, mirror, view::View},
     systemd::Systemd,
@@ -85,7 +89,7 @@ pub enum End {
 
 /// A host that is a member of the cluster, or is trying to become one. When this is dropped everything stops where
 /// it is, as if the process had been killed.
-pub struct Member<S: Store, D, F> {
+pub struct Node<S: Store, D, F> {
     membership: Arc<Membership<S, F>>,
     agent: AbortOnDropHandle<Agent<S, D, F>>,
     joining: AbortOnDropHandle<()>,
@@ -104,7 +108,7 @@ pub struct Member<S: Store, D, F> {
     states: watch::Receiver<Option<publish::States>>,
 }
 
-impl<S: Store, D: Systemd, F: Filesystem> Member<S, D, F> {
+impl<S: Store, D: Systemd, F: Filesystem> Node<S, D, F> {
     /// Starts all parts.
     ///
     /// # Errors
@@ -116,19 +120,16 @@ impl<S: Store, D: Systemd, F: Filesystem> Member<S, D, F> {
         let (refusal, refused) = watch::channel(None);
         let (cluster_sender, cluster) = watch::channel(Snapshot::default());
         let (states_sender, states) = watch::channel(None);
-        let (proof, proven) = watch::channel(fence::recall(&filesystem, &proof_file));
+        let (proof_sender, proven) = watch::channel(proof::recall(&filesystem, &proof_file));
 
         let membership = Arc::new(Membership {
-            store: store.clone(),
-            keys: keys.clone(),
-            id: id.clone(),
+            entry: Entry { store: store.clone(), keys: keys.clone(), id: id.clone() },
             describe: host.describe,
             changed: host.changed,
             ttl,
             clock,
-            filesystem: filesystem.clone(),
-            lease_file: volatile(&host.units).join("lease"),
-            proof,
+            lease_file: LeaseFile::new(filesystem.clone(), proof_file.with_file_name("lease")),
+            proof: proof_sender,
             registration,
             refusal,
         });
@@ -165,7 +166,7 @@ impl<S: Store, D: Systemd, F: Filesystem> Member<S, D, F> {
         });
         let mut followers = JoinSet::new();
         let remembering = (filesystem, proven);
-        followers.spawn(async move { fence::remember(remembering.0, &proof_file, remembering.1).await });
+        followers.spawn(async move { proof::remember(remembering.0, &proof_file, remembering.1).await });
         let mirrored = (store.clone(), keys.clone(), own_ranges(&keys, &id), registered.clone());
         let (keeping, kept_files, standing_in) = (last_good.clone(), files.clone(), last_good.clone());
         followers.spawn(keeping.keep(cluster, kept_files));
@@ -253,17 +254,6 @@ impl<S: Store, D: Systemd, F: Filesystem> Member<S, D, F> {
         self.followers.shutdown().await;
         Ok(())
     }
-}
-
-/// Where is kept how long the lease is proven to live.
-#[must_use]
-pub fn proof_file(units: &Path) -> PathBuf {
-    volatile(units).join("proof")
-}
-
-/// Where is kept what lasts until the next boot.
-fn volatile(units: &Path) -> &Path {
-    units.parent().unwrap_or(Path::new("/run"))
 }
 
 /// Follows this host's keys while it is a member, and reads them all anew after each registration: what happened
