@@ -8,10 +8,10 @@
 //! * [`model`]: the nouns of a cluster and their form in etcd (keys and values).
 //! * [`ops`]: what a request changes, as guarded writes or a refusal.
 //! * [`sched`]: which machine runs which unit, and why or why not.
-//! * [`agent`]: the next step that brings one host from what it has to what it should have.
+//! * [`host`]: what one host does with each of its units: the next step, what is reported, when to look again.
 
 pub mod address;
-pub mod agent;
+pub mod host;
 pub mod model;
 pub mod ops;
 pub mod sched;

@@ -13,7 +13,7 @@ use std::{collections::BTreeMap, future::Future, path::PathBuf};
 
 pub use dbus::{Bus, Dbus};
 pub use dirty::{Dirty, Ended};
-use fleet_core::{agent::Runtime, unit::UnitName};
+use fleet_core::{host::Runtime, unit::UnitName};
 use thiserror::Error;
 
 /// Where PID 1 looks for units that last until the next boot.

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use fleet_core::{agent::Installed, model::json, unit::UnitFile, unit::UnitName};
+use fleet_core::{host::Installed, model::json, unit::UnitFile, unit::UnitName};
 use tracing::warn;
 
 use crate::filesystem::{Entry, FileError, Filesystem};
@@ -85,8 +85,12 @@ impl<F: Filesystem> Disk<F> {
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn save(&self, installed: &BTreeMap<UnitName, Installed>) -> Result<(), FileError> {
-        let text = serde_json::to_vec(installed).expect("a map with string keys");
+    pub fn save<'i>(
+        &self,
+        installed: impl IntoIterator<Item = (&'i UnitName, &'i Installed)>,
+    ) -> Result<(), FileError> {
+        let installed: BTreeMap<&UnitName, &Installed> = installed.into_iter().collect();
+        let text = serde_json::to_vec(&installed).expect("a map with string keys");
         self.filesystem.replace(&self.manifest, &text)
     }
 

@@ -7,18 +7,12 @@
 
 use std::{collections::BTreeSet, path::PathBuf};
 
-use fleet_core::{
-    agent::{Job, Runtime},
-    model::Target,
-    unit::UnitName,
-};
-use tokio::time::Instant;
+use fleet_core::{host::Cell, unit::UnitName};
 use tracing::{debug, info, warn};
 
-use super::{Agent, CONFIRM, Launch, Steps};
+use super::{starts::Starts, units::Units};
 use crate::{
     filesystem::{FileError, Filesystem, show_change},
-    registry::Store,
     systemd::{Systemd, SystemdError, Verb},
 };
 
@@ -46,111 +40,123 @@ impl Relation {
     }
 }
 
-impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
-    /// Queues jobs: several starts or stops together, others as far as the window allows.
-    pub(super) async fn jobs(&mut self, steps: &Steps) {
-        self.queued.retain(|unit| self.runtime.get(unit).is_some_and(|runtime| runtime.job.is_some()));
-        let room = WINDOW.saturating_sub(self.queued.len());
-        self.remember_stops(&steps.stop);
-        let room = self.stop(&steps.stop, room).await;
-        let restarts = &steps.restart[..steps.restart.len().min(room)];
-        for unit in restarts {
-            self.queue(Verb::Restart, unit).await;
+/// Queues jobs in systemd.
+pub(super) struct Jobs<D, F> {
+    systemd: D,
+    batches: Batches<F>,
+    /// Units whose job was queued one by one, and may be unfinished.
+    queued: BTreeSet<UnitName>,
+}
+
+impl<D: Systemd, F: Filesystem> Jobs<D, F> {
+    pub fn new(systemd: D, filesystem: F) -> Self {
+        let batches = Batches::new(filesystem, systemd.runtime_units());
+        Self { systemd, batches, queued: BTreeSet::new() }
+    }
+
+    /// Queues jobs: several starts or stops together, others as far as the window allows. Returns the units that jobs were
+    /// asked for.
+    pub async fn queue_all(
+        &mut self,
+        units: &mut Units,
+        starts: &mut Starts<D, F>,
+        stop: &[UnitName],
+        restart: &[UnitName],
+        start: &[UnitName],
+    ) -> Vec<UnitName> {
+        let room = self.stop(units, starts, stop).await;
+        let restart = &restart[..restart.len().min(room)];
+        for unit in restart {
+            self.queue(units, starts, Verb::Restart, unit).await;
         }
-        self.start(&steps.start, room - restarts.len()).await;
-        let touched = [&steps.stop[..], restarts, &steps.start[..]].concat();
-        if !touched.is_empty() {
-            self.save();
-            self.batches.clean_up(&self.systemd).await;
-            if self.refresh(&touched).await {
-                self.stop_left_out(&steps.stop).await;
-            }
-        }
+        self.start(units, starts, start, room - restart.len()).await;
+        [stop, restart, start].concat()
+    }
+
+    /// How many jobs may be queued one by one now.
+    fn room(&mut self, units: &Units) -> usize {
+        let has_job = |unit: &UnitName| units.get(unit)?.runtime()?.job;
+        self.queued.retain(|unit| has_job(unit).is_some());
+        WINDOW.saturating_sub(self.queued.len())
     }
 
     /// Stops, each by itself, the units that run on without a job to stop them: systemd leaves a unit out of a
-    /// transaction that it cannot be part of, and says nothing.
-    async fn stop_left_out(&mut self, units: &[UnitName]) {
-        let has_job = |runtime: &Runtime| runtime.is_down() || runtime.job == Some(Job::Stop);
-        let is_left = |unit: &&UnitName| {
-            !self.retries.contains_key(*unit) && self.runtime.get(*unit).is_some_and(|runtime| !has_job(runtime))
-        };
+    /// transaction that it cannot be part of, and says nothing. Returns them.
+    pub async fn stop_left_out(
+        &mut self,
+        units: &mut Units,
+        starts: &mut Starts<D, F>,
+        stop: &[UnitName],
+    ) -> Vec<UnitName> {
         let room = WINDOW.saturating_sub(self.queued.len());
-        let left: Vec<UnitName> = units.iter().filter(is_left).take(room).cloned().collect();
+        let left: Vec<UnitName> = units.filter(stop, Cell::was_left_running).take(room).cloned().collect();
         for unit in &left {
-            self.queue(Verb::Stop, unit).await;
+            self.queue(units, starts, Verb::Stop, unit).await;
         }
-        self.refresh(&left).await;
+        left
     }
 
-    /// Stops units. Returns how much of the room is left.
-    async fn stop(&mut self, units: &[UnitName], room: usize) -> usize {
+    /// Stops units. Returns how much room is left.
+    async fn stop(&mut self, units: &mut Units, starts: &mut Starts<D, F>, stop: &[UnitName]) -> usize {
+        let room = self.room(units);
         // What may run once at most is stopped now; it has no time to wait for others.
-        let (mut alone, together): (Vec<_>, Vec<_>) =
-            units.iter().cloned().partition(|unit| self.strict.contains(unit) || self.alone.contains(unit));
-        self.try_together(Relation::Conflicts, together, &mut alone).await;
-        let (urgent, others): (Vec<_>, Vec<_>) = alone.into_iter().partition(|unit| self.strict.contains(unit));
+        let is_strict = |units: &Units, unit: &UnitName| units.get(unit).is_some_and(Cell::is_strict);
+        let is_alone = |unit: &UnitName| is_strict(units, unit) || units.get(unit).is_some_and(Cell::is_alone);
+        let (mut alone, together): (Vec<_>, Vec<_>) = stop.iter().cloned().partition(is_alone);
+        self.try_together(units, Relation::Conflicts, together, &mut alone).await;
+        let (urgent, others): (Vec<_>, Vec<_>) = alone.into_iter().partition(|unit| is_strict(units, unit));
         let others = others.into_iter().take(room.saturating_sub(urgent.len()));
         let mut taken = 0;
         for unit in urgent.into_iter().chain(others) {
-            self.alone.remove(&unit);
-            self.queue(Verb::Stop, &unit).await;
+            self.queue(units, starts, Verb::Stop, &unit).await;
             taken += 1;
         }
         room.saturating_sub(taken)
     }
 
     /// Starts units.
-    async fn start(&mut self, units: &[UnitName], room: usize) {
-        if units.len() > 1 {
-            self.set_needy_apart(units).await;
+    async fn start(&mut self, units: &mut Units, starts: &mut Starts<D, F>, start: &[UnitName], room: usize) {
+        if start.len() > 1 {
+            starts.set_needy_apart(units, start).await;
         }
-        let (mut alone, together): (Vec<_>, Vec<_>) = units.iter().cloned().partition(|unit| self.alone.contains(unit));
+        let is_alone = |unit: &UnitName| units.get(unit).is_some_and(Cell::is_alone);
+        let (mut alone, together): (Vec<_>, Vec<_>) = start.iter().cloned().partition(is_alone);
         if together.len() > 1 {
             for unit in &together {
-                self.before_start(unit).await;
+                starts.before_start(units, unit).await;
             }
         }
-        if let Some((job, units)) = self.try_together(Relation::Wants, together, &mut alone).await {
-            for unit in units {
-                self.launched(&unit, job);
-                self.unconfirmed.insert(unit, Instant::now() + CONFIRM);
-            }
-        }
+        self.try_together(units, Relation::Wants, together, &mut alone).await;
         for unit in alone.iter().take(room) {
-            self.queue(Verb::Start, unit).await;
+            self.queue(units, starts, Verb::Start, unit).await;
         }
     }
 
-    /// Starts or stops units together, if they are several. Returns those whose jobs are queued, and the number of the
-    /// first of these; those that are to be taken one by one go to `alone`.
+    /// Starts or stops units together, if they are several. Those that are to be taken one by one go to `alone`.
     async fn try_together(
         &mut self,
+        units: &mut Units,
         relation: Relation,
-        units: Vec<UnitName>,
+        together: Vec<UnitName>,
         alone: &mut Vec<UnitName>,
-    ) -> Option<(u32, Vec<UnitName>)> {
-        if units.len() < 2 {
-            alone.extend(units);
-            return None;
+    ) {
+        if together.len() < 2 {
+            alone.extend(together);
+            return;
         }
-        match self.together(relation, &units).await {
+        match self.together(relation, &together).await {
             Ok(Some(job)) => {
-                for unit in &units {
-                    match relation {
-                        Relation::Wants => self.under_way(unit),
-                        Relation::Conflicts => self.succeeded(unit),
-                    }
-                }
-                return Some((job, units));
+                units.edit_all(&together, |cell, now| match relation {
+                    Relation::Wants => cell.start_queued(job, true, now),
+                    Relation::Conflicts => cell.stop_queued(true),
+                });
             }
             Ok(None) => {
-                self.alone.extend(units.iter().cloned());
-                alone.extend(units);
+                units.edit_all(&together, |cell, _| cell.set_alone());
+                alone.extend(together);
             }
-            Err(error) => units.iter().for_each(|unit| self.failed(unit, crate::chain(&error))),
+            Err(error) => units.all_failed(&together, &crate::chain(&error)),
         }
-        None
     }
 
     /// Starts or stops units by one job of a target of their own. Returns its number, if that was possible.
@@ -178,77 +184,38 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
         }
     }
 
-    /// Writes down that units are down, or will be, because the agent has them stopped. If one is wanted again before
-    /// it is known to be down, also by the next fleetd, it is started again.
-    fn remember_stops(&mut self, units: &[UnitName]) {
-        let mut new = false;
-        for unit in units {
-            if let Some(entry) = self.installed.get_mut(unit) {
-                new |= !std::mem::replace(&mut entry.stopping, true);
-            }
-        }
-        if new {
-            self.save();
-        }
-    }
-
-    /// Queues one job, and remembers what it brings the unit to.
-    async fn queue(&mut self, verb: Verb, unit: &UnitName) {
+    /// Queues one job, and takes note of what it brings the unit to.
+    async fn queue(&mut self, units: &mut Units, starts: &mut Starts<D, F>, verb: Verb, unit: &UnitName) {
         if verb != Verb::Stop {
-            self.before_start(unit).await;
-            self.alone.remove(unit);
+            starts.before_start(units, unit).await;
         }
         match self.systemd.queue(verb, unit.as_str()).await {
             Ok(job) => {
                 // Of what is tried again the log was told what is in the way.
-                match self.retries.contains_key(unit) {
+                match units.get(unit).is_some_and(Cell::is_retry) {
                     true => debug!(%unit, verb = verb.as_str(), "job queued once more"),
                     false => info!(%unit, verb = verb.as_str(), "job queued"),
                 }
                 self.queued.insert(unit.clone());
-                if verb == Verb::Stop {
-                    self.succeeded(unit);
-                } else {
-                    self.under_way(unit);
-                    self.launched(unit, job);
-                }
+                units.edit(unit, |cell, now| match verb {
+                    Verb::Stop => cell.stop_queued(false),
+                    Verb::Start | Verb::Restart => cell.start_queued(job, false, now),
+                });
             }
-            Err(error) if error.is_no_such_unit() => self.refused(unit, crate::chain(&error)).await,
-            Err(error) => self.failed(unit, crate::chain(&error)),
+            Err(error) if error.is_no_such_unit() => starts.refused(units, unit, &crate::chain(&error)).await,
+            Err(error) => units.failed(unit, &crate::chain(&error)),
         }
     }
 
-    fn launched(&mut self, unit: &UnitName, job: u32) {
-        self.lacking.remove(unit);
-        self.starting.insert(unit.clone(), Launch { queued: Instant::now(), job, ended: false, active: None });
-        if let Some(trail) = self.trails.get_mut(unit) {
-            trail.queued();
-        }
-        let want = self.wanted.as_ref().and_then(|wanted| wanted.get(unit));
-        if let (Some(want), Some(entry)) = (want, self.installed.get_mut(unit)) {
-            entry.launched(want);
-        }
-    }
-
-    /// Units of a batch that show no sign of having been started are started again, each by itself: systemd leaves a
-    /// wanted unit out of a transaction that it cannot be part of, and says nothing.
-    pub(super) fn doubt_starts(&mut self) {
-        let now = Instant::now();
-        let overdue = self.unconfirmed.extract_if(.., |_, at| *at <= now);
-        let overdue: Vec<UnitName> = overdue.map(|(unit, _)| unit).collect();
-        for unit in overdue {
-            self.touch(&unit);
-            if let Some(entry) = self.installed.get_mut(&unit) {
-                entry.applied = Target::Loaded;
-            }
-            self.alone.insert(unit);
-        }
+    /// Takes away the targets of batches whose jobs are queued.
+    pub async fn clean_up(&mut self) {
+        self.batches.clean_up(&self.systemd).await;
     }
 }
 
 /// The targets of batches that are to go: their jobs are queued, and a target that refers to a unit keeps it loaded.
 #[derive(Debug)]
-pub(super) struct Batches<F> {
+struct Batches<F> {
     filesystem: F,
     /// Where they lie.
     directory: PathBuf,
@@ -258,7 +225,7 @@ pub(super) struct Batches<F> {
 
 impl<F: Filesystem> Batches<F> {
     /// The batches that an earlier run left; they are cleaned up like any other.
-    pub(super) fn new(filesystem: F, directory: PathBuf) -> Self {
+    fn new(filesystem: F, directory: PathBuf) -> Self {
         let names = filesystem.names(&directory).unwrap_or_default().into_iter();
         let open = names.filter(|name| name.starts_with(PREFIX) && name.ends_with(".target")).collect();
         Self { filesystem, directory, count: 0, open }
@@ -286,7 +253,7 @@ impl<F: Filesystem> Batches<F> {
     }
 
     /// Takes targets away. The jobs of their units go on: to stop a target stops nothing that it wanted.
-    pub(super) async fn clean_up<D: Systemd>(&mut self, systemd: &D) {
+    async fn clean_up<D: Systemd>(&mut self, systemd: &D) {
         for name in self.open.clone() {
             if let Err(error) = self.filesystem.remove(&self.directory.join(&name)) {
                 warn!(target = name, error = %crate::chain(&error), "target of a batch not deleted");

@@ -89,8 +89,8 @@ pub async fn run<S: Store>(
             biased;
             changed = states.changed() => changed,
             changed = registration.changed() => changed,
-            meddled = async { match &mut published { Some(it) => it.meddled().await, None => pending().await } } => {
-                match meddled {
+            deleted = async { match &mut published { Some(it) => it.foreign_deletes().await, None => pending().await } } => {
+                match deleted {
                     Ok(units) => publisher.open.extend(units),
                     Err(error) => {
                         debug!(error = %crate::chain(&error), "states in the store cannot be followed, reading them anew");

@@ -16,7 +16,7 @@ use std::{
 };
 
 use fleet_core::{
-    agent::{Active, Job, Runtime},
+    host::{Active, Job, Runtime},
     unit::UnitName,
 };
 use futures_util::StreamExt;

@@ -20,7 +20,7 @@ use std::{
 };
 
 use fleet_core::{
-    agent::{Job, Runtime},
+    host::{Job, Runtime},
     unit::UnitName,
 };
 use tokio::{

@@ -12,7 +12,7 @@ use std::{
 };
 
 use fleet_core::{
-    agent::Installed,
+    host::Installed,
     model::{Desired, Key, MachineId, Snapshot, Target},
     unit::{UnitFile, UnitHash, UnitName},
 };

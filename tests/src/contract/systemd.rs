@@ -7,7 +7,7 @@ use std::{
 };
 
 use fleet_core::{
-    agent::{Active, Runtime},
+    host::{Active, Runtime},
     unit::UnitName,
 };
 use fleetd::{

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use self::lists::check;
 use super::*;
 use crate::{
-    agent::Installed,
+    host::Installed,
     model::{HeldRecord, MachineRecord, MetadataEdits, Record, ScheduledRecord, StateRecord, UnitRecord},
 };
 

@@ -65,7 +65,7 @@ impl<S: Store> Published<S> {
     ///
     /// # Errors
     /// The store does not tell any more; then what it has must be read again.
-    pub async fn meddled(&mut self) -> Result<Vec<UnitName>, StoreError> {
+    pub async fn foreign_deletes(&mut self) -> Result<Vec<UnitName>, StoreError> {
         loop {
             let (revision, changes) = match self.watch.next().await? {
                 WatchEvent::Changed { revision, changes } => (revision, changes),

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use fleet_core::agent::{Job, Runtime};
+use fleet_core::host::{Job, Runtime};
 use tokio::time::Instant;
 
 use super::{

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fleet_core::agent::{Active, Job};
+use fleet_core::host::{Active, Job};
 use tokio::time::Instant;
 
 use super::definition::{Definition, Kind};

@@ -6,46 +6,55 @@
 use std::collections::BTreeSet;
 
 use fleet_core::{
-    agent::{Active, Runtime},
+    host::{Active, Cell, Runtime},
     model::Target,
     unit::{UnitName, triggered},
 };
-use tracing::{info, warn};
+use tracing::info;
 
-use super::{Agent, look::has_failed};
+use super::{Disk, units::Units};
 use crate::{
     filesystem::Filesystem,
-    registry::Store,
     systemd::{Ended, Systemd},
 };
 
-impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
+/// Asks systemd how starts went.
+pub(super) struct Starts<D, F> {
+    systemd: D,
+    disk: Disk<F>,
+    /// Units that systemd keeps loaded until it was asked how their start went.
+    held: BTreeSet<UnitName>,
+}
+
+impl<D: Systemd, F: Filesystem> Starts<D, F> {
+    pub fn new(systemd: D, disk: Disk<F>) -> Self {
+        Self { systemd, disk, held: BTreeSet::new() }
+    }
+
     /// A job of a unit has ended.
-    pub(super) async fn job_ended(&mut self, unit: &UnitName, ended: &Ended) {
-        self.unconfirmed.remove(unit);
-        self.touch(unit);
-        let is_down = self.runtime.get(unit).is_some_and(|runtime| runtime.active == Active::Inactive);
-        if is_down {
+    pub async fn job_ended(&mut self, units: &mut Units, unit: &UnitName, ended: &Ended) {
+        units.edit(unit, |cell, _| cell.confirm());
+        if units.get(unit).is_some_and(|cell| cell.has_active(Active::Inactive)) {
             match &*ended.result {
                 "canceled" | "skipped" => {}
                 "done" => {
-                    self.succeeded(unit);
-                    self.tell_unmet(unit).await;
+                    units.edit(unit, |cell, _| cell.succeeded());
+                    self.tell_unmet(units, unit).await;
                 }
                 "assert" => {
                     let unmet = self.unmet(unit).await.unwrap_or_else(|| "an assertion of its file is not met".into());
-                    self.came_to_nothing(unit, &format!("systemd did not start it: {unmet}"));
+                    units.came_to_nothing(unit, &format!("systemd did not start it: {unmet}"));
                 }
                 "dependency" => {
-                    let lacking = self.lacking_dependency(unit).await;
-                    self.came_to_nothing(unit, &format!("systemd did not start it: {lacking}"));
+                    let lacking = self.lacking_dependency(units, unit).await;
+                    units.came_to_nothing(unit, &format!("systemd did not start it: {lacking}"));
                 }
                 result => match self.missing_trigger(unit).await {
-                    Some(missing) => self.waits_for(
+                    Some(missing) => units.waits_for(
                         unit,
-                        format!("systemd does not start it before there is {missing}, which it is to start"),
+                        &format!("systemd does not start it before there is {missing}, which it is to start"),
                     ),
-                    None => self.came_to_nothing(unit, &format!("its job in systemd ended with \"{result}\"")),
+                    None => units.came_to_nothing(unit, &format!("its job in systemd ended with \"{result}\"")),
                 },
             }
         }
@@ -53,90 +62,51 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
     }
 
     /// Systemd refused to start a unit, or does not know it.
-    pub(super) async fn refused(&mut self, unit: &UnitName, problem: String) {
+    pub async fn refused(&self, units: &mut Units, unit: &UnitName, problem: &str) {
         let listed = self.systemd.list(std::slice::from_ref(unit)).await;
         match listed.ok().and_then(|mut listed| listed.remove(unit)) {
             // Its link is gone, say because a removal was cut short. It is put in place again.
             Some(runtime) if runtime.load == "not-found" => {
-                if let Some(entry) = self.installed.get_mut(unit) {
-                    entry.lost = true;
-                }
-                self.failed(unit, problem);
+                units.edit(unit, |cell, _| cell.lost_file());
+                units.failed(unit, problem);
             }
             // Another one is missing, without which it is not started.
-            _ => self.waits_for(unit, problem),
+            _ => units.waits_for(unit, problem),
         }
-    }
-
-    /// A unit cannot be started before another one is there.
-    fn waits_for(&mut self, unit: &UnitName, problem: String) {
-        if let Some(entry) = self.installed.get_mut(unit) {
-            entry.applied = Target::Loaded;
-            self.unsaved = true;
-        }
-        self.lacking.insert(unit.clone());
-        self.alone.insert(unit.clone());
-        self.failed(unit, problem);
     }
 
     /// Has those of these units be started each by itself that need a unit which does not exist: as part of a batch
     /// systemd would start them without it.
-    pub(super) async fn set_needy_apart(&mut self, units: &[UnitName]) {
-        let needs = |unit: &UnitName| self.behaviour.get(unit).map_or(&[][..], |behaviour| &behaviour.requires);
-        let all: BTreeSet<UnitName> = units.iter().flat_map(needs).cloned().collect();
+    pub async fn set_needy_apart(&self, units: &mut Units, starting: &[UnitName]) {
+        let needs = |units: &Units, unit: &UnitName| units.get(unit).map(|cell| cell.behaviour().requires.clone());
+        let all: BTreeSet<UnitName> = starting.iter().filter_map(|unit| needs(units, unit)).flatten().collect();
         if all.is_empty() {
             return;
         }
         let all: Vec<UnitName> = all.into_iter().collect();
         let Ok(states) = self.systemd.list(&all).await else { return };
         let is_missing = |need: &UnitName| states.get(need).is_none_or(|runtime| runtime.load == "not-found");
-        let needy = units.iter().filter(|unit| needs(unit).iter().any(is_missing));
-        let needy: Vec<UnitName> = needy.cloned().collect();
-        self.alone.extend(needy);
-    }
-
-    /// Units have come: those that may have waited for them are tried again at once.
-    pub(super) fn retry_lacking(&mut self) {
-        for unit in std::mem::take(&mut self.lacking) {
-            self.retry_now(&unit);
-        }
-    }
-
-    fn came_to_nothing(&mut self, unit: &UnitName, problem: &str) {
-        self.retries.remove(unit);
-        if self.is_news(unit, problem) {
-            warn!(%unit, problem, "unit did not start");
-        }
-        self.problems.insert(unit.clone(), problem.into());
+        let is_needy = |cell: &Cell| cell.behaviour().requires.iter().any(is_missing);
+        let needy: Vec<UnitName> = units.filter(starting, is_needy).cloned().collect();
+        units.edit_all(&needy, |cell, _| cell.set_alone());
     }
 
     /// A start that is over and left nothing: says so if that was because of a condition. Else, what ends by itself has
     /// finished.
-    async fn tell_unmet(&mut self, unit: &UnitName) {
-        let behaviour = self.behaviour.get(unit).cloned().unwrap_or_default();
-        let launched = self.installed.get(unit).is_some_and(|entry| entry.applied == Target::Launched);
-        if !launched {
+    async fn tell_unmet(&self, units: &mut Units, unit: &UnitName) {
+        let Some(cell) = units.get(unit) else { return };
+        if cell.installed().is_none_or(|entry| entry.applied != Target::Launched) {
             return;
         }
-        if behaviour.conditional
-            && let Some(unmet) = self.unmet(unit).await
-        {
+        let (ends, conditional) = (cell.behaviour().ends, cell.behaviour().conditional);
+        let unmet = if conditional { self.unmet(unit).await } else { None };
+        if let Some(unmet) = unmet {
             let notice = format!("systemd did not start it: {unmet}");
-            if self.notices.get(unit) != Some(&notice) {
+            if units.edit(unit, |cell, _| cell.was_skipped(&notice)) == Some(true) {
                 info!(%unit, notice, "unit did not start");
-                self.notices.insert(unit.clone(), notice);
             }
-        } else if behaviour.ends {
-            self.finished(unit);
-        }
-    }
-
-    /// A unit that ends by itself has ended well.
-    pub(super) fn finished(&mut self, unit: &UnitName) {
-        if let Some(entry) = self.installed.get_mut(unit).filter(|entry| !entry.finished && !entry.stopping) {
-            entry.finished = true;
-            self.unsaved = true;
-            self.touch(unit);
+        } else if ends {
+            units.edit(unit, |cell, _| cell.finished());
         }
     }
 
@@ -151,8 +121,8 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
     }
 
     /// What of a unit's dependencies keeps it down.
-    async fn lacking_dependency(&self, unit: &UnitName) -> String {
-        let needs = self.behaviour.get(unit).map(|behaviour| behaviour.requires.clone()).unwrap_or_default();
+    async fn lacking_dependency(&self, units: &Units, unit: &UnitName) -> String {
+        let needs = units.get(unit).map(|cell| cell.behaviour().requires.clone()).unwrap_or_default();
         let states = self.systemd.list(&needs).await.unwrap_or_default();
         let is_up = |runtime: &Runtime| matches!(runtime.active, Active::Active | Active::Reloading);
         let lacking: Vec<String> = needs
@@ -178,37 +148,32 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
     }
 
     /// Asks why those of these units failed that have, once for each failure.
-    pub(super) async fn ask_why_failed(&mut self, units: &[UnitName]) {
-        let failed = units
-            .iter()
-            .filter(|unit| !self.failures.contains_key(*unit) && self.runtime.get(*unit).is_some_and(has_failed));
-        for unit in failed.cloned().collect::<Vec<_>>() {
+    pub async fn ask_why_failed(&self, units: &mut Units, looked: &[UnitName]) {
+        let failed: Vec<UnitName> = units.filter(looked, Cell::wants_cause).cloned().collect();
+        for unit in failed {
             if let Ok(Some(why)) = self.systemd.failure(&unit).await {
-                self.touch(&unit);
-                self.failures.insert(unit, why);
+                units.edit(&unit, |cell, _| cell.has_failed(&why));
             }
         }
     }
 
     /// Before a unit is started because somebody asked for it: the limit of its starts begins anew, and it stays loaded
     /// until its conditions can be asked for.
-    pub(super) async fn before_start(&mut self, unit: &UnitName) {
-        let is_retry = self.retries.contains_key(unit);
-        let failed = self.runtime.get(unit).is_some_and(|runtime| runtime.active == Active::Failed);
-        if !is_retry && (failed || self.has_run.contains(unit)) {
+    pub async fn before_start(&mut self, units: &mut Units, unit: &UnitName) {
+        let Some(cell) = units.get(unit) else { return };
+        let conditional = cell.behaviour().conditional;
+        if cell.may_be_limited() {
             // It fails when systemd has unloaded the unit, and forgotten its starts with it.
             let _ = self.systemd.reset_failed(unit).await;
         }
-        let conditional = self.behaviour.get(unit).is_some_and(|behaviour| behaviour.conditional);
         if conditional && self.systemd.hold(unit).await.is_ok() {
             self.held.insert(unit.clone());
         }
-        self.notices.remove(unit);
-        self.failures.remove(unit);
+        units.edit(unit, |cell, _| cell.before_start());
     }
 
     /// What was to be known of a start is known.
-    pub(super) async fn let_go(&mut self, unit: &UnitName) {
+    pub async fn let_go(&mut self, unit: &UnitName) {
         if self.held.remove(unit) {
             // The bus does it when the connection is gone.
             let _ = self.systemd.release(unit).await;

@@ -1,8 +1,9 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
 use super::*;
+use crate::unit::{UnitHash, UnitName};
 
 fn hash(n: u8) -> UnitHash {
     UnitHash::of(&n.to_string())
@@ -238,11 +239,6 @@ fn adopted_unit_of_unknown_generation_is_not_restarted() {
     assert_eq!(step, Some((Step::Settle, "already as wanted")));
 }
 
-/// The units that are wanted or installed.
-fn all(wanted: &BTreeMap<UnitName, Wanted>, installed: &BTreeMap<UnitName, Installed>) -> BTreeSet<UnitName> {
-    wanted.keys().chain(installed.keys()).cloned().collect()
-}
-
 /// A host as simple as it can be: jobs end at once, and `starts` counts what a user would notice.
 #[derive(Default)]
 struct Host {
@@ -252,22 +248,33 @@ struct Host {
 }
 
 impl Host {
+    /// The next step of each unit that has one.
+    fn steps(&self, wanted: &BTreeMap<UnitName, Wanted>) -> Vec<(UnitName, Step)> {
+        let units: BTreeSet<&UnitName> = wanted.keys().chain(self.installed.keys()).collect();
+        let unknown = Runtime::default();
+        let next = |unit: &UnitName| {
+            let runtime = self.runtime.get(unit).unwrap_or(&unknown);
+            next_step(wanted.get(unit), self.installed.get(unit), runtime)
+        };
+        units.into_iter().filter_map(|unit| Some((unit.clone(), next(unit)?.0))).collect()
+    }
+
     fn settle(&mut self, wanted: &BTreeMap<UnitName, Wanted>) {
         for _ in 0..8 {
-            let actions = reconcile(&all(wanted, &self.installed), wanted, &self.installed, &self.runtime);
-            if actions.is_empty() {
+            let steps = self.steps(wanted);
+            if steps.is_empty() {
                 return;
             }
-            for action in actions {
-                self.apply(&action, wanted.get(&action.unit));
+            for (unit, step) in steps {
+                let want = wanted.get(&unit);
+                self.apply(unit, step, want);
             }
         }
         panic!("does not come to rest");
     }
 
-    fn apply(&mut self, action: &Action, wanted: Option<&Wanted>) {
-        let unit = action.unit.clone();
-        match action.step {
+    fn apply(&mut self, unit: UnitName, step: Step, wanted: Option<&Wanted>) {
+        match step {
             Step::Install => {
                 assert!(self.runtime.get(&unit).is_none_or(Runtime::is_down), "file replaced under a running unit");
                 let wanted = wanted.unwrap();
@@ -334,10 +341,9 @@ proptest! {
         let last = history.last().unwrap().0.clone();
         for (wanted, steps) in history {
             for _ in 0..steps {
-                let units = all(&wanted, &host.installed);
-                let actions = reconcile(&units, &wanted, &host.installed, &host.runtime);
-                let Some(action) = actions.into_iter().next() else { break };
-                host.apply(&action, wanted.get(&action.unit));
+                let Some((unit, step)) = host.steps(&wanted).into_iter().next() else { break };
+                let want = wanted.get(&unit);
+                host.apply(unit, step, want);
             }
         }
         host.settle(&last);
