@@ -78,7 +78,7 @@ pub async fn run(command: Option<Command>, global: &Global, definition: fn() -> 
         Some(Command::FdForward(args)) => fd_forward::run(args).await,
         Some(Command::Man(args)) => man::run(&args, definition),
         Some(Command::Verify(args)) => verify::run(&args),
-        Some(Command::Version(args)) => version::run(&args),
+        Some(Command::Version(args)) => version::run(&args, global.unasking_client()).await,
         Some(Command::Cat(args)) => cat::run(&context()?, &args).await,
         Some(Command::Destroy(args)) => destroy::run(&context()?, &args).await,
         Some(Command::Drain(args)) => drain::run(&context()?, &args).await,

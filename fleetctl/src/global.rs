@@ -80,6 +80,18 @@ impl Global {
     /// # Errors
     /// The flags describe none.
     pub fn client(&self) -> Result<Client, Failure> {
+        self.client_by(self.ssh()?)
+    }
+
+    /// The same, which fails where ssh would ask somebody for something.
+    ///
+    /// # Errors
+    /// As [`Global::client`].
+    pub fn unasking_client(&self) -> Result<Client, Failure> {
+        self.client_by(Ssh { batch: true, ..self.ssh()? })
+    }
+
+    fn client_by(&self, ssh: Ssh) -> Result<Client, Failure> {
         let unable = |message: &str| Failure::said(format!("Unable to initialize client: {message}"));
         match &*self.driver.to_lowercase() {
             "api" => {}
@@ -98,7 +110,7 @@ impl Global {
                 output::note(&format!("WARNING: etcd is unreachable; this was true {seconds} s ago"));
             }
         };
-        Ok(Client::with_events(Transport::new(endpoint, self.ssh()?), self.request_timeout, agent, listener))
+        Ok(Client::with_events(Transport::new(endpoint, ssh), self.request_timeout, agent, listener))
     }
 
     /// Where fleetd listens.

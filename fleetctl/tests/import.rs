@@ -6,7 +6,7 @@
 #[allow(dead_code, unreachable_pub, reason = "shared with other tests, which use the rest")]
 mod cluster;
 
-use cluster::{Cluster, HELLO, files, fleetctl, transcript};
+use cluster::{HELLO, StandIn, files, fleetctl, transcript};
 
 const DUMP: &str = include_str!("data/fleet-v2.json");
 const LOST: &str = "2> error: unit lost.service is left out: \
@@ -14,7 +14,7 @@ const LOST: &str = "2> error: unit lost.service is left out: \
 
 #[tokio::test]
 async fn a_dump_is_shown_submitted_and_started() {
-    let cluster = Cluster::default();
+    let cluster = StandIn::default();
     let (fake, directory) = (cluster.serve(), files(&[("dump.json", DUMP), ("redis.service", HELLO)]));
     fleetctl(&fake, directory.path(), "submit redis").await;
     let differs = "warning: redis.service keeps the contents that the cluster has, which differ from the dump";
@@ -85,7 +85,7 @@ async fn a_dump_is_shown_submitted_and_started() {
 
 #[tokio::test]
 async fn what_is_no_dump_sends_nothing() {
-    let (fake, directory) = (Cluster::default().serve(), files(&[("keys", "/_coreos.com/fleet/job\n")]));
+    let (fake, directory) = (StandIn::default().serve(), files(&[("keys", "/_coreos.com/fleet/job\n")]));
     for (line, message) in [
         ("import-v2 nosuch", "error: cannot read nosuch: no such file or directory\n"),
         ("import-v2 keys", "error: cannot import keys: it is no answer of etcd's v2 API: "),

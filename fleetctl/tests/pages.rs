@@ -11,7 +11,7 @@ mod cluster;
 
 use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
-use cluster::{Cluster, HELLO, files, fleetctl};
+use cluster::{HELLO, StandIn, files, fleetctl};
 
 /// Commands that no list names.
 const HIDDEN: [&str; 1] = ["man"];
@@ -112,7 +112,7 @@ fn persistently<T: PartialEq>(expected: &T, ask: impl Fn() -> T) -> T {
 // The shell's process is waited for on this thread, the stand-in answers it on another.
 #[tokio::test(flavor = "multi_thread")]
 async fn shells_are_offered_units_machines_and_files() {
-    let (fake, directory) = (Cluster::default().serve(), files(&[("hello.service", HELLO), ("hello.txt", "")]));
+    let (fake, directory) = (StandIn::default().serve(), files(&[("hello.service", HELLO), ("hello.txt", "")]));
     fleetctl(&fake, directory.path(), "submit hello").await;
     fs::write(directory.path().join("help.service"), HELLO).unwrap();
     for (words, expected) in [
@@ -135,7 +135,7 @@ async fn shells_are_offered_units_machines_and_files() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bash_completes_names_that_it_takes_apart() {
-    let (fake, directory) = (Cluster::default().serve(), files(&[("web@.service", HELLO)]));
+    let (fake, directory) = (StandIn::default().serve(), files(&[("web@.service", HELLO)]));
     fleetctl(&fake, directory.path(), "submit web@1 web@2").await;
     // As bash calls it: `@` ends a word, and begins the one that is to be completed.
     let ask = r#"source <(fleetctl completion bash)

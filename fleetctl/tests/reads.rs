@@ -8,7 +8,7 @@ mod cluster;
 
 use std::{path::Path, process::Stdio, time::Duration};
 
-use cluster::{Cluster, HELLO, MACHINE, error, fake::Fake, files, fleetctl, transcript};
+use cluster::{HELLO, MACHINE, StandIn, error, fake::Fake, files, fleetctl, transcript};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncBufReadExt, BufReader, Lines},
@@ -29,7 +29,7 @@ async fn read(fake: &Fake, directory: &Path, line: &str) -> Value {
 
 #[tokio::test]
 async fn every_read_speaks_json_with_all_its_members() {
-    let (fake, directory) = (Cluster::default().serve(), files(&[("hello.service", HELLO)]));
+    let (fake, directory) = (StandIn::default().serve(), files(&[("hello.service", HELLO)]));
     fleetctl(&fake, directory.path(), "start hello").await;
     for (line, expected) in [
         (
@@ -57,7 +57,11 @@ async fn every_read_speaks_json_with_all_its_members() {
                    "machines": [{"machineID": MACHINE, "primaryIP": "10.82.0.13", "fits": true, "reason": "least loaded"}],
                    "warnings": []}),
         ),
-        ("version -o json", json!({"version": env!("CARGO_PKG_VERSION")})),
+        (
+            "version -o json",
+            json!({"version": env!("CARGO_PKG_VERSION"), "fleetd": "0.3.0", "oldest": "0.2.0", "features": ["new"],
+                   "schema": 1}),
+        ),
     ] {
         assert_eq!(read(&fake, directory.path(), line).await, expected, "{line}");
     }
@@ -65,7 +69,7 @@ async fn every_read_speaks_json_with_all_its_members() {
 
 #[tokio::test]
 async fn the_help_names_every_member() {
-    let (fake, directory) = (Cluster::default().serve(), files(&[("hello.service", HELLO)]));
+    let (fake, directory) = (StandIn::default().serve(), files(&[("hello.service", HELLO)]));
     fleetctl(&fake, directory.path(), "start hello").await;
     for command in ["list-units", "list-unit-files", "list-machines", "cat", "why", "version"] {
         let unit = if ["cat", "why"].contains(&command) { "hello" } else { "" };
@@ -81,7 +85,7 @@ async fn the_help_names_every_member() {
 
 #[tokio::test]
 async fn empty_lists_and_failures_are_plain_in_json_too() {
-    let (fake, directory) = (Cluster::default().serve(), files(&[]));
+    let (fake, directory) = (StandIn::default().serve(), files(&[]));
     transcript(
         &fake,
         directory.path(),
@@ -120,7 +124,7 @@ impl Watched {
 
 #[tokio::test]
 async fn a_watched_list_is_printed_again_when_it_changes() {
-    let (fake, directory) = (Cluster::default().serve(), files(&[("hello.service", HELLO)]));
+    let (fake, directory) = (StandIn::default().serve(), files(&[("hello.service", HELLO)]));
     let mut units = Watched::start(&fake, &["list-unit-files", "--watch", "--fields=unit,dstate"]);
     assert_eq!(units.line().await, "UNIT\tDSTATE");
     fleetctl(&fake, directory.path(), "submit hello").await;

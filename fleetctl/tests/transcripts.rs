@@ -9,7 +9,7 @@ mod cluster;
 use std::{path::Path, process::Stdio, sync::Arc};
 
 use cluster::{
-    Cluster, HELLO, error,
+    HELLO, StandIn, error,
     fake::{Answer, Fake},
     files, fleetctl, transcript,
 };
@@ -35,7 +35,7 @@ fn programs(directory: &Path) {
 
 #[tokio::test]
 async fn units_are_submitted_and_replaced() {
-    let (fake, directory) = (Cluster::default().serve(), files(&[("hello.service", HELLO), ("e1.service", "[Unit\n")]));
+    let (fake, directory) = (StandIn::default().serve(), files(&[("hello.service", HELLO), ("e1.service", "[Unit\n")]));
     let broken =
         "1> \n2> Error creating units: failed getting Unit(e1.service) from file: unable to find end of section";
     transcript(
@@ -96,7 +96,7 @@ async fn units_are_submitted_and_replaced() {
 
 #[tokio::test]
 async fn a_unit_goes_through_its_life() {
-    let (fake, directory) = (Cluster::default().serve(), files(&[("hello.service", HELLO)]));
+    let (fake, directory) = (StandIn::default().serve(), files(&[("hello.service", HELLO)]));
     transcript(
         &fake,
         directory.path(),
@@ -151,7 +151,7 @@ async fn a_unit_goes_through_its_life() {
 
 #[tokio::test]
 async fn templates_make_instances_and_never_run() {
-    let (fake, directory) = (Cluster::default().serve(), files(&[("web@.service", HELLO)]));
+    let (fake, directory) = (StandIn::default().serve(), files(&[("web@.service", HELLO)]));
     transcript(
         &fake,
         directory.path(),
@@ -178,7 +178,7 @@ async fn templates_make_instances_and_never_run() {
 
 #[tokio::test]
 async fn many_units_are_started_at_once_and_a_restart_goes_one_by_one() {
-    let (fake, directory) = (Cluster::default().serve(), files(&[("web@.service", HELLO)]));
+    let (fake, directory) = (StandIn::default().serve(), files(&[("web@.service", HELLO)]));
     let names = (0..250).map(|i| format!("web@{i}")).collect::<Vec<_>>().join(" ");
     let ran = fleetctl(&fake, directory.path(), &format!("start {names}")).await;
     assert_eq!((ran.out.matches(" launched on ").count(), &*ran.err, ran.code), (250, "", 0));
@@ -198,7 +198,7 @@ async fn many_units_are_started_at_once_and_a_restart_goes_one_by_one() {
 
 #[tokio::test]
 async fn units_that_are_changed_together_go_one_by_one_to_an_old_fleetd() {
-    let old = Cluster { old: true, ..Cluster::default() };
+    let old = StandIn { old: true, ..StandIn::default() };
     let (fake, directory) = (old.serve(), files(&[("web@.service", HELLO)]));
     transcript(
         &fake,
@@ -213,7 +213,7 @@ async fn units_that_are_changed_together_go_one_by_one_to_an_old_fleetd() {
         ],
     )
     .await;
-    let fake = Cluster::default().serve();
+    let fake = StandIn::default().serve();
     transcript(
         &fake,
         directory.path(),
@@ -236,7 +236,7 @@ async fn units_that_are_changed_together_go_one_by_one_to_an_old_fleetd() {
 
 #[tokio::test]
 async fn a_trace_says_where_the_time_of_a_start_went() {
-    let (fake, directory) = (Cluster::default().serve(), files(&[("hello.service", HELLO), ("web@.service", HELLO)]));
+    let (fake, directory) = (StandIn::default().serve(), files(&[("hello.service", HELLO), ("web@.service", HELLO)]));
     let stages = |out: &str| -> Vec<(String, Vec<String>)> {
         let lines = out.lines().skip_while(|line| !line.starts_with("STAGE")).skip(1);
         let split = |line: &str| {
@@ -276,14 +276,14 @@ async fn a_trace_says_where_the_time_of_a_start_went() {
     )
     .await;
     assert_eq!(fleetctl(&fake, directory.path(), "start --trace --no-block hello").await.code, 2);
-    let old = Cluster { old: true, ..Cluster::default() }.serve();
+    let old = StandIn { old: true, ..StandIn::default() }.serve();
     let ran = fleetctl(&old, directory.path(), "start --trace hello").await;
     assert_eq!((&*ran.err, ran.code), ("Of 1 of 1 starts it is not known how they went.\n", 0));
 }
 
 #[tokio::test]
 async fn a_unit_that_fails_says_so_at_once() {
-    let (fake, directory) = (Cluster::default().serve(), files(&[("bad.service", HELLO)]));
+    let (fake, directory) = (StandIn::default().serve(), files(&[("bad.service", HELLO)]));
     transcript(
         &fake,
         directory.path(),
@@ -301,7 +301,7 @@ async fn a_unit_that_fails_says_so_at_once() {
 
 #[tokio::test]
 async fn a_unit_that_fits_nowhere_is_explained() {
-    let (fake, directory) = (Cluster::default().serve(), files(&[("lone.service", HELLO)]));
+    let (fake, directory) = (StandIn::default().serve(), files(&[("lone.service", HELLO)]));
     transcript(
         &fake,
         directory.path(),
@@ -334,7 +334,7 @@ async fn a_unit_that_fits_nowhere_is_explained() {
 
 #[tokio::test]
 async fn a_unit_that_fits_is_explained_when_the_engine_does_not_come_to_it() {
-    let (fake, directory) = (Cluster::default().serve(), files(&[("wait.service", HELLO)]));
+    let (fake, directory) = (StandIn::default().serve(), files(&[("wait.service", HELLO)]));
     let timed_out = |state: &str| {
         format!(
             "2> error: timed out: wait.service is not {state}: it has no machine\n\
@@ -362,7 +362,7 @@ async fn a_unit_that_fits_is_explained_when_the_engine_does_not_come_to_it() {
 #[tokio::test]
 async fn global_units_are_triggered_at_first_and_mended_afterwards() {
     let global = "[Service]\nExecStart=/bin/sleep 1\n[X-Fleet]\nGlobal=true\nGlobl=1\n";
-    let (fake, directory) = (Cluster::default().serve(), files(&[("glob.service", global)]));
+    let (fake, directory) = (StandIn::default().serve(), files(&[("glob.service", global)]));
     let ran = fleetctl(&fake, directory.path(), "start glob").await;
     assert_eq!(ran.out, "Unit glob.service \nTriggered global unit glob.service start\n");
     let warning = "warning: glob.service:5: unrecognized requirement in [X-Fleet] section: \"Globl\"\n\
@@ -389,7 +389,7 @@ async fn global_units_are_triggered_at_first_and_mended_afterwards() {
 #[tokio::test]
 async fn what_cannot_be_meant_is_warned_of_once_a_line_and_done_all_the_same() {
     let template = "[Service]\nExecStart=/bin/sleep 1\n[X-Fleet]\nGlobal=True # everywhere\nMachineOf=nap@%i\n";
-    let (fake, directory) = (Cluster::default().serve(), files(&[("web@.service", template)]));
+    let (fake, directory) = (StandIn::default().serve(), files(&[("web@.service", template)]));
     let ran = fleetctl(&fake, directory.path(), "submit web@1 web@2 web@3").await;
     assert_eq!(ran.out, "Unit web@1.service inactive\nUnit web@2.service inactive\nUnit web@3.service inactive\n");
     let told: Vec<&str> = ran.err.lines().collect();
@@ -412,7 +412,7 @@ async fn what_is_no_unit_file_is_told_with_its_mend() {
     std::fs::create_dir(directory.path().join("units")).unwrap();
     let alias = format!("{HELLO}[Install]\nAlias=web.timer\n");
     std::fs::write(directory.path().join("alias.service"), alias).unwrap();
-    let fake = Cluster::default().serve();
+    let fake = StandIn::default().serve();
     let begin = "2> Error creating units:";
     for verb in ["submit", "load", "start"] {
         let line = |words: &str| format!("{verb} {words}");
@@ -456,7 +456,7 @@ async fn what_is_no_unit_file_is_told_with_its_mend() {
 
 #[tokio::test]
 async fn a_watch_that_breaks_is_taken_up_again() {
-    let cluster = Cluster { breaks: Arc::new(true.into()), ..Cluster::default() };
+    let cluster = StandIn { breaks: Arc::new(true.into()), ..StandIn::default() };
     let (fake, directory) = (cluster.serve(), files(&[("hello.service", HELLO)]));
     let ran = fleetctl(&fake, directory.path(), "start hello").await;
     assert_eq!(ran.out, "Unit hello.service inactive\nUnit hello.service launched on d097a72e.../10.82.0.13\n");
@@ -465,7 +465,7 @@ async fn a_watch_that_breaks_is_taken_up_again() {
 
 #[tokio::test]
 async fn an_old_fleetd_is_asked_again_and_again() {
-    let cluster = Cluster { old: true, ..Cluster::default() };
+    let cluster = StandIn { old: true, ..StandIn::default() };
     let (fake, directory) = (cluster.serve(), files(&[("hello.service", HELLO)]));
     let ran = fleetctl(&fake, directory.path(), "start hello").await;
     assert_eq!(ran.out, "Unit hello.service inactive\nUnit hello.service launched on d097a72e.../10.82.0.13\n");
@@ -513,7 +513,7 @@ async fn without_etcd_lists_say_so() {
 
 #[tokio::test]
 async fn other_machines_are_reached_with_the_users_ssh() {
-    let (fake, directory) = (Cluster::default().serve(), files(&[("hello.service", HELLO), ("bad.service", HELLO)]));
+    let (fake, directory) = (StandIn::default().serve(), files(&[("hello.service", HELLO), ("bad.service", HELLO)]));
     programs(directory.path());
     transcript(
         &fake,
@@ -550,7 +550,7 @@ async fn other_machines_are_reached_with_the_users_ssh() {
 
 #[tokio::test]
 async fn a_tunnel_carries_requests_and_watches() {
-    let (fake, directory) = (Cluster::default().serve(), files(&[("hello.service", HELLO)]));
+    let (fake, directory) = (StandIn::default().serve(), files(&[("hello.service", HELLO)]));
     programs(directory.path());
     let ran = fleetctl(&fake, directory.path(), "--tunnel=gate:2222 --ssh-username=core start hello").await;
     assert_eq!(ran.out, "Unit hello.service inactive\nUnit hello.service launched on d097a72e.../10.82.0.13\n");
@@ -561,7 +561,7 @@ async fn a_tunnel_carries_requests_and_watches() {
 
 #[tokio::test]
 async fn a_tunnel_that_ends_on_the_machine_of_a_unit_is_the_way_to_it() {
-    let (fake, directory) = (Cluster::default().serve(), files(&[("hello.service", HELLO)]));
+    let (fake, directory) = (StandIn::default().serve(), files(&[("hello.service", HELLO)]));
     programs(directory.path());
     fleetctl(&fake, directory.path(), "start hello").await;
     for (line, words) in [
@@ -601,7 +601,7 @@ async fn variables_that_are_set_to_nothing_count_as_not_set() {
         "STRICT_HOST_KEY_CHECKING",
         "TUNNEL",
     ];
-    let fake = Cluster::default().serve();
+    let fake = StandIn::default().serve();
     let output = Command::new(env!("CARGO_BIN_EXE_fleetctl"))
         .args([&format!("-endpoint={}", fake.endpoint), "list-machines", "-no-legend", "-fields", "ip"])
         .envs(VARIABLES.map(|name| (format!("FLEETCTL_{name}"), "")))
@@ -615,7 +615,7 @@ async fn variables_that_are_set_to_nothing_count_as_not_set() {
 
 #[tokio::test]
 async fn a_reader_that_goes_away_is_no_failure() {
-    let fake = Cluster::default().serve();
+    let fake = StandIn::default().serve();
     let mut list = Command::new(env!("CARGO_BIN_EXE_fleetctl"))
         .args([&format!("--endpoint={}", fake.endpoint), "list-machines"])
         .stdout(Stdio::piped())
@@ -629,7 +629,7 @@ async fn a_reader_that_goes_away_is_no_failure() {
 
 #[tokio::test]
 async fn machines_are_drained_and_take_units_again() {
-    let cluster = Cluster::default();
+    let cluster = StandIn::default();
     let (fake, directory) = (cluster.serve(), files(&[("hello.service", HELLO), ("stay.service", HELLO)]));
     fleetctl(&fake, directory.path(), "start hello").await;
     transcript(
@@ -661,7 +661,7 @@ async fn machines_are_drained_and_take_units_again() {
         ],
     )
     .await;
-    let old = Cluster { old: true, ..Cluster::default() }.serve();
+    let old = StandIn { old: true, ..StandIn::default() }.serve();
     transcript(
         &old,
         directory.path(),
@@ -676,7 +676,7 @@ async fn machines_are_drained_and_take_units_again() {
 
 #[tokio::test]
 async fn machines_that_are_held_are_named_and_can_be_evicted() {
-    let cluster = Cluster::default();
+    let cluster = StandIn::default();
     cluster.held.store(true, std::sync::atomic::Ordering::Relaxed);
     let (fake, directory) = (cluster.serve(), files(&[]));
     let list = "1> MACHINE\t\tIP\t\tMETADATA\n1> d097a72e...\t10.82.0.13\t-\n";
@@ -707,7 +707,7 @@ async fn machines_that_are_held_are_named_and_can_be_evicted() {
 
 #[tokio::test]
 async fn picture_from_before_a_drain_does_not_end_it_but_its_end_does() {
-    let cluster = Cluster::default();
+    let cluster = StandIn::default();
     cluster.lags.store(true, std::sync::atomic::Ordering::Relaxed);
     let (drained, fake, directory) = (cluster.drained.clone(), cluster.serve(), files(&[("stay.service", HELLO)]));
     let end = "2> Global units stay on d097a72e.../10.82.0.13: glob.service\n\
@@ -728,7 +728,7 @@ async fn picture_from_before_a_drain_does_not_end_it_but_its_end_does() {
 
 #[tokio::test]
 async fn machine_that_is_away_is_undrained_by_its_whole_id() {
-    let (fake, directory) = (Cluster::default().serve(), files(&[]));
+    let (fake, directory) = (StandIn::default().serve(), files(&[]));
     let whole = "e515483f4aef45bf815b90988acdbf13";
     transcript(
         &fake,
@@ -743,4 +743,28 @@ async fn machine_that_is_away_is_undrained_by_its_whole_id() {
         ],
     )
     .await;
+}
+
+#[tokio::test]
+async fn version_is_one_line_for_scripts_whoever_listens() {
+    let directory = files(&[]);
+    let own = concat!("1> fleetctl version ", env!("CARGO_PKG_VERSION"));
+    let new = StandIn::default().serve();
+    let told = format!("{own}\n2> fleetd version 0.3.0\n2> oldest fleetd version 0.2.0\n[0]");
+    transcript(&new, directory.path(), &[("version", &told)]).await;
+    let old = StandIn { old: true, ..StandIn::default() }.serve();
+    let too_old = format!("{own}\n2> fleetd's version is not known: it is too old to tell\n[0]");
+    let nobody = format!(
+        "{own}\n2> fleetd's version is not known: cannot connect to unix:///nope: no such file or directory\n[0]"
+    );
+    let nowhere =
+        format!("{own}\n2> fleetd's version is not known: Unable to initialize client: URL scheme undefined\n[0]");
+    transcript(
+        &old,
+        directory.path(),
+        &[("version", &too_old), ("version --endpoint=unix:///nope", &nobody), ("version --endpoint=nope", &nowhere)],
+    )
+    .await;
+    let json = fleetctl(&old, directory.path(), "version -o json").await;
+    assert!(json.out.contains("\"fleetd\": null") && json.code == 0, "{}", json.out);
 }

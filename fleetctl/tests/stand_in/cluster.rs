@@ -17,7 +17,7 @@ use std::{
 use fake::{Answer, Asked, Fake};
 use fleet_api::{
     Change, ChangeMade, Changes, ChangesMade, Drain, DrainUnit, ErrorBody, ErrorEntity, FileWarning, Held, HeldMachine,
-    Machine, MachinePage, MachineVerdict, Trace, Unit, UnitPage, UnitReport, UnitStatus, Why,
+    Machine, MachinePage, MachineVerdict, Trace, Unit, UnitPage, UnitReport, UnitStatus, Version, Why,
 };
 use fleet_core::{
     model::StartSteps,
@@ -35,7 +35,7 @@ pub const HELLO: &str = "[Service]\nExecStart=/bin/sleep 1\n";
 /// those that begin with `lone` fit nowhere, and those that begin with `stay` nowhere else. No engine places those that
 /// begin with `wait`.
 #[derive(Clone, Default)]
-pub struct Cluster {
+pub struct StandIn {
     pub units: Arc<Mutex<BTreeMap<String, Unit>>>,
     pub generation: Arc<Mutex<u64>>,
     /// CoreOS fleet's, without watch, why and restart, and all that is newer.
@@ -55,7 +55,7 @@ pub struct Ran {
     pub code: i32,
 }
 
-impl Cluster {
+impl StandIn {
     pub fn serve(&self) -> Fake {
         let cluster = self.clone();
         Fake::new(move |asked| cluster.answer(asked))
@@ -66,6 +66,12 @@ impl Cluster {
         let (path, query) = path.split_once('?').unwrap_or((path, ""));
         let parts: Vec<&str> = path.split('/').skip(1).collect();
         match (method, &*parts) {
+            ("GET", ["version"]) if !self.old => json(&Version {
+                version: "0.3.0".into(),
+                features: vec!["new".into()],
+                schema: 1,
+                oldest: Some("0.2.0".into()),
+            }),
             ("GET", ["machines"]) => json(&MachinePage { machines: vec![machine()], next_page_token: None }),
             ("GET", ["machines", MACHINE, "drain"]) if !self.old => self.drain(),
             ("PUT" | "DELETE", ["machines", MACHINE, "drain"]) if !self.old => {
