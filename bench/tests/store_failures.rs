@@ -56,7 +56,7 @@ async fn one_frozen_member_of_three_and_leaders_that_freeze_in_turn_cost_no_leas
     let frozen = lab.members().into_iter().find(|member| member.number() != leader).unwrap();
     frozen.pause().unwrap();
     let since = Instant::now();
-    let range = Keys::new("fleet").cluster();
+    let range = Keys::new("fleet").followed();
     let mut slow = 0;
     while since.elapsed() < 3 * ttl {
         for (store, _) in &held {

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use criterion::{Criterion, SamplingMode, criterion_group, criterion_main};
 use fleet_core::{
-    model::{Desired, Key, MachineId, MachineRecord, MetadataEdits, Record, Snapshot, UnitRecord},
+    model::{Desired, Features, Key, MachineId, MachineRecord, MetadataEdits, Record, Snapshot, UnitRecord, Unknown},
     sched::{Held, Input},
     unit::{UnitFile, UnitHash, UnitName},
 };
@@ -59,6 +59,8 @@ impl Cluster {
                 cpus: 1,
                 memory: 1,
                 leaving: false,
+                features: Features::default(),
+                unknown: Unknown::default(),
             };
             cluster.put(&Key::Machine(machine(n)), &record);
         }

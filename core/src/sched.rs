@@ -92,7 +92,7 @@ pub use contents::{Contents, Copies, Fault};
 pub use global::globals_for;
 pub use input::{Applied, Held, Input, Known, Unread};
 pub use losses::{HeldBy, HeldMachine, Losses, TOGETHER};
-pub use placements::{Placements, is_recall};
+pub use placements::Placements;
 pub use plan::Decision;
 pub use planner::Planner;
 pub use reason::{Cause, Choice, Reason, Tally, Unplaceable};

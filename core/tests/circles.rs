@@ -16,13 +16,11 @@ const CRATES: [&str; 10] =
     ["api", "bench", "client", "cloud-init", "core", "fleetctl", "fleetd", "lab", "sim", "tests"];
 
 /// Uses that are still to go, as `crate: user -> used`.
-const KNOWN: [&str; 9] = [
-    "core: model::state -> model::record",
+const KNOWN: [&str; 7] = [
     "core: unit::file -> unit::requirements",
     "core: unit::file::carried -> unit::requirements",
     "core: unit::file::meant -> unit::file::carried",
     "core: unit::install -> unit::file",
-    "fleetd: registry::members -> registry::etcd",
     "lab: clock -> host",
     "sim: record -> world",
     "bench: compare::spent -> compare::stage",

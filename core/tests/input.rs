@@ -7,7 +7,7 @@
 use std::{collections::BTreeMap, sync::LazyLock, time::Duration};
 
 use fleet_core::{
-    model::{Desired, Key, MachineId, MachineRecord, MetadataEdits, Record, Snapshot, UnitRecord},
+    model::{Desired, Features, Key, MachineId, MachineRecord, MetadataEdits, Record, Snapshot, UnitRecord, Unknown},
     sched::{Held, Input},
     unit::{UnitFile, UnitHash, UnitName},
 };
@@ -72,6 +72,8 @@ fn machine_record() -> impl Strategy<Value = Vec<u8>> {
             cpus: 1,
             memory: 1,
             leaving: false,
+            features: Features::default(),
+            unknown: Unknown::default(),
         };
         record.encode()
     })

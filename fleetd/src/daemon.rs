@@ -8,7 +8,7 @@
 use std::{collections::BTreeMap, fs, io::Write, path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context;
-use fleet_core::model::{Keys, MachineId, MachineRecord, StateRecord};
+use fleet_core::model::{Features, Keys, MachineId, MachineRecord, StateRecord, Unknown};
 use sd_notify::NotifyState;
 use serde_json::json;
 use tokio::{
@@ -140,7 +140,7 @@ async fn member(
         store: store.clone(),
         keys: keys.clone(),
         view: view.clone(),
-        files: files.apart(),
+        files: files.separate_cache(),
         systemd: dbus.clone(),
         filesystem: Real,
         clock: Clock::Boottime,
@@ -155,7 +155,7 @@ async fn member(
         store,
         keys,
         view,
-        explainer: http::Explainer::new(files.apart()),
+        explainer: http::Explainer::new(files.separate_cache()),
         files,
         token_limit: config.token_limit,
         refusal: node.refused(),
@@ -264,6 +264,8 @@ async fn machine_record(config: &Config, known: Option<&str>) -> anyhow::Result<
         cpus: std::thread::available_parallelism().map_or(1, |cpus| cpus.get() as u32),
         memory: u64::from(memory.mem_unit) * memory.totalram,
         leaving: false,
+        features: Features::of_this_daemon(),
+        unknown: Unknown::default(),
     })
 }
 

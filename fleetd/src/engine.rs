@@ -23,7 +23,7 @@ mod witness;
 
 use std::{collections::BTreeSet, future::pending, time::Duration};
 
-use fleet_core::model::{Keys, MachineId};
+use fleet_core::model::{Keys, Kind, MachineId};
 use tokio::{
     sync::watch,
     time::{Instant, sleep, sleep_until},
@@ -210,7 +210,7 @@ impl<S: Store> Engine<S> {
     /// Returns when enough others stood before this candidate: those that found a free place at the same time.
     async fn is_surplus(&self, lease: LeaseId) {
         sleep(SETTLE).await;
-        let range = self.keys.under("election/engine/");
+        let range = self.keys.of(Kind::Candidate);
         if let Ok(page) = self.store.list(&range, None, 1000).await {
             let own = page.entries.iter().find(|stored| stored.lease == Some(lease));
             if own.is_some_and(|own| election::before(own, &page.entries).count() >= CANDIDATES) {
@@ -223,7 +223,7 @@ impl<S: Store> Engine<S> {
     /// Waits until fewer than [`CANDIDATES`] campaign, and for this one's turn. A free place is seen by all hosts of
     /// the cluster at the same moment; they take their turns by chance, and the first of them fill it.
     async fn wait_for_place(&self) -> Result<(), StoreError> {
-        let range = self.keys.under("election/engine/");
+        let range = self.keys.of(Kind::Candidate);
         loop {
             let asked = Instant::now();
             let page = self.store.list(&range, None, 1000).await?;

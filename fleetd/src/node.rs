@@ -18,7 +18,7 @@ pub mod registration;
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context;
-use fleet_core::model::{Keys, MachineId, Snapshot};
+use fleet_core::model::{Key, Keys, Kind, MachineId, Snapshot};
 use tokio::{sync::watch, task::JoinSet, time::timeout};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tracing::{info, warn};
@@ -135,7 +135,7 @@ impl<S: Store, D: Systemd, F: Filesystem> Node<S, D, F> {
         });
         // The engine's are others, and those of the API: each keeps what it needs, and no longer than that.
         let files = host.files;
-        let engine_files = files.apart();
+        let engine_files = files.separate_cache();
         let mut agent = Agent::new(
             id.clone(),
             host.metadata,
@@ -284,7 +284,5 @@ async fn follow<S: Store>(
 
 /// The keys that a host's agent follows.
 fn own_ranges(keys: &Keys, id: &MachineId) -> [Range; 3] {
-    let metadata = keys.format(&fleet_core::model::Key::Metadata(id.clone()));
-    let metadata = (metadata.clone(), format!("{metadata}\0"));
-    [keys.under(&format!("sched/{id}/")), keys.under("global/"), metadata]
+    [keys.on(Kind::Sched, id), keys.of(Kind::Global), keys.one(&Key::Metadata(id.clone()))]
 }

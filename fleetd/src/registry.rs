@@ -12,10 +12,10 @@ mod cause;
 pub mod commit;
 pub mod contents;
 pub mod election;
+mod endpoints;
 pub mod etcd;
 pub mod files;
 pub mod lease;
-mod members;
 #[cfg(any(test, feature = "twins"))]
 pub mod memory;
 pub mod mirror;
@@ -25,12 +25,8 @@ pub mod view;
 use std::{collections::BTreeMap, future::Future, time::Duration};
 
 pub use etcd::Etcd;
-pub use fleet_core::model::Revision;
+pub use fleet_core::model::{LeaseId, Range, Revision};
 use thiserror::Error;
-
-/// The identity of a lease.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
-pub struct LeaseId(pub i64);
 
 /// What is left of a lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,9 +59,6 @@ pub enum Detail {
     /// All but the values, which are left empty.
     Keys,
 }
-
-/// A half-open range of keys, `[from, to)`.
-pub type Range = (String, String);
 
 /// A key as it stands in the store.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -12,7 +12,7 @@ mod placement;
 use std::{collections::BTreeMap, fmt};
 
 use fleet_core::{
-    model::{Key, MachineId, Record as _, UnitRecord},
+    model::{Key, Kind, MachineId, Placement, Record as _},
     unit::UnitName,
 };
 use fleetd::registry::{Stored, memory::Commit};
@@ -79,11 +79,11 @@ impl<'r> Past<'r> {
     }
 
     /// Where units are scheduled.
-    fn scheduled(&self) -> impl Iterator<Item = (MachineId, UnitName, UnitRecord)> {
-        let (from, to) = self.record.keys.under("sched/");
+    fn scheduled(&self) -> impl Iterator<Item = (MachineId, UnitName, Placement)> {
+        let (from, to) = self.record.keys.of(Kind::Sched);
         let entries = self.keys.iter().filter(move |(key, _)| *from <= ***key && ***key < *to);
         entries.filter_map(|(key, stored)| match self.record.keys.parse(key)? {
-            Key::Sched(machine, unit) => Some((machine, unit, UnitRecord::decode(&stored.value).ok()?)),
+            Key::Sched(machine, unit) => Some((machine, unit, Placement::decode(&stored.value).ok()?)),
             _ => None,
         })
     }

@@ -5,7 +5,7 @@ mod host;
 use std::{cell::RefCell, collections::BTreeMap, time::Duration};
 
 use fleet_core::{
-    model::{Desired, Key, Keys, MachineId, MetadataEdits, Record as _, Snapshot, UnitRecord},
+    model::{Desired, Key, Keys, Kind, MetadataEdits, Record as _, Snapshot, UnitRecord},
     unit::UnitName,
 };
 use fleetd::registry::{
@@ -94,21 +94,7 @@ pub fn run(scenario: Scenario, seed: u64) -> Record {
 
 /// The keys that a mirror shows, and the revision that each was written at.
 fn revisions(cluster: &Snapshot, keys: &Keys) -> BTreeMap<String, Revision> {
-    let on = |(machine, unit): &(MachineId, UnitName)| (machine.clone(), unit.clone());
-    let units = cluster.units.iter().map(|(unit, value)| (Key::Unit(unit.clone()), value.revision));
-    let globals = cluster.globals.iter().map(|(unit, value)| (Key::Global(unit.clone()), value.revision));
-    let machines = cluster.machines.iter().map(|(id, value)| (Key::Machine(id.clone()), value.revision));
-    let metadata = cluster.metadata.iter().map(|(id, value)| (Key::Metadata(id.clone()), value.revision));
-    let scheduled = cluster.scheduled.iter().map(|(place, value)| {
-        let (machine, unit) = on(place);
-        (Key::Sched(machine, unit), value.revision)
-    });
-    let states = cluster.states.iter().map(|(place, value)| {
-        let (machine, unit) = on(place);
-        (Key::State(machine, unit), value.revision)
-    });
-    let all = units.chain(globals).chain(machines).chain(metadata).chain(scheduled).chain(states);
-    all.map(|(key, revision)| (keys.format(&key), revision)).collect()
+    cluster.entries().map(|(key, revision)| (keys.format(&key), revision)).collect()
 }
 
 enum Todo {
@@ -154,7 +140,7 @@ impl World {
             .collect();
         let (sender, cluster) = watch::channel(Snapshot::default());
         let (client, mirrored) = (store.client(MIRROR), keys.clone());
-        let follow = async move { mirror::follow(&client, &mirrored, &[mirrored.cluster()], &sender).await };
+        let follow = async move { mirror::follow(&client, &mirrored, &[mirrored.followed()], &sender).await };
         tasks.push(AbortOnDropHandle::new(tokio::spawn(follow)));
         Self {
             seed,
@@ -234,7 +220,7 @@ impl World {
             notes: self.notes,
             commits: self.store.history(2),
             log,
-            entries: self.store.entries(&self.keys.under("")),
+            entries: self.store.entries(&self.keys.all()),
             mirror: revisions(&cluster, &self.keys),
             keys: self.keys,
             alive: self.hosts.iter().map(|host| host.pid1.alive()).collect(),
@@ -252,7 +238,7 @@ impl World {
         match whom {
             Whom::Host(host) => host,
             Whom::Leader => {
-                let candidates = self.store.entries(&self.keys.under("election/engine/"));
+                let candidates = self.store.entries(&self.keys.of(Kind::Candidate));
                 let leader = candidates.iter().min_by_key(|stored| stored.create_revision);
                 let leads = |host: &SimHost| leader.is_some_and(|leader| leader.value == host.id.as_str().as_bytes());
                 self.hosts.iter().position(leads).unwrap_or(0)

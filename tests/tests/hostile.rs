@@ -63,7 +63,7 @@ async fn values_larger_than_an_answer_of_etcd_can_be_hide_no_other() {
     let (sender, mut cluster) = watch::channel(Snapshot::default());
     let (followed, following) = (store.clone(), keys.clone());
     let mirror = tokio::spawn(async move {
-        mirror::follow(&followed, &following, &[following.cluster()], &sender).await;
+        mirror::follow(&followed, &following, &[following.followed()], &sender).await;
     });
     let whole =
         timeout(DEADLINE, cluster.wait_for(|cluster| cluster.complete)).await.expect("in time").unwrap().clone();
@@ -152,9 +152,10 @@ fn garbage_under_every_kind_of_key_stops_no_unit_and_is_told_once() {
             garbage.push((format!("/fleet/{key}"), value.clone()));
         }
     }
-    for key in ["unit/no-suffix", "unit/a/b.service", "sched/xyz/a.service", "machine/short", "other/x", "state/"] {
+    for key in ["unit/no-suffix", "unit/a/b.service", "sched/xyz/a.service", "machine/short", "state/"] {
         garbage.push((format!("/fleet/{key}"), b"x".to_vec()));
     }
+    put(&endpoint, b"/fleet/other/x", b"x");
     garbage.push((format!("/fleet/metadata/{h1}"), b"{\"v\":99,\"edits\":{}}".to_vec()));
     // A unit whose file is another's.
     let hash = UnitHash::of("of no file");
@@ -202,6 +203,7 @@ fn garbage_under_every_kind_of_key_stops_no_unit_and_is_told_once() {
     cluster.joined(2);
     assert_eq!(invocations(), before, "nothing was touched");
 
+    assert_eq!(said(&cluster, "/fleet/other/x"), [0, 0], "what is of no kind known here is no matter");
     for key in garbage.iter().map(|(key, _)| key).chain(taken.iter().map(|(key, _)| key)) {
         let said = said(&cluster, key);
         assert!(said.iter().any(|times| *times > 0), "{key} is told of: {said:?}");
@@ -221,6 +223,7 @@ fn garbage_under_every_kind_of_key_stops_no_unit_and_is_told_once() {
     for (key, _) in &garbage {
         cluster.lab.etcdctl(&["del", key]).unwrap();
     }
+    cluster.lab.etcdctl(&["del", "/fleet/other/x"]).unwrap();
     cluster.ok(&["destroy", "wrong.service"]);
     cluster.write(&[("bad0.service", "[Service]\nExecStart=/bin/sleep 9998\n")]);
     cluster.ok(&["start", "bad0.service", "web@10"]);

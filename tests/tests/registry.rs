@@ -46,7 +46,7 @@ async fn write(store: &Etcd, writes: Vec<Write>) -> i64 {
 fn follow(store: &Etcd) -> (watch::Receiver<Snapshot>, AbortHandle) {
     let (sender, receiver) = watch::channel(Snapshot::default());
     let store = store.clone();
-    let task = async move { mirror::follow(&store, &keys(), &[keys().cluster()], &sender).await };
+    let task = async move { mirror::follow(&store, &keys(), &[keys().followed()], &sender).await };
     (receiver, tokio::spawn(task).abort_handle())
 }
 
@@ -100,7 +100,7 @@ async fn mirror_survives_a_restart_and_a_compaction_and_ends_up_equal_to_the_sto
     write(&store, (0..40).map(|n| Write::Delete { key: keys().format(&Key::Unit(name(n))) }).collect()).await;
     let revision = write(&store, vec![put(45, 9)]).await;
     etcd.etcdctl(&["compact", &revision.to_string()]).unwrap();
-    let watch = store.watch(&keys().cluster(), before.revision + 1).await;
+    let watch = store.watch(&keys().followed(), before.revision + 1).await;
     let event = match watch {
         Ok(mut watch) => timeout(PATIENCE, fleetd::registry::Watch::next(&mut watch)).await.unwrap(),
         Err(error) => Err(error),
@@ -228,11 +228,11 @@ async fn store_that_was_restored_and_has_come_further_than_before_is_listed_agai
     // What comes after the list is told by the watch, which knows then whose history it follows.
     let seen = write(&store, vec![put(2, 0)]).await;
     until(&mut cluster, |cluster| cluster.units.contains_key(&name(2))).await;
-    let before = store.watch(&keys().cluster(), seen).await.unwrap().origin();
+    let before = store.watch(&keys().followed(), seen).await.unwrap().origin();
     etcd.restore(&backup);
     let (one, two) = (write_until_it_works(&store, put(3, 0)).await, write(&store, vec![put(4, 0)]).await);
     assert!(one <= seen && seen < two, "revisions say nothing");
-    let after = store.watch(&keys().cluster(), seen).await.unwrap().origin();
+    let after = store.watch(&keys().followed(), seen).await.unwrap().origin();
     assert!(!after.continues(before), "{before:?} {after:?}");
     let now = until(&mut cluster, |cluster| cluster.units.contains_key(&name(4))).await;
     let units: Vec<_> = now.units.keys().cloned().collect();
@@ -245,7 +245,7 @@ async fn store_that_was_restored_from_a_backup_is_listed_again() {
     let store = connect(&etcd).await;
     let revision = write(&store, vec![put(1, 0)]).await;
     // What a mirror had seen before etcd went back to an earlier state.
-    let mut watch = store.watch(&keys().cluster(), revision + 1000).await.unwrap();
+    let mut watch = store.watch(&keys().followed(), revision + 1000).await.unwrap();
     let event = timeout(PATIENCE, watch.next()).await.expect("in time").unwrap();
     assert!(matches!(event, WatchEvent::Compacted), "{event:?}");
 }

@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use fleet_core::{
-    model::{Key, Keys, MachineId, Snapshot},
+    model::{ActiveState, Key, Keys, MachineId, Snapshot},
     unit::UnitName,
 };
 use fleet_tests::EtcdProcess;
@@ -133,7 +133,7 @@ impl Cluster {
         if there != wanted {
             return Some(format!("{there} of {wanted} machines are members"));
         }
-        (self.leader().is_none() || picture.leader.is_none()).then(|| "nobody leads".into())
+        (self.leader().is_none() || !picture.has_leader()).then(|| "nobody leads".into())
     }
 
     fn lacks_units(&self) -> Option<String> {
@@ -150,7 +150,7 @@ impl Cluster {
             let Some(number) = number else { return Some(format!("{name} is on {machine}, which is gone")) };
             let Some(unit) = self.wanted.get(name) else { return Some(format!("nobody wants {name}")) };
             let state = &state.record;
-            if state.active != "active" || state.job || state.hash != unit.hash() {
+            if state.active != ActiveState::Active || state.job || state.hash != unit.hash() {
                 return Some(format!("{name} is {} with contents {}", state.active, state.hash));
             }
             if !picture.scheduled.contains_key(&(machine.clone(), name.clone())) || !seen.insert(name) {

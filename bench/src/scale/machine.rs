@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, future::ready, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
-use fleet_core::model::{Keys, MachineId, MachineRecord};
+use fleet_core::model::{Features, Keys, MachineId, MachineRecord, Unknown};
 use fleetd::{
     clock::Clock,
     filesystem::memory::Memory,
@@ -86,6 +86,8 @@ impl Machine {
             cpus: 8,
             memory: 32 << 30,
             leaving: false,
+            features: Features::of_this_daemon(),
+            unknown: Unknown::default(),
         };
         let host = Host {
             id: self.id.clone(),
@@ -97,7 +99,7 @@ impl Machine {
             store: self.store.clone(),
             keys: self.keys.clone(),
             view: self.view.clone(),
-            files: self.files.apart(),
+            files: self.files.separate_cache(),
             systemd: self.pid1.connect(),
             filesystem: self.disk.clone(),
             clock: Clock::Boottime,

@@ -39,7 +39,7 @@ impl Operator {
             store,
             keys: keys.clone(),
             view: machine.view.clone(),
-            explainer: http::Explainer::new(machine.files.apart()),
+            explainer: http::Explainer::new(machine.files.separate_cache()),
             files: machine.files.clone(),
             token_limit: 100,
             refusal: machine.refusal().context("a machine without fleetd has no API")?,

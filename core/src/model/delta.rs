@@ -1,8 +1,11 @@
 //! What differs between two snapshots.
 
-use imbl::{OrdMap, ordmap::DiffItem};
+use imbl::{OrdMap, OrdSet, ordmap::DiffItem};
 
-use super::{Kind, MachineId, MachineRecord, MetadataEdits, Snapshot, StateRecord, UnitRecord, Versioned};
+use super::{
+    Key, Kind, LeaderRecord, MachineId, MachineRecord, MetadataEdits, Placement, Snapshot, StateRecord, UnitRecord,
+    Versioned, kinds::with_kinds,
+};
 use crate::unit::UnitName;
 
 /// The difference of two snapshots.
@@ -27,41 +30,54 @@ pub struct Diff<'s, K, T> {
     pub after: Option<&'s Versioned<T>>,
 }
 
+macro_rules! delta {
+    (
+        followed {$(
+            $(#[doc = $about:literal])+
+            $kind:ident $(( $($part:ident: $type:ty),+ ))? {
+                name: $name:literal, value: $record:ident, field: $field:ident, $($_rest:tt)*
+            }
+        )+}
+        others { $($_others:tt)* }
+    ) => {
+        #[expect(unused_parens, reason = "around what is one key of several parts for other kinds")]
+        impl<'s> Delta<'s> {
+            $(
+                #[doc = concat!("The keys under `", $name, "` that differ.")]
+                pub fn $field(self) -> impl Iterator<Item = Diff<'s, ($($($type),+)?), $record>> {
+                    diffs(&self.before.$field, &self.after.$field)
+                }
+            )+
+
+            /// All keys that differ, in order within each kind.
+            pub fn keys(self) -> impl Iterator<Item = Key> + 's {
+                let keys = std::iter::empty();
+                $(
+                    let keys = keys.chain(self.$field().map(|diff| {
+                        let ($($($part),+)?) = diff.key.clone();
+                        Key::$kind $(( $($part),+ ))?
+                    }));
+                )+
+                keys
+            }
+
+            /// Whether any key of a kind differs.
+            fn has(self, kind: Kind) -> bool {
+                match kind {
+                    $(Kind::$kind => self.$field().next().is_some(),)+
+                    _ => false,
+                }
+            }
+        }
+    };
+}
+with_kinds!(delta);
+
 impl<'s> Delta<'s> {
     /// What makes `after` of `before`.
     #[must_use]
     pub fn between(before: &'s Snapshot, after: &'s Snapshot) -> Self {
         Self { before, after }
-    }
-
-    /// The units that differ.
-    pub fn units(self) -> impl Iterator<Item = Diff<'s, UnitName, UnitRecord>> {
-        diffs(&self.before.units, &self.after.units)
-    }
-
-    /// The global units that differ.
-    pub fn globals(self) -> impl Iterator<Item = Diff<'s, UnitName, UnitRecord>> {
-        diffs(&self.before.globals, &self.after.globals)
-    }
-
-    /// What is scheduled otherwise.
-    pub fn scheduled(self) -> impl Iterator<Item = Diff<'s, (MachineId, UnitName), UnitRecord>> {
-        diffs(&self.before.scheduled, &self.after.scheduled)
-    }
-
-    /// The machines that differ.
-    pub fn machines(self) -> impl Iterator<Item = Diff<'s, MachineId, MachineRecord>> {
-        diffs(&self.before.machines, &self.after.machines)
-    }
-
-    /// The machines of which other things are said.
-    pub fn metadata(self) -> impl Iterator<Item = Diff<'s, MachineId, MetadataEdits>> {
-        diffs(&self.before.metadata, &self.after.metadata)
-    }
-
-    /// The states that differ.
-    pub fn states(self) -> impl Iterator<Item = Diff<'s, (MachineId, UnitName), StateRecord>> {
-        diffs(&self.before.states, &self.after.states)
     }
 
     /// The machines whose entry was seen to go, even if it is back.
@@ -81,23 +97,13 @@ impl<'s> Delta<'s> {
     /// Whether anything of these kinds differs, or may have been otherwise in between: also what cannot be read.
     #[must_use]
     pub fn touches(self, kinds: &[Kind]) -> bool {
-        let (before, after) = (self.before, self.after);
-        let differs = |kind: &Kind| match kind {
-            Kind::File | Kind::Submitted => false,
-            Kind::Global => self.globals().next().is_some(),
-            Kind::Leader => before.leader != after.leader,
-            Kind::Machine => self.machines().next().is_some() || self.departed().next().is_some(),
-            Kind::Metadata => self.metadata().next().is_some(),
-            Kind::Sched => self.scheduled().next().is_some(),
-            Kind::State => self.states().next().is_some(),
-            Kind::Unit => self.units().next().is_some(),
-        };
-        let mut unreadable = before.unreadable.iter().filter(|key| !after.unreadable.contains(*key));
-        let mut unreadable_now = after.unreadable.iter().filter(|key| !before.unreadable.contains(*key));
+        let (before, after) = (&self.before.unreadable, &self.after.unreadable);
+        let only = |these: &'s OrdSet<Key>, those: &'s OrdSet<Key>| these.iter().filter(|key| !those.contains(*key));
+        let mut readable_otherwise = only(before, after).chain(only(after, before));
         self.is_listed_anew()
-            || kinds.iter().any(differs)
-            || unreadable.any(|key| kinds.contains(&key.kind()))
-            || unreadable_now.any(|key| kinds.contains(&key.kind()))
+            || kinds.iter().any(|kind| self.has(*kind))
+            || kinds.contains(&Kind::Machine) && self.departed().next().is_some()
+            || readable_otherwise.any(|key| kinds.contains(&key.kind()))
     }
 }
 
@@ -120,7 +126,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        model::{Desired, Key, Record},
+        model::{Desired, Record},
         unit::UnitHash,
     };
 
@@ -150,6 +156,8 @@ mod tests {
             .collect();
         let expected = [("a.service", Some(1), None), ("b.service", Some(2), Some(5)), ("d.service", None, Some(4))];
         assert_eq!(told, expected);
+        let keys: Vec<Key> = Delta::between(&before, &after).keys().collect();
+        assert_eq!(keys, ["a.service", "b.service", "d.service"].map(key));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::MachineId;
+use super::{MachineId, Unknown, record::record};
 use crate::unit::UnitName;
 
 /// What the leading engine holds back: the value of `engine/held`, which exists only while there is something.
@@ -15,6 +15,9 @@ pub struct HeldRecord {
     /// Units that stay on a machine that is gone until they are down there for certain.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub units: Vec<HeldUnitRecord>,
+    /// What is not known here.
+    #[serde(skip)]
+    pub unknown: Unknown,
 }
 
 /// A machine that vanished and may come back.
@@ -63,6 +66,8 @@ pub fn timestamp(seconds: u64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }
 
+record!(HeldRecord: version 1);
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -98,6 +103,7 @@ mod tests {
                 since: Some(timestamp(60)),
                 until: Some(timestamp(90)),
             }],
+            ..HeldRecord::default()
         };
         assert_eq!(HeldRecord::decode(&record.encode()).unwrap(), record);
     }

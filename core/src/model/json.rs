@@ -4,12 +4,17 @@
 //! said, and a garbled value in etcd a record. [`Objects`] lies around a deserializer and everything below it, so that it
 //! holds for whatever is read with it, however deep, without a word at the types.
 
+mod members;
+
 use std::fmt;
 
 use serde::{
     de::{DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, SeqAccess, Visitor},
     forward_to_deserialize_any,
 };
+
+use self::members::Members;
+use super::Unknown;
 
 /// Reads a whole text.
 ///
@@ -28,6 +33,19 @@ pub fn from_slice<T: DeserializeOwned>(text: &[u8]) -> serde_json::Result<T> {
 /// It has not this shape.
 pub fn from_value<T: DeserializeOwned>(value: serde_json::Value) -> serde_json::Result<T> {
     T::deserialize(Objects(value))
+}
+
+/// Reads a whole text whose shape is a struct, and the members of the object that the struct does not have and that are
+/// not `aside`, as they are written.
+///
+/// # Errors
+/// It is no JSON, or none of this shape.
+pub(super) fn with_unknown<T: DeserializeOwned>(text: &[u8], aside: &[&str]) -> serde_json::Result<(T, Unknown)> {
+    let mut unknown = Unknown::default();
+    let mut reader = serde_json::Deserializer::from_slice(text);
+    let value = T::deserialize(Members { inner: &mut reader, aside, unknown: &mut unknown })?;
+    reader.end()?;
+    Ok((value, unknown))
 }
 
 /// Whatever is read, visited or gone through, with structs as objects only.

@@ -10,6 +10,8 @@ use std::{
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use super::{Features, Unknown, record::record};
+
 /// The identity of a host: its `/etc/machine-id`, 32 lower-case hexadecimal digits (`machine-id(5)`).
 ///
 /// Kept in place, not shared: each unit that is placed takes a copy, and none needs to look elsewhere in memory for it.
@@ -112,6 +114,12 @@ pub struct MachineRecord {
     /// It has stopped its units and goes: what follows is no loss.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub leaving: bool,
+    /// What its fleetd understands.
+    #[serde(default, skip_serializing_if = "Features::is_empty")]
+    pub features: Features,
+    /// What is not known here.
+    #[serde(skip)]
+    pub unknown: Unknown,
 }
 
 /// What is said of a machine through the API: the value of `metadata/<id>`. It outlives the machine.
@@ -126,6 +134,9 @@ pub struct MetadataEdits {
     /// It is gone for good: nothing that could be running there is to be waited for. Taken back when it is seen alive.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub evicted: bool,
+    /// What is not known here.
+    #[serde(skip)]
+    pub unknown: Unknown,
 }
 
 /// The metadata that counts: what the machine was configured with, then the edits.
@@ -139,6 +150,9 @@ pub fn apply_edits(mut metadata: BTreeMap<String, String>, edits: Option<&Metada
     }
     metadata
 }
+
+record!(MachineRecord: version 1);
+record!(MetadataEdits: version 1);
 
 #[cfg(test)]
 mod tests {

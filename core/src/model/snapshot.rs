@@ -1,4 +1,5 @@
-//! A decoded, immutable copy of what the store holds, cheap to clone and to compare.
+//! A decoded, immutable copy of what the store holds, cheap to clone and to compare. It has a map for each kind of keys
+//! that is followed, see [`super::kinds`].
 //!
 //! Moments are told by a clock of the process that never jumps, as time since some moment before: who puts something in
 //! passes the present one.
@@ -7,7 +8,10 @@ use std::{sync::Arc, time::Duration};
 
 use imbl::{OrdMap, OrdSet};
 
-use super::{DecodeError, Key, MachineId, MachineRecord, MetadataEdits, Record, StateRecord, UnitRecord};
+use super::{
+    DecodeError, Key, Kind, LeaderRecord, MachineId, MachineRecord, MetadataEdits, Placement, Record, StateRecord,
+    UnitRecord, kinds::with_kinds,
+};
 use crate::unit::UnitName;
 
 /// A revision of the store. 0 stands for "no such key" in guards.
@@ -46,45 +50,103 @@ impl<T> PartialEq for Versioned<T> {
     }
 }
 
-/// The part of the cluster that somebody follows, as of one moment.
-///
-/// Cloning shares everything; a [`Delta`](super::Delta) between two snapshots costs what changed.
-#[derive(Clone, Default)]
-pub struct Snapshot {
-    /// `unit/`
-    pub units: OrdMap<UnitName, Versioned<UnitRecord>>,
-    /// `global/`
-    pub globals: OrdMap<UnitName, Versioned<UnitRecord>>,
-    /// `sched/`
-    pub scheduled: OrdMap<(MachineId, UnitName), Versioned<UnitRecord>>,
-    /// `machine/`
-    pub machines: OrdMap<MachineId, Versioned<MachineRecord>>,
-    /// `metadata/`
-    pub metadata: OrdMap<MachineId, Versioned<MetadataEdits>>,
-    /// `state/`
-    pub states: OrdMap<(MachineId, UnitName), Versioned<StateRecord>>,
-    /// `leader`: the revision at which the engine that leads has signed last.
-    pub leader: Option<Revision>,
-    /// Keys whose values cannot be read, say because a newer fleet wrote them. What is known of them is what was read
-    /// last, if anything; nothing is to be done about them.
-    pub unreadable: OrdSet<Key>,
-    /// The keys, as the store has them, that are of no use here: values that cannot be read, and keys of no known kind.
-    /// With the revision at which the log was told, so that it is told once.
-    pub reported: OrdMap<String, Revision>,
-    /// How often each machine's entry was seen to go, so that one that came and went between two looks at this is
-    /// seen to have.
-    pub departures: OrdMap<MachineId, Departures>,
-    /// How often a range was listed anew: what came and went before that was not seen.
-    pub lists: u64,
-    /// The newest revision that is in here.
-    pub revision: Revision,
-    /// The revision at which the range that was listed first was listed; 0: all of this comes from the host's disk.
-    pub listed: Revision,
-    /// Whether every range has been read to its end. Before that, nobody may decide anything.
-    pub complete: bool,
-    /// Since when the store has been out of reach, by the process's clock.
-    pub stale_since: Option<Duration>,
+macro_rules! snapshot {
+    (
+        followed {$(
+            $(#[doc = $about:literal])+
+            $kind:ident $(( $($part:ident: $type:ty),+ ))? {
+                name: $name:literal, value: $record:ident, field: $field:ident, $($_rest:tt)*
+            }
+        )+}
+        others { $($_others:tt)* }
+    ) => {
+        /// The part of the cluster that somebody follows, as of one moment.
+        ///
+        /// Cloning shares everything; a [`Delta`](super::Delta) between two snapshots costs what changed.
+        #[expect(unused_parens, reason = "around what is one key of several parts for other kinds")]
+        #[derive(Clone, Default)]
+        pub struct Snapshot {
+            $(
+                $(#[doc = $about])+
+                pub $field: OrdMap<($($($type),+)?), Versioned<$record>>,
+            )+
+            /// Keys whose values cannot be read, say because a newer fleet wrote them. What is known of them is what was
+            /// read last, if anything; nothing is to be done about them.
+            pub unreadable: OrdSet<Key>,
+            /// The keys, as the store has them, that are of no use here: values that cannot be read, and names that no
+            /// key can have. With the revision at which the log was told, so that it is told once.
+            pub reported: OrdMap<String, Revision>,
+            /// How often each machine's entry was seen to go, so that one that came and went between two looks at this
+            /// is seen to have.
+            pub departures: OrdMap<MachineId, Departures>,
+            /// How often a range was listed anew: what came and went before that was not seen.
+            pub lists: u64,
+            /// The newest revision that is in here.
+            pub revision: Revision,
+            /// The revision at which the range that was listed first was listed; 0: all of this comes from the host's
+            /// disk.
+            pub listed: Revision,
+            /// Whether every range has been read to its end. Before that, nobody may decide anything.
+            pub complete: bool,
+            /// Since when the store has been out of reach, by the process's clock.
+            pub stale_since: Option<Duration>,
+        }
+
+        #[expect(unused_parens, reason = "around what is one key of several parts for other kinds")]
+        impl Snapshot {
+            /// Takes a key's new value, which was written at `revision` and has come here `now`. One of a kind that
+            /// nobody follows is passed over.
+            ///
+            /// # Errors
+            /// The value cannot be read. What was known of the key stays.
+            pub fn put(
+                &mut self,
+                key: &Key,
+                value: &[u8],
+                revision: Revision,
+                now: Duration,
+            ) -> Result<(), DecodeError> {
+                self.revision = self.revision.max(revision);
+                let outcome = match key.clone() {
+                    $( Key::$kind $(( $($part),+ ))? => {
+                        insert(&mut self.$field, ($($($part),+)?), value, revision, now)
+                    } )+
+                    _ => return Ok(()),
+                };
+                match &outcome {
+                    Ok(()) => self.unreadable.remove(key),
+                    Err(_) => self.unreadable.insert(key.clone()),
+                };
+                outcome
+            }
+
+            /// Forgets a key.
+            pub fn remove(&mut self, key: &Key) {
+                self.unreadable.remove(key);
+                if let Key::Machine(id) = key {
+                    self.depart(id);
+                }
+                match key.clone() {
+                    $( Key::$kind $(( $($part),+ ))? => drop(self.$field.remove(&($($($part),+)?))), )+
+                    _ => {}
+                }
+            }
+
+            /// Every key of which something is known, and the revision that wrote that.
+            pub fn entries(&self) -> impl Iterator<Item = (Key, Revision)> + '_ {
+                let entries = std::iter::empty();
+                $(
+                    let entries = entries.chain(self.$field.iter().map(|(key, value)| {
+                        let ($($($part),+)?) = key.clone();
+                        (Key::$kind $(( $($part),+ ))?, value.revision)
+                    }));
+                )+
+                entries
+            }
+        }
+    };
 }
+with_kinds!(snapshot);
 
 /// How a machine went.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -96,57 +158,30 @@ pub struct Departures {
 }
 
 impl Snapshot {
-    /// Takes a key's new value, which was written at `revision` and has come here `now`.
-    ///
-    /// # Errors
-    /// The value cannot be read. What was known of the key stays.
-    pub fn put(&mut self, key: &Key, value: &[u8], revision: Revision, now: Duration) -> Result<(), DecodeError> {
-        let outcome = match key.clone() {
-            Key::Unit(name) => insert(&mut self.units, name, value, revision, now),
-            Key::Global(name) => insert(&mut self.globals, name, value, revision, now),
-            Key::Sched(machine, name) => insert(&mut self.scheduled, (machine, name), value, revision, now),
-            Key::Machine(id) => insert(&mut self.machines, id, value, revision, now),
-            Key::Metadata(id) => insert(&mut self.metadata, id, value, revision, now),
-            Key::State(machine, name) => insert(&mut self.states, (machine, name), value, revision, now),
-            Key::Leader => {
-                self.leader = Some(revision);
-                Ok(())
-            }
-            Key::File(_) | Key::Submitted(..) => Ok(()),
-        };
-        self.revision = self.revision.max(revision);
-        match &outcome {
-            Ok(()) => self.unreadable.remove(key),
-            Err(_) => self.unreadable.insert(key.clone()),
-        };
-        outcome
+    /// Takes note that a machine's entry goes.
+    fn depart(&mut self, id: &MachineId) {
+        if let Some(gone) = self.machines.get(id) {
+            let departures = self.departures.entry(id.clone()).or_default();
+            departures.count += 1;
+            departures.in_order = gone.record.leaving;
+        }
     }
 
-    /// Forgets a key.
-    pub fn remove(&mut self, key: &Key) {
-        self.unreadable.remove(key);
-        match key.clone() {
-            Key::Unit(name) => drop(self.units.remove(&name)),
-            Key::Global(name) => drop(self.globals.remove(&name)),
-            Key::Sched(machine, name) => drop(self.scheduled.remove(&(machine, name))),
-            Key::Machine(id) => {
-                if let Some(gone) = self.machines.remove(&id) {
-                    let departures = self.departures.entry(id).or_default();
-                    departures.count += 1;
-                    departures.in_order = gone.record.leaving;
-                }
-            }
-            Key::Metadata(id) => drop(self.metadata.remove(&id)),
-            Key::State(machine, name) => drop(self.states.remove(&(machine, name))),
-            Key::Leader => self.leader = None,
-            Key::File(_) | Key::Submitted(..) => {}
-        }
+    /// Every key that is in here.
+    pub fn keys(&self) -> impl Iterator<Item = Key> + '_ {
+        self.entries().map(|(key, _)| key).chain(self.unreadable.iter().cloned())
     }
 
     /// Whether this is how things are now, and not how they were when the store was last in reach.
     #[must_use]
     pub fn is_fresh(&self) -> bool {
         self.complete && self.stale_since.is_none()
+    }
+
+    /// Whether an engine leads.
+    #[must_use]
+    pub fn has_leader(&self) -> bool {
+        !self.leader.is_empty() || self.unreadable.contains(&Key::Leader)
     }
 
     /// Whether a machine is being drained.
@@ -167,17 +202,24 @@ impl Snapshot {
         self.departures.get(machine).is_some_and(|departures| departures.in_order)
     }
 
-    /// Every key that is in here.
-    pub fn keys(&self) -> impl Iterator<Item = Key> + '_ {
-        let units = self.units.keys().cloned().map(Key::Unit);
-        let globals = self.globals.keys().cloned().map(Key::Global);
-        let scheduled = self.scheduled.keys().cloned().map(|(machine, name)| Key::Sched(machine, name));
-        let machines = self.machines.keys().cloned().map(Key::Machine);
-        let metadata = self.metadata.keys().cloned().map(Key::Metadata);
-        let states = self.states.keys().cloned().map(|(machine, name)| Key::State(machine, name));
-        let leader = self.leader.map(|_| Key::Leader);
-        let known = units.chain(globals).chain(scheduled).chain(machines).chain(metadata).chain(states).chain(leader);
-        known.chain(self.unreadable.iter().cloned())
+    /// Whether all machines understand this, and so does the leader, if there is one: a capability that concerns them is
+    /// used only then. Of one whose entry cannot be read nobody knows.
+    #[must_use]
+    pub fn all_understand(&self, feature: &str) -> bool {
+        let unreadable = |key: &Key| matches!(key.kind(), Kind::Machine | Kind::Leader);
+        self.machines.values().all(|machine| machine.record.features.has(feature))
+            && self.leader.values().all(|leader| leader.record.features.has(feature))
+            && !self.unreadable.iter().any(unreadable)
+    }
+
+    /// The oldest version of fleetd on any machine.
+    #[must_use]
+    pub fn oldest_version(&self) -> Option<&str> {
+        // `0.10.0` comes after `0.9.1`.
+        let numbers = |version: &&str| -> Vec<u64> {
+            version.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse().unwrap_or(0)).collect()
+        };
+        self.machines.values().map(|machine| &*machine.record.version).min_by_key(numbers)
     }
 }
 
@@ -195,4 +237,68 @@ fn insert<K: Ord + Clone, T: Record>(
     }
     map.insert(key, value);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Features, features};
+
+    fn machine(n: u32) -> MachineId {
+        MachineId::new(&format!("{n:032x}")).unwrap()
+    }
+
+    fn put(snapshot: &mut Snapshot, key: &Key, value: &str) {
+        let _ = snapshot.put(key, value.as_bytes(), snapshot.revision + 1, Duration::ZERO);
+    }
+
+    #[test]
+    fn machine_that_goes_and_comes_back_is_seen_to_have_gone() {
+        let mut snapshot = Snapshot::default();
+        let key = Key::Machine(machine(1));
+        let value = r#"{"v":1,"address":"","hostname":"","version":"1","boot_id":"","cpus":1,"memory":1"#;
+        put(&mut snapshot, &key, &format!("{value}}}"));
+        let before = snapshot.departures_of(&machine(1));
+        snapshot.remove(&key);
+        assert!(!snapshot.left_in_order(&machine(1)));
+        put(&mut snapshot, &key, &format!("{value},\"leaving\":true}}"));
+        snapshot.remove(&key);
+        assert!(snapshot.left_in_order(&machine(1)) && snapshot.departures_of(&machine(1)) == before + 2);
+        snapshot.remove(&key);
+        assert_eq!(snapshot.departures_of(&machine(1)), before + 2, "it was not there");
+    }
+
+    #[test]
+    fn capability_is_used_only_when_all_who_are_concerned_say_that_they_understand_it() {
+        let feature = features::KEEPS_UNKNOWN;
+        let host = |version: &str, features: &str| {
+            format!(
+                r#"{{"v":1,"address":"","hostname":"","version":"{version}","boot_id":"","cpus":1,"memory":1{features}}}"#
+            )
+        };
+        let own = format!(",\"features\":{}", serde_json::to_string(&Features::of_this_daemon()).unwrap());
+        let mut snapshot = Snapshot::default();
+        assert_eq!(snapshot.oldest_version(), None);
+        put(&mut snapshot, &Key::Machine(machine(1)), &host("0.10.0", &own));
+        put(&mut snapshot, &Key::Machine(machine(2)), &host("0.9.1", r#","features":["later","keeps-unknown"]"#));
+        assert!(snapshot.all_understand(feature) && !snapshot.all_understand("later"));
+        assert_eq!(snapshot.oldest_version(), Some("0.9.1"));
+        let all = snapshot.clone();
+        put(&mut snapshot, &Key::Leader, &format!(r#"{{"v":1,"machine":"{}"}}"#, machine(1)));
+        assert!(!snapshot.all_understand(feature), "the leader does not say so");
+        snapshot = all.clone();
+        put(&mut snapshot, &Key::Machine(machine(3)), &host("0.9", ""));
+        assert!(!snapshot.all_understand(feature) && snapshot.oldest_version() == Some("0.9"));
+        snapshot = all;
+        put(&mut snapshot, &Key::Machine(machine(3)), r#"{"v":2}"#);
+        assert!(!snapshot.all_understand(feature), "nobody knows of one that cannot be read");
+    }
+
+    #[test]
+    fn what_nobody_follows_is_passed_over() {
+        let mut snapshot = Snapshot::default();
+        put(&mut snapshot, &Key::Held, "no JSON");
+        snapshot.remove(&Key::Held);
+        assert!(snapshot.keys().next().is_none() && snapshot.revision == 1);
+    }
 }

@@ -1,6 +1,6 @@
 //! How a unit stands on its machine, compared with what is wanted of it.
 
-use super::{Desired, StateRecord, timestamp};
+use super::{ActiveState, Desired, StateRecord, timestamp};
 
 /// How a unit stands, as its agent reports it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,13 +36,13 @@ impl Standing {
         if desired == Desired::Loaded {
             return Self::AsWanted;
         }
-        match &*state.active {
-            "active" | "reloading" | "refreshing" => Self::AsWanted,
-            "activating" if state.sub.starts_with("auto-restart") => Self::Off,
-            "activating" | "deactivating" | "maintenance" => Self::OnItsWay,
-            "inactive" if state.finished => Self::Finished,
-            "inactive" if state.skipped => Self::Skipped,
-            _ => Self::Off,
+        match state.active {
+            ActiveState::Active | ActiveState::Reloading | ActiveState::Refreshing => Self::AsWanted,
+            ActiveState::Activating if state.sub.starts_with("auto-restart") => Self::Off,
+            ActiveState::Activating | ActiveState::Deactivating | ActiveState::Maintenance => Self::OnItsWay,
+            ActiveState::Inactive if state.finished => Self::Finished,
+            ActiveState::Inactive if state.skipped => Self::Skipped,
+            ActiveState::Inactive | ActiveState::Failed | ActiveState::Other(_) => Self::Off,
         }
     }
 }
@@ -68,7 +68,7 @@ impl StateRecord {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::unit::UnitHash;
+    use crate::{model::Unknown, unit::UnitHash};
 
     /// `CURRENT ACTIVE SUB`.
     fn state(text: &str) -> StateRecord {
@@ -76,7 +76,7 @@ mod tests {
         let mut part = || parts.next().unwrap_or_default().to_owned();
         StateRecord {
             current: part().parse().unwrap(),
-            active: part(),
+            active: part().into(),
             sub: part(),
             hash: UnitHash::of(""),
             load: "loaded".into(),
@@ -91,6 +91,7 @@ mod tests {
             notice: None,
             released: None,
             start: None,
+            unknown: Unknown::default(),
         }
     }
 

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::Desired;
+use super::{Desired, Unknown, record::record};
 use crate::unit::UnitHash;
 
 /// How far an agent brought a unit: the target it last carried out.
@@ -46,6 +46,68 @@ impl fmt::Display for Target {
 /// Systemd's word for whether it could read a unit's file.
 pub type LoadState = String;
 
+macro_rules! active_states {
+    ($($variant:ident $word:literal,)+) => {
+        /// Systemd's active state of a unit (`org.freedesktop.systemd1(5)`).
+        #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+        #[serde(from = "String", into = "String")]
+        pub enum ActiveState {
+            $(#[doc = concat!("`", $word, "`")] $variant,)+
+            /// One that is not known here, by systemd's word.
+            Other(Box<str>),
+        }
+
+        impl ActiveState {
+            /// Systemd's word.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                match self {
+                    $(Self::$variant => $word,)+
+                    Self::Other(word) => word,
+                }
+            }
+        }
+
+        impl From<&str> for ActiveState {
+            fn from(word: &str) -> Self {
+                match word {
+                    $($word => Self::$variant,)+
+                    other => Self::Other(other.into()),
+                }
+            }
+        }
+    };
+}
+
+active_states! {
+    Active "active",
+    Reloading "reloading",
+    Refreshing "refreshing",
+    Inactive "inactive",
+    Failed "failed",
+    Activating "activating",
+    Deactivating "deactivating",
+    Maintenance "maintenance",
+}
+
+impl From<String> for ActiveState {
+    fn from(word: String) -> Self {
+        (&*word).into()
+    }
+}
+
+impl From<ActiveState> for String {
+    fn from(state: ActiveState) -> Self {
+        state.as_str().into()
+    }
+}
+
+impl fmt::Display for ActiveState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
 /// What an agent reports of a unit: the value of `state/<machine>/<name>`, which lives as long as the host's lease.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StateRecord {
@@ -53,8 +115,8 @@ pub struct StateRecord {
     pub hash: UnitHash,
     /// Systemd's load state: `loaded`, `not-found`, `bad-setting`, `error`, `masked`.
     pub load: LoadState,
-    /// Systemd's active state: `active`, `reloading`, `inactive`, `failed`, `activating`, `deactivating`.
-    pub active: String,
+    /// Systemd's active state.
+    pub active: ActiveState,
     /// Systemd's sub state, which depends on the unit's type: `running`, `dead`, `exited`, `listening`, ...
     pub sub: String,
     /// How far the agent brought the unit; `inactive` while it could not even put the file in place.
@@ -91,6 +153,9 @@ pub struct StateRecord {
     /// How its last start went.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start: Option<StartSteps>,
+    /// What is not known here.
+    #[serde(skip)]
+    pub unknown: Unknown,
 }
 
 /// How a start went on its machine: when each step was done, by that machine's own clock, in microseconds since what
@@ -114,4 +179,27 @@ pub struct StartSteps {
     /// It had stayed so, or was known to have ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub settled: Option<u64>,
+}
+
+record!(StateRecord: version 1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Record;
+
+    #[test]
+    fn words_of_a_newer_systemd_survive() {
+        let value = |active: &str| {
+            let hash = UnitHash::of("");
+            format!(
+                r#"{{"v":1,"hash":"{hash}","load":"loaded","active":"{active}","sub":"s","current":"launched","generation":0,"since":1}}"#
+            )
+        };
+        for (word, state) in [("active", ActiveState::Active), ("dozing", ActiveState::Other("dozing".into()))] {
+            let record = StateRecord::decode(value(word).as_bytes()).unwrap();
+            assert_eq!(record.active, state);
+            assert_eq!(String::from_utf8(record.encode()).unwrap(), value(word));
+        }
+    }
 }

@@ -145,7 +145,7 @@ impl Current {
 fn read<T: Record>(value: &[u8], known: impl FnOnce(T) -> Value) -> Value {
     match T::decode(value) {
         Ok(record) => known(record),
-        Err(DecodeError::Newer(version)) => Value::Newer(version),
+        Err(DecodeError::Newer { version, .. }) => Value::Newer(version),
         Err(DecodeError::Shape(_)) => Value::Opaque,
     }
 }

@@ -4,11 +4,9 @@
 //! once: not again when a host boots again, when another host has the same document, or when hosts with one document boot
 //! at the same moment; and a unit that an operator has stopped, changed or destroyed since stays so.
 
-use serde_json::json;
-
 use super::{Contents, Current, Edit, Refusal, SetUnit, WhenSame, Write, unit};
 use crate::{
-    model::{Desired, Key, MachineId},
+    model::{Desired, Key, MachineId, Record, SubmittedRecord, Unknown},
     unit::UnitName,
 };
 
@@ -63,9 +61,9 @@ impl SubmitOnce {
                 set.decide(current)?
             }
         };
-        let value = json!({ "v": 1, "machine": self.machine });
+        let record = SubmittedRecord { machine: self.machine.clone(), unknown: Unknown::default() };
         edit.set.guards.push(current.guard(mark.clone()));
-        edit.set.writes.push(Write::Put(mark, value.to_string().into_bytes()));
+        edit.set.writes.push(Write::Put(mark, record.encode()));
         Ok(edit)
     }
 }

@@ -18,12 +18,12 @@ use smallvec::SmallVec;
 
 use super::{
     contents::{Contents, Copies, Fault},
-    placements::{Placements, is_recall},
+    placements::Placements,
     planner::Planner,
     verdict::Explanation,
 };
 use crate::{
-    model::{Delta, Desired, Key, MachineId, Snapshot, UnitRecord, Versioned, apply_edits},
+    model::{Delta, Desired, Key, MachineId, Placement, Snapshot, apply_edits},
     unit::{OnPartition, Requirements, UnitFile, UnitHash, UnitName},
 };
 
@@ -99,8 +99,8 @@ impl Input {
     pub fn unread(&self, current: &Snapshot) -> Unread {
         let delta = Delta::between(&self.snapshot, current);
         let mut unread = Unread::default();
-        let mut add = |unit: &UnitName, record: Option<&Versioned<UnitRecord>>, is_scheduled: bool| {
-            let Some(hash) = record.map(|record| record.record.hash) else { return };
+        let mut add = |unit: &UnitName, hash: Option<UnitHash>, is_scheduled: bool| {
+            let Some(hash) = hash else { return };
             if self.contents.is_unread(unit, hash) {
                 unread.users.entry(hash).or_default().insert(unit.clone());
                 if is_scheduled {
@@ -110,11 +110,11 @@ impl Input {
         };
         for diff in delta.units().chain(delta.globals()).filter(|diff| !diff.key.is_template()) {
             // Also of one that is global no more, and of which nothing else has changed.
-            add(diff.key, current.units.get(diff.key), false);
-            add(diff.key, current.globals.get(diff.key), false);
+            add(diff.key, current.units.get(diff.key).map(|unit| unit.record.hash), false);
+            add(diff.key, current.globals.get(diff.key).map(|unit| unit.record.hash), false);
         }
         for diff in delta.scheduled() {
-            add(&diff.key.1, diff.after, true);
+            add(&diff.key.1, diff.after.map(|placement| placement.record.hash), true);
         }
         for (hash, units) in self.contents.missing() {
             unread.users.entry(*hash).or_default().extend(units.iter().cloned());
@@ -152,7 +152,7 @@ impl Input {
                 Some(scheduled) => {
                     applied.scheduled_to.insert(machine.clone());
                     self.placements.set(unit, machine, &scheduled.record);
-                    if is_recall(&scheduled.record) {
+                    if scheduled.record.is_recall() {
                         self.planner.recalled(unit.clone(), machine.clone());
                     } else {
                         self.planner.placed(unit.clone(), machine.clone());
@@ -348,9 +348,9 @@ impl Input {
 
 impl<'i> Known<'i> {
     /// What is scheduled of a unit, by machine.
-    pub fn scheduled(self, unit: &UnitName) -> impl Iterator<Item = &'i UnitRecord> {
+    pub fn scheduled(self, unit: &UnitName) -> impl Iterator<Item = &'i Placement> {
         let entry = |machine: &MachineId| self.snapshot.scheduled.get(&(machine.clone(), unit.clone()));
-        let places: SmallVec<[&UnitRecord; 2]> =
+        let places: SmallVec<[&Placement; 2]> =
             self.placements.of(unit).filter_map(entry).map(|entry| &*entry.record).collect();
         places.into_iter()
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::conflicts::remove_from;
 use crate::{
-    model::{Desired, MachineId, UnitRecord},
+    model::{MachineId, Placement},
     unit::UnitName,
 };
 
@@ -16,19 +16,13 @@ pub struct Placements {
     recalled: BTreeSet<(UnitName, MachineId)>,
 }
 
-/// Whether what is scheduled only tells a machine to give the unit up.
-#[must_use]
-pub fn is_recall(scheduled: &UnitRecord) -> bool {
-    scheduled.desired == Desired::Inactive
-}
-
 impl Placements {
     /// The store has this.
-    pub(super) fn set(&mut self, unit: &UnitName, machine: &MachineId, scheduled: &UnitRecord) {
+    pub(super) fn set(&mut self, unit: &UnitName, machine: &MachineId, scheduled: &Placement) {
         self.by_unit.entry(unit.clone()).or_default().insert(machine.clone());
         self.by_machine.entry(machine.clone()).or_default().insert(unit.clone());
         let entry = (unit.clone(), machine.clone());
-        if is_recall(scheduled) {
+        if scheduled.is_recall() {
             self.recalled.insert(entry);
         } else {
             self.recalled.remove(&entry);

@@ -5,7 +5,10 @@
 use std::path::Path;
 
 use fleet_core::{
-    model::{HeldRecord, Key, Keys, MachineId, MachineRecord, MetadataEdits, Record, StateRecord, UnitRecord},
+    model::{
+        HeldRecord, Key, Keys, Kind, LeaderRecord, MachineId, MachineRecord, MetadataEdits, Placement, Record,
+        StateRecord, UnitRecord,
+    },
     unit::{Glob, Requirements, UnitFile, UnitHash, UnitName, UnitOption, expand_specifiers},
 };
 
@@ -137,8 +140,9 @@ pub fn keys(prefix: &str, text: &str) {
     for text in [text.to_owned(), format!("{}{text}", keys.prefix())] {
         if let Some(key) = keys.parse(&text) {
             assert_eq!(keys.format(&key), text, "a key has one text");
-            let (from, to) = keys.cluster();
-            assert_eq!(from <= text && text < to, !matches!(key, Key::File(_)), "{text}");
+            assert_eq!(keys.kind(&text), Some(key.kind()));
+            let (from, to) = keys.followed();
+            assert_eq!(from <= text && text < to, Kind::FOLLOWED.contains(&key.kind()), "{text}");
         }
     }
     let machine = MachineId::new("d097a72e4aef45bf815b90988acdbf13").expect("an ID");
@@ -150,7 +154,10 @@ pub fn keys(prefix: &str, text: &str) {
         Key::Sched(machine.clone(), name.clone()),
         Key::Machine(machine.clone()),
         Key::Metadata(machine.clone()),
-        Key::State(machine, name),
+        Key::State(machine, name.clone()),
+        Key::Submitted(name, UnitHash::of(text)),
+        Key::Leader,
+        Key::Held,
     ] {
         assert_eq!(keys.parse(&keys.format(&key)), Some(key.clone()), "under {:?}", keys.prefix());
     }
@@ -163,6 +170,8 @@ pub fn records(bytes: &[u8]) {
     record::<MetadataEdits>(bytes);
     record::<StateRecord>(bytes);
     record::<HeldRecord>(bytes);
+    record::<Placement>(bytes);
+    record::<LeaderRecord>(bytes);
 }
 
 fn record<R: Record + PartialEq + std::fmt::Debug>(bytes: &[u8]) {

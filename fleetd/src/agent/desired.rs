@@ -8,7 +8,7 @@ use std::{
 
 use fleet_core::{
     host::{Cells, DesiredSet, Recall, Wanted},
-    model::{Desired, Key, MachineId, Snapshot, Target, UnitRecord},
+    model::{Desired, Key, MachineId, Placement, Snapshot, Target, Task, UnitRecord},
     unit::{OnPartition, Requirements, UnitFile, UnitHash, UnitName},
 };
 use tokio::sync::watch;
@@ -107,11 +107,9 @@ impl<S: Store> DesiredReader<S> {
     /// The revision that asks for a unit here, and when it has come by the process's clock; `None` when that is not known.
     pub fn asked_by(&self, unit: &UnitName) -> Option<(Revision, Duration)> {
         let scheduled = self.read.scheduled.get(&(self.machine.clone(), unit.clone()));
-        let asked = scheduled
-            .filter(|value| wanted(&value.record, &self.machine).is_some())
-            .or_else(|| self.read.globals.get(unit))
-            .filter(|_| self.read.listed > 0);
-        asked.map(|value| (value.revision, value.seen))
+        let placed = scheduled.filter(|value| !value.record.is_recall()).map(|value| (value.revision, value.seen));
+        let asked = placed.or_else(|| self.read.globals.get(unit).map(|value| (value.revision, value.seen)));
+        asked.filter(|_| self.read.listed > 0)
     }
 
     /// Forgets unit files that are of no use any more.
@@ -119,7 +117,8 @@ impl<S: Store> DesiredReader<S> {
         // As long as it is looked at, it does not change; so no file comes with what it tells, or from the disk, that is
         // not known to be of use.
         let cluster = self.cluster.borrow();
-        let named = cluster.scheduled.values().chain(cluster.globals.values()).map(|value| value.record.hash);
+        let scheduled = cluster.scheduled.values().map(|value| value.record.hash);
+        let named = scheduled.chain(cluster.globals.values().map(|value| value.record.hash));
         let here = cells.iter().flat_map(|(_, cell)| {
             let wanted = cell.wanted().map(|wanted| wanted.hash);
             wanted.into_iter().chain(cell.installed().map(|entry| entry.hash))
@@ -132,7 +131,7 @@ impl<S: Store> DesiredReader<S> {
         let mut desired = DesiredSet::default();
         let mut scheduled: Vec<(&UnitName, Wanted)> = Vec::new();
         for ((_, unit), value) in cluster.scheduled.iter().filter(|((machine, _), _)| *machine == self.machine) {
-            match wanted(&value.record, &self.machine) {
+            match placed(&value.record) {
                 Some(wanted) => scheduled.push((unit, wanted)),
                 None => {
                     let recall = Recall { hash: value.record.hash, revision: value.revision };
@@ -198,7 +197,14 @@ impl<S: Store> DesiredReader<S> {
     }
 }
 
-/// What a record asks of a machine that it is for; `None` when that is nothing.
+/// What a placement asks for; `None`: that the unit is given up.
+fn placed(placement: &Placement) -> Option<Wanted> {
+    let Task::Run(target) = placement.task else { return None };
+    let (generation, request) = (Some(placement.generation), Some(placement.request));
+    Some(Wanted { hash: placement.hash, target, generation, request })
+}
+
+/// What a global unit asks of this machine; `None` when that is nothing.
 fn wanted(record: &UnitRecord, machine: &MachineId) -> Option<Wanted> {
     let target = match record.desired {
         Desired::Inactive => return None,

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use fleet_core::{
-    model::{Delta, Diff, Snapshot, UnitRecord, Versioned},
+    model::{Delta, Placement, Snapshot, UnitRecord, Versioned},
     unit::{UnitHash, UnitName},
 };
 
@@ -19,7 +19,7 @@ pub struct Changes {
     /// Contents that a unit, or what is scheduled of one, does not have any more; as often as that is so.
     pub dropped: Vec<UnitHash>,
     /// What is newly scheduled of units, or scheduled otherwise.
-    pub scheduled: Vec<(UnitName, Arc<UnitRecord>)>,
+    pub scheduled: Vec<(UnitName, Arc<Placement>)>,
 }
 
 impl Changes {
@@ -28,14 +28,14 @@ impl Changes {
         let mut changes = Self::default();
         let units = delta.units().map(|diff| (false, diff));
         for (global, diff) in units.chain(delta.globals().map(|diff| (true, diff))) {
-            changes.count(&diff);
+            changes.count(diff.before.map(|old| old.record.hash), diff.after.map(|new| new.record.hash));
             match diff.after {
                 Some(new) => changes.set(diff.key, global, new),
                 None => changes.removed.push((diff.key.clone(), global)),
             }
         }
         for diff in delta.scheduled() {
-            changes.count(&diff);
+            changes.count(diff.before.map(|old| old.record.hash), diff.after.map(|new| new.record.hash));
             if let Some(new) = diff.after {
                 changes.scheduled.push((diff.key.1.clone(), Arc::clone(&new.record)));
             }
@@ -58,8 +58,7 @@ impl Changes {
         }
     }
 
-    fn count<K>(&mut self, diff: &Diff<'_, K, UnitRecord>) {
-        let [old, new] = [diff.before, diff.after].map(|value| value.map(|value| value.record.hash));
+    fn count(&mut self, old: Option<UnitHash>, new: Option<UnitHash>) {
         if old != new {
             self.dropped.extend(old);
             self.taken.extend(new);

@@ -7,7 +7,7 @@ use std::{
 };
 
 use fleet_core::{
-    model::UnitRecord,
+    model::{Placement, UnitRecord},
     unit::{OnPartition, Requirements, UnitFile, UnitHash, UnitName},
 };
 use tracing::warn;
@@ -65,7 +65,7 @@ impl Contents {
         &mut self,
         files: &Files<S>,
         units: impl Iterator<Item = (&'r UnitName, &'r UnitRecord)>,
-        placements: impl Iterator<Item = (&'r UnitName, &'r UnitRecord)>,
+        placements: impl Iterator<Item = (&'r UnitName, &'r Placement)>,
     ) -> Result<(), StoreError> {
         let units: Vec<_> = units
             .map(|(unit, record)| (unit, record.hash))

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fleet_core::{
-    model::{HeldMachineRecord, HeldRecord, HeldUnitRecord, Record, timestamp},
+    model::{HeldMachineRecord, HeldRecord, HeldUnitRecord, Key, Record, timestamp},
     sched::{HeldBy, HeldMachine},
 };
 use tracing::debug;
@@ -63,11 +63,11 @@ impl Held {
     ) -> Result<bool, StoreError> {
         engine.metrics.held_machines.set(machines.len() as i64);
         units.truncate(UNITS);
-        let record = HeldRecord { machines, units };
+        let record = HeldRecord { machines, units, ..HeldRecord::default() };
         if self.shown.as_ref() == Some(&record) {
             return Ok(true);
         }
-        let key = engine.keys.held();
+        let key = engine.keys.format(&Key::Held);
         let write =
             if record == HeldRecord::default() { Write::Delete { key } } else { Write::put(key, record.encode()) };
         match engine.store.commit(Transaction { guards: vec![leadership.guard()], writes: vec![write] }).await {

@@ -13,7 +13,7 @@ mod write;
 use std::{collections::BTreeSet, time::Duration};
 
 use fleet_core::{
-    model::{Delta, HeldUnitRecord, Key, Kind, MachineId, Snapshot},
+    model::{Delta, Features, HeldUnitRecord, Key, Kind, LeaderRecord, MachineId, Record, Snapshot, Unknown},
     sched::{Losses, Planner},
     unit::UnitName,
 };
@@ -97,8 +97,9 @@ pub(super) async fn lead<S: Store>(engine: &Engine<S>, mut term: Term<'_>) -> Re
 /// not know of, because an answer was lost.
 async fn sign<S: Store>(engine: &Engine<S>, leadership: &Leadership, lease: LeaseId) -> Result<Revision, StoreError> {
     let (key, lease) = (engine.keys.format(&Key::Leader), Some(lease));
-    let value = serde_json::json!({ "v": 1, "machine": engine.machine }).to_string().into_bytes();
-    let writes = vec![Write::Put { key, value, lease }];
+    let (machine, features) = (engine.machine.clone(), Features::of_this_daemon());
+    let record = LeaderRecord { machine, features, unknown: Unknown::default() };
+    let writes = vec![Write::Put { key, value: record.encode(), lease }];
     let transaction = Transaction { guards: vec![leadership.guard()], writes };
     engine.store.commit(transaction).await?.ok_or(StoreError::LeaseGone)
 }

@@ -18,12 +18,7 @@ use fleet_core::{
 use tokio::time::Instant;
 use tracing::info;
 
-use super::{
-    overlap::Overlap,
-    placements::{Placements, is_recall},
-    situation::Situation,
-    translate::Order,
-};
+use super::{overlap::Overlap, placements::Placements, situation::Situation, translate::Order};
 
 /// What is under way.
 #[derive(Default)]
@@ -148,7 +143,7 @@ pub fn outdated(unit: UnitName, situation: &Situation<'_>) -> Option<Order> {
     let places = situation
         .placements
         .of(&unit)
-        .filter(|machine| situation.scheduled(&unit, machine).is_some_and(|scheduled| !is_recall(&scheduled.record)));
+        .filter(|machine| situation.scheduled(&unit, machine).is_some_and(|scheduled| !scheduled.record.is_recall()));
     // Of two, the one on a machine that is being drained is on its way out.
     let machine = places.min_by_key(|machine| current.drains(machine))?.clone();
     if current.unreadable.contains(&Key::Machine(machine.clone())) {

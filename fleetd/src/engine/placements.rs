@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use fleet_core::{
-    model::{Desired, MachineId, UnitRecord},
+    model::{MachineId, Placement},
     unit::UnitName,
 };
 
@@ -15,18 +15,13 @@ pub struct Placements {
     recalled: BTreeSet<(UnitName, MachineId)>,
 }
 
-/// Whether what is scheduled only tells a machine to give the unit up.
-pub fn is_recall(scheduled: &UnitRecord) -> bool {
-    scheduled.desired == Desired::Inactive
-}
-
 impl Placements {
     /// The store has this.
-    pub fn set(&mut self, unit: &UnitName, machine: &MachineId, scheduled: &UnitRecord) {
+    pub fn set(&mut self, unit: &UnitName, machine: &MachineId, scheduled: &Placement) {
         self.by_unit.entry(unit.clone()).or_default().insert(machine.clone());
         self.by_machine.entry(machine.clone()).or_default().insert(unit.clone());
         let entry = (unit.clone(), machine.clone());
-        if is_recall(scheduled) {
+        if scheduled.is_recall() {
             self.recalled.insert(entry);
         } else {
             self.recalled.remove(&entry);

@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use fleet_core::model::{Key, Snapshot};
+use fleet_core::model::{Key, Kind, Snapshot};
 use tokio::time::{Instant, timeout};
 
 use super::Engine;
@@ -49,7 +49,7 @@ impl Silence {
     }
 
     async fn ask<S: Store>(&mut self, engine: &Engine<S>, current: &Snapshot) -> Result<usize, StoreError> {
-        let page = engine.store.list(&engine.keys.under("machine/"), None, usize::MAX >> 1).await?;
+        let page = engine.store.list(&engine.keys.of(Kind::Machine), None, usize::MAX >> 1).await?;
         let present = page.entries.iter().filter_map(|stored| match engine.keys.parse(&stored.key) {
             Some(Key::Machine(id)) => current.machines.contains_key(&id).then_some(stored.lease),
             _ => None,

@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use fleet_core::{
-    model::{Desired, Key, MachineId, Snapshot, StateRecord, UnitRecord, Versioned},
+    model::{ActiveState, Desired, Key, MachineId, Placement, Snapshot, StateRecord, Versioned},
     sched::Losses,
     unit::UnitName,
 };
 
 use super::{
     contents::{Contents, Copies},
-    placements::{Placements, is_recall},
+    placements::Placements,
 };
 
 /// What a move rests on.
@@ -29,7 +29,7 @@ pub struct Situation<'s> {
 
 impl Situation<'_> {
     /// What is scheduled of a unit on a machine.
-    pub fn scheduled(&self, unit: &UnitName, machine: &MachineId) -> Option<&Versioned<UnitRecord>> {
+    pub fn scheduled(&self, unit: &UnitName, machine: &MachineId) -> Option<&Versioned<Placement>> {
         self.current.scheduled.get(&(machine.clone(), unit.clone()))
     }
 
@@ -89,7 +89,7 @@ impl Situation<'_> {
         }
         let Some(scheduled) = self.scheduled(unit, machine) else { return true };
         let released = self.state(unit, machine).and_then(|state| state.released);
-        is_recall(&scheduled.record) && released == Some(scheduled.revision)
+        scheduled.record.is_recall() && released == Some(scheduled.revision)
     }
 
     /// Whether the copy of a unit on a machine is as far as it will come: it runs, has failed, or cannot be started and
@@ -100,19 +100,23 @@ impl Situation<'_> {
             return true;
         }
         self.state(unit, machine).is_some_and(|state| {
-            let at_rest = ["active", "failed", "inactive"].contains(&&*state.active) && !state.job;
-            let is_done = state.current == Desired::Launched && at_rest;
+            let at_rest = state.active == ActiveState::Active || is_down(state);
+            let is_done = state.current == Desired::Launched && at_rest && !state.job;
             state.hash == wanted.hash && (is_done || state.problem.is_some() && !self.runs_elsewhere(unit, machine))
         })
     }
 
     fn runs_elsewhere(&self, unit: &UnitName, machine: &MachineId) -> bool {
         let mut others = self.placements.of(unit).filter(|other| *other != machine);
-        others
-            .any(|other| self.state(unit, other).is_some_and(|state| !["failed", "inactive"].contains(&&*state.active)))
+        others.any(|other| self.state(unit, other).is_some_and(|state| !is_down(state)))
     }
 
     fn state(&self, unit: &UnitName, machine: &MachineId) -> Option<&StateRecord> {
         self.current.states.get(&(machine.clone(), unit.clone())).map(|value| &*value.record)
     }
+}
+
+/// Whether nothing of a unit runs.
+fn is_down(state: &StateRecord) -> bool {
+    matches!(state.active, ActiveState::Failed | ActiveState::Inactive)
 }

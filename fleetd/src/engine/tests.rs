@@ -11,7 +11,7 @@ use std::{
 use fleet_core::{
     model::{
         Desired::{self, Inactive, Launched},
-        HeldRecord, Key, MetadataEdits, Record, UnitRecord,
+        HeldRecord, Key, MetadataEdits, Placement, Record, UnitRecord,
     },
     unit::{UnitFile, UnitHash, UnitName},
 };
@@ -252,7 +252,7 @@ async fn strict_unit_of_a_machine_that_is_held_is_said_to_wait_for_both() {
     world.lead().await;
     (1..=5).for_each(|number| world.lose_machine(number));
     world.pass(5).await;
-    let held = world.store.entries(&(world.keys.held(), format!("{}\0", world.keys.held()))).remove(0);
+    let held = world.store.entries(&world.keys.one(&Key::Held)).remove(0);
     let held = HeldRecord::decode(&held.value).unwrap();
     let machine = held.machines.iter().find(|held| held.id == machine(1)).unwrap();
     assert_eq!(held.units.len(), 1);
@@ -271,6 +271,28 @@ async fn eviction_of_a_machine_that_is_back_but_cannot_be_read_is_over() {
     let entries = world.store.entries(&world.keys.under("metadata/"));
     assert!(entries.iter().all(|stored| !MetadataEdits::decode(&stored.value).unwrap().evicted));
     assert_eq!(world.placements(), on(2, Launched, &file), "nobody knows whether it may move");
+}
+
+#[tokio::test(start_paused = true)]
+async fn members_that_the_engine_does_not_know_stay_in_what_it_rewrites() {
+    let (mut world, old, new) = (two(), file(5, ""), file(6, ""));
+    let later = |value: Vec<u8>| [&value[..value.len() - 1], br#","later":{"a":[1]}}"#].concat();
+    world.submit(&old);
+    let placement = Placement::of(&UnitRecord::new(old.hash(), Launched, 0)).unwrap();
+    world.write(&Key::Sched(machine(1), unit()), Some(later(placement.encode())));
+    let edits = MetadataEdits { evicted: true, ..MetadataEdits::default() };
+    world.write(&Key::Metadata(machine(2)), Some(later(edits.encode())));
+    world.lead().await;
+    world.submit(&new);
+    world.pass(5).await;
+    let value = |key: &Key| world.store.entries(&world.keys.one(key)).remove(0).value;
+    let edits = MetadataEdits { evicted: false, ..edits };
+    assert_eq!(value(&Key::Metadata(machine(2))), later(edits.encode()), "the eviction is over");
+    let placement = Placement::decode(&value(&Key::Sched(machine(1), unit()))).unwrap();
+    assert!(placement.hash == new.hash() && placement.encode().ends_with(br#","later":{"a":[1]}}"#));
+    let revision = world.store.revision();
+    world.pass(5).await;
+    assert_eq!(world.store.revision(), revision, "what is not known is no reason to write again");
 }
 
 #[tokio::test(start_paused = true)]

@@ -6,7 +6,7 @@ use std::{
 };
 
 use fleet_core::{
-    model::{Desired, Key, Keys, MachineId, Record, ScheduledRecord, Snapshot, UnitRecord},
+    model::{Key, Keys, MachineId, Placement, Record, Snapshot},
     unit::{UnitFile, UnitHash, UnitName},
 };
 
@@ -41,16 +41,22 @@ impl Order {
 
     /// The contents that the machine which gets the unit has to come by; `None` when it has them.
     pub fn new_contents(&self, cluster: &Snapshot) -> Option<UnitHash> {
-        let (record, is_new) = self.placement(self.to.as_ref()?, cluster)?;
-        is_new.then_some(record.hash)
+        let (placement, is_new) = self.placement(self.to.as_ref()?, cluster)?;
+        is_new.then_some(placement.hash)
     }
 
     /// What is to be written for the machine that gets the unit, and whether the contents are new to it; `None` when that
     /// is there already.
-    fn placement<'c>(&self, machine: &MachineId, cluster: &'c Snapshot) -> Option<(&'c UnitRecord, bool)> {
-        let wanted = &*cluster.units.get(&self.unit)?.record;
-        let there = cluster.scheduled.get(&(machine.clone(), self.unit.clone())).map(|scheduled| &*scheduled.record);
-        (there != Some(wanted)).then(|| (wanted, there.is_none_or(|there| there.hash != wanted.hash)))
+    fn placement(&self, machine: &MachineId, cluster: &Snapshot) -> Option<(Placement, bool)> {
+        let wanted = Placement::of(&cluster.units.get(&self.unit)?.record)?;
+        match cluster.scheduled.get(&(machine.clone(), self.unit.clone())).map(|scheduled| &*scheduled.record) {
+            None => Some((wanted, true)),
+            Some(there) if wanted.is_as(there) => None,
+            Some(there) => {
+                let is_new = there.hash != wanted.hash;
+                Some((wanted.instead_of(there), is_new))
+            }
+        }
     }
 }
 
@@ -123,17 +129,14 @@ fn operations(order: &Order, cluster: &Snapshot, files: &Files, keys: &Keys) -> 
     writes.extend(order.from.iter().map(|machine| Write::Delete { key: sched(machine) }));
     for machine in &order.recall {
         if let Some(scheduled) = entry(machine) {
-            let recall = UnitRecord { desired: Desired::Inactive, ..(*scheduled.record).clone() };
-            writes.push(Write::put(sched(machine), recall.encode()));
+            writes.push(Write::put(sched(machine), scheduled.record.recall().encode()));
         }
     }
     if let Some(machine) = &order.to {
-        if let Some((unit, is_new)) = order.placement(machine, cluster) {
-            let file = files.get(&unit.hash).filter(|_| is_new).map(|file| file.canonical());
-            let mut value = ScheduledRecord { unit: unit.clone(), file }.encode();
-            if value.len() > SMALL {
-                value = unit.encode();
-            }
+        if let Some((placement, is_new)) = order.placement(machine, cluster) {
+            let file = files.get(&placement.hash).filter(|_| is_new);
+            let with_file = file.map(|file| placement.encode_with_file(&file.canonical()));
+            let value = with_file.filter(|value| value.len() <= SMALL).unwrap_or_else(|| placement.encode());
             writes.push(Write::put(sched(machine), value));
         }
         if let Some(known) = cluster.machines.get(machine) {
@@ -190,7 +193,7 @@ mod tests {
     use std::time::Duration;
 
     use fleet_core::{
-        model::{MachineRecord, Versioned},
+        model::{Desired, MachineRecord, UnitRecord, Versioned},
         unit::UnitHash,
     };
 
@@ -221,10 +224,12 @@ mod tests {
             cpus: 1,
             memory: 1,
             leaving: false,
+            features: Default::default(),
+            unknown: Default::default(),
         };
         let mut cluster = Snapshot::default();
         cluster.units.insert(unit.clone(), at(record.clone(), 40));
-        cluster.scheduled.insert((machine(1), unit.clone()), at(record.clone(), 41));
+        cluster.scheduled.insert((machine(1), unit.clone()), at(Placement::of(&record).unwrap(), 41));
         cluster.machines.insert(machine(2), at(host, 30));
         (cluster, unit, record)
     }
@@ -276,7 +281,7 @@ mod tests {
             let files = Files::from([(file.hash(), Arc::new(file))]);
             let batches = translate(vec![order(machine(to))], &cluster, &files, &Keys::new("fleet"), &leadership());
             let [Write::Put { value, .. }] = &*batches[0].transaction.writes else { panic!("one entry is written") };
-            ScheduledRecord::decode(value).unwrap().file
+            Placement::file_in(value).map(|(_, text)| text)
         };
         let text = "[Service]\nExecStart=/bin/a\n";
         assert_eq!(sent(text, 2).as_deref(), Some(text), "to another machine");
@@ -294,7 +299,7 @@ mod tests {
         let (cluster, unit, record) = cluster();
         let order = Order { unit, from: Vec::new(), recall: vec![machine(1)], to: None, strict: true };
         assert!(!order.is_done(&cluster) && !order.starts_strict());
-        let recall = UnitRecord { desired: Desired::Inactive, ..record };
+        let recall = Placement::of(&record).unwrap().recall();
         let transaction = transaction(order, &cluster);
         assert_eq!(transaction.writes, [Write::put(sched(1), recall.encode())]);
         assert!(transaction.guards.contains(&Guard::Unchanged(sched(1), 41)));
@@ -303,7 +308,7 @@ mod tests {
     #[test]
     fn what_is_scheduled_already_is_not_written_again() {
         let (mut cluster, unit, record) = cluster();
-        cluster.scheduled.insert((machine(2), unit.clone()), at(record, 42));
+        cluster.scheduled.insert((machine(2), unit.clone()), at(Placement::of(&record).unwrap(), 42));
         let order = Order { unit, from: vec![machine(1)], recall: Vec::new(), to: Some(machine(2)), strict: false };
         let transaction = transaction(order.clone(), &cluster);
         assert_eq!(transaction.writes, [Write::Delete { key: sched(1) }]);

@@ -8,7 +8,7 @@ use std::{
 };
 
 use fleet_core::{
-    model::{Key, Snapshot},
+    model::{Key, Kind, Snapshot},
     unit::UnitHash,
 };
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -113,7 +113,7 @@ impl Unused {
     /// Finds the files that nothing uses. One that has come with its unit since the picture of the cluster is counted as
     /// used before its time is over.
     async fn survey<S: Store>(&mut self, engine: &Engine<S>) -> Result<(), StoreError> {
-        let listed = engine.store.list_all(Detail::Keys, &engine.keys.under("file/")).await?;
+        let listed = engine.store.list_all(Detail::Keys, &engine.keys.of(Kind::File)).await?;
         for stored in &listed.entries {
             if let Some(Key::File(hash)) = engine.keys.parse(&stored.key)
                 && !self.uses.contains_key(&hash)

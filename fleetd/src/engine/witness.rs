@@ -9,7 +9,7 @@ use std::{
 };
 
 use fleet_core::{
-    model::{Keys, MachineId, Snapshot},
+    model::{Keys, Kind, MachineId, Snapshot},
     sched::TOGETHER,
 };
 use tokio::{sync::watch, time::Instant};
@@ -27,7 +27,7 @@ impl Witness {
     /// Follows the machines for as long as it is polled.
     pub(super) async fn watch<S: Store>(&mut self, store: &S, keys: &Keys) -> Infallible {
         let (sender, mut cluster) = watch::channel(Snapshot::default());
-        let machines = [keys.under("machine/")];
+        let machines = [keys.of(Kind::Machine)];
         let look = async {
             while cluster.changed().await.is_ok() {
                 self.see(&cluster.borrow_and_update());

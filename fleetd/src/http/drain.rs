@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use axum::{extract::State, http::StatusCode, response::Response};
 use fleet_api::{Drain, DrainUnit};
 use fleet_core::{
-    model::{Desired, MachineId, UnitRecord},
+    model::{MachineId, Placement},
     ops::{Operation, Refusal},
     unit::UnitName,
 };
@@ -44,7 +44,7 @@ pub(super) async fn progress<S: Store>(State(api): Shared<S>, Name(id): Name) ->
     if !cluster.machines.contains_key(&id) && !cluster.metadata.contains_key(&id) {
         return Err(Refusal::MachineMissing.into());
     }
-    let here: BTreeMap<&UnitName, &UnitRecord> = cluster
+    let here: BTreeMap<&UnitName, &Placement> = cluster
         .scheduled
         .iter()
         .filter(|((machine, _), _)| *machine == id)
@@ -53,9 +53,7 @@ pub(super) async fn progress<S: Store>(State(api): Shared<S>, Name(id): Name) ->
     let elsewhere: BTreeMap<&UnitName, &MachineId> = cluster
         .scheduled
         .iter()
-        .filter(|((machine, unit), other)| {
-            *machine != id && other.record.desired != Desired::Inactive && here.contains_key(unit)
-        })
+        .filter(|((machine, unit), other)| *machine != id && !other.record.is_recall() && here.contains_key(unit))
         .map(|((machine, unit), _)| (unit, machine))
         .collect();
     // What keeps the new copy from its start.
@@ -83,9 +81,9 @@ pub(super) async fn progress<S: Store>(State(api): Shared<S>, Name(id): Name) ->
 }
 
 /// How far a unit is on its way to another machine.
-fn state(unit: &UnitName, scheduled: &UnitRecord, elsewhere: Option<&MachineId>) -> DrainUnit {
+fn state(unit: &UnitName, scheduled: &Placement, elsewhere: Option<&MachineId>) -> DrainUnit {
     let unit_state = |state: &str| DrainUnit { name: unit.to_string(), state: state.into(), ..DrainUnit::default() };
-    if scheduled.desired == Desired::Inactive {
+    if scheduled.is_recall() {
         unit_state("stopping")
     } else if let Some(machine) = elsewhere {
         DrainUnit { machine_id: machine.to_string(), ..unit_state("starting") }

@@ -3,7 +3,7 @@
 use axum::{extract::State, http::StatusCode, response::Response};
 use fleet_api::Held;
 use fleet_core::{
-    model::{HeldRecord, MachineId, Record},
+    model::{HeldRecord, Key, MachineId, Record},
     ops::{Operation, Refusal},
 };
 
@@ -30,7 +30,7 @@ pub(super) async fn list<S: Store>(State(api): Shared<S>) -> Result<Response, Ap
 
 /// What the engine holds back.
 pub(super) async fn held<S: Store>(api: &Api<S>) -> Result<HeldRecord, StoreError> {
-    let stored = api.store.get(&[api.keys.held()]).await?.entries.pop();
+    let stored = api.store.get(&[api.keys.format(&Key::Held)]).await?.entries.pop();
     // What cannot be read was written by a newer fleet; nothing is known of it here.
     Ok(stored.and_then(|stored| HeldRecord::decode(&stored.value).ok()).unwrap_or_default())
 }

@@ -54,7 +54,7 @@ fn state((unit, machine, state): Place<'_>) -> UnitState {
         hash: state.hash.to_string(),
         machine_id: machine.to_string(),
         name: unit.to_string(),
-        systemd_active_state: state.active.clone(),
+        systemd_active_state: state.active.to_string(),
         systemd_load_state: state.load.clone(),
         systemd_sub_state: state.sub.clone(),
     }

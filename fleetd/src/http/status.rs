@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use fleet_api::{UnitReport, UnitStatus};
 use fleet_core::{
-    model::{Desired, MachineId, Snapshot, StateRecord, UnitRecord},
+    model::{Desired, MachineId, Placement, Snapshot, StateRecord, UnitRecord},
     unit::UnitName,
 };
 
@@ -50,9 +50,9 @@ impl<'c> Index<'c> {
         index
     }
 
-    fn add_scheduled(&mut self, (machine, unit): &'c (MachineId, UnitName), record: &UnitRecord) {
+    fn add_scheduled(&mut self, (machine, unit): &'c (MachineId, UnitName), placement: &Placement) {
         // Of two, the one on a machine that is being drained is on its way out.
-        let leaves = record.desired == Desired::Inactive;
+        let leaves = placement.is_recall();
         if !leaves && (!self.cluster.drains(machine) || !self.scheduled.contains_key(unit)) {
             self.scheduled.insert(unit, machine);
         }
@@ -116,7 +116,7 @@ fn report(machine: &MachineId, state: &StateRecord) -> UnitReport {
         finished: state.finished,
         job: state.job,
         load: state.load.clone(),
-        active: state.active.clone(),
+        active: state.active.to_string(),
         sub: state.sub.clone(),
         since: state.since,
         problem: state.problem.clone(),

@@ -2,7 +2,7 @@
 
 use axum::{extract::State, response::Response};
 use fleet_api::Version;
-use fleet_core::model::SCHEMA;
+use fleet_core::model::Kind;
 
 use super::{Shared, aged};
 use crate::registry::Store;
@@ -14,7 +14,7 @@ pub(super) async fn version<S: Store>(State(api): Shared<S>) -> Response {
     let machines = reading.iter().flat_map(|reading| reading.cluster.machines.values());
     let version = Version {
         version: env!("CARGO_PKG_VERSION").into(),
-        schema: SCHEMA,
+        schema: Kind::newest_version(),
         oldest: oldest(machines.map(|machine| &*machine.record.version)).map(Into::into),
         ..Version::default()
     };

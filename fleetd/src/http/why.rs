@@ -3,7 +3,7 @@
 use axum::{extract::State, response::Response};
 use fleet_api::{Failed, FailedUnit, FileWarning, MachineVerdict, Why};
 use fleet_core::{
-    model::{Desired, HeldRecord, MachineId, Snapshot, Standing, UnitRecord},
+    model::{ActiveState, Desired, HeldRecord, MachineId, Snapshot, Standing, UnitRecord},
     ops::Refusal,
     unit::{UnitName, doubts},
 };
@@ -49,7 +49,9 @@ pub(super) async fn why<S: Store>(State(api): Shared<S>, Name(name): Name) -> Re
         Some(state) if Standing::of(desired, state) == Standing::Off => {
             format!("; it does not run there: {}", state.words())
         }
-        Some(state) if desired == Desired::Launched || state.active != "inactive" => format!("; {}", state.words()),
+        Some(state) if desired == Desired::Launched || state.active != ActiveState::Inactive => {
+            format!("; {}", state.words())
+        }
         None if !off.is_empty() => format!("; it does not run on {}", off.join(", ")),
         _ => String::new(),
     };
@@ -129,7 +131,7 @@ async fn warnings<S: Store>(api: &Api<S>, cluster: &Snapshot, unit: &UnitName) -
 /// What is to be said of when something will change.
 fn outlook(unit: &UnitName, placed: Option<&MachineId>, held: &HeldRecord, reading: &Reading) -> String {
     // Who does not hear from etcd knows nothing of leaders.
-    let leaderless = reading.cluster.leader.is_none() && reading.age.is_none();
+    let leaderless = !reading.cluster.has_leader() && reading.age.is_none();
     let leader = if leaderless { "; no engine leads, so nothing is decided" } else { "" };
     format!("{}{leader}", held_until(unit, placed, held))
 }

@@ -12,7 +12,7 @@ use std::{
 };
 
 use fleet_core::{
-    model::{MachineId, MetadataEdits, Snapshot, UnitRecord, Versioned, json},
+    model::{MachineId, MetadataEdits, Placement, Snapshot, UnitRecord, Versioned, json},
     unit::{UnitFile, UnitHash, UnitName},
 };
 use serde::{Deserialize, Serialize};
@@ -55,7 +55,7 @@ pub struct LastGood<F> {
 struct Picture {
     v: u32,
     machine: String,
-    scheduled: BTreeMap<UnitName, UnitRecord>,
+    scheduled: BTreeMap<UnitName, Placement>,
     globals: BTreeMap<UnitName, UnitRecord>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     metadata: Option<MetadataEdits>,
@@ -64,7 +64,8 @@ struct Picture {
 impl Picture {
     /// The unit files that it refers to.
     fn hashes(&self) -> BTreeSet<UnitHash> {
-        self.scheduled.values().chain(self.globals.values()).map(|record| record.hash).collect()
+        let scheduled = self.scheduled.values().map(|placement| placement.hash);
+        scheduled.chain(self.globals.values().map(|record| record.hash)).collect()
     }
 }
 
@@ -185,7 +186,7 @@ impl<F: Filesystem> LastGood<F> {
         Picture {
             v: 1,
             machine: self.machine.as_str().into(),
-            scheduled: own.map(|((_, unit), value)| (unit.clone(), UnitRecord::clone(&value.record))).collect(),
+            scheduled: own.map(|((_, unit), value)| (unit.clone(), Placement::clone(&value.record))).collect(),
             globals: cluster.globals.iter().map(|(unit, v)| (unit.clone(), UnitRecord::clone(&v.record))).collect(),
             metadata: cluster.metadata.get(&self.machine).map(|edits| MetadataEdits::clone(&edits.record)),
         }
@@ -316,7 +317,8 @@ mod tests {
             files.insert(file);
             record
         };
-        let scheduled = [(name("a.service"), unit("[Service]\nExecStart=/bin/a\n"))].into();
+        let scheduled = Placement::of(&unit("[Service]\nExecStart=/bin/a\n")).unwrap();
+        let scheduled = [(name("a.service"), scheduled)].into();
         let globals = [(name("g.service"), unit("[Service]\nExecStart=/bin/g\n[X-Fleet]\nGlobal=true\n"))].into();
         let picture = Picture { v: 1, machine: ID.into(), scheduled, globals, metadata: None };
         last_good(&filesystem).save(&picture, None, &files).await.unwrap();

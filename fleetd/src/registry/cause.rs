@@ -1,21 +1,53 @@
-//! Why etcd did not do what was asked, in words for an operator: those of the client library name its own types.
+//! Why etcd did not do what was asked: what that means to fleet, and in words for an operator. Those of the client library
+//! name its own types.
 
 use std::{error::Error as _, io};
 
 use etcd_client::Error;
 use thiserror::Error as ThisError;
+use tracing::debug;
+
+use super::StoreError;
 
 /// A cause, in one phrase.
 #[derive(Clone, Debug, PartialEq, Eq, ThisError)]
 #[error("{0}")]
-pub(super) struct Cause(String);
+struct Cause(String);
 
 /// There was no answer in time.
 pub(super) const SILENCE: &str = "no answer in time";
 
+/// Tells what fleet does about an error of the client.
+pub(super) fn classify(what: &'static str, error: &Error) -> StoreError {
+    debug!(?error, what, "etcd did not do it");
+    let unavailable = || StoreError::Unavailable(Box::new(Cause::of_silence(error)));
+    let refused = |mend| StoreError::Refused { what, mend, source: Box::new(Cause::of_refusal(error)) };
+    // gRPC codes by number, so that tonic need not be a dependency: 1 cancelled, 4 deadline exceeded,
+    // 5 not found, 10 aborted, 11 out of range, 13 internal, 14 unavailable, 2 unknown.
+    match error {
+        Error::TransportError(_) | Error::IoError(_) => unavailable(),
+        Error::GRpcStatus(status) => match status.code() as i32 {
+            // The client's own word for an answer beyond its limit has the number of a compacted revision.
+            11 if status.message().contains("message length too large") => StoreError::TooLarge,
+            11 => StoreError::Compacted,
+            5 => StoreError::LeaseGone,
+            1 | 2 | 4 | 10 | 13 | 14 => unavailable(),
+            // 3 invalid argument, which is also its word for a wrong password, 7 permission denied, 16 unauthenticated.
+            3 if status.message().contains("user") => refused(" (see `etcd_username` and `etcd_password`)"),
+            3 if status.message().contains("auth store is old") => unavailable(),
+            16 => refused(" (see `etcd_username` and `etcd_password`)"),
+            7 => refused(" (the user's role has to include all below `etcd_key_prefix`)"),
+            _ => refused(""),
+        },
+        Error::LeaseKeepAliveError(_) => StoreError::LeaseGone,
+        Error::WatchError(_) => unavailable(),
+        _ => refused(""),
+    }
+}
+
 impl Cause {
     /// Of a request that could not be made or was not answered.
-    pub(super) fn of_silence(error: &Error) -> Self {
+    fn of_silence(error: &Error) -> Self {
         let (message, source) = match error {
             Error::GRpcStatus(status) => (status.message().to_owned(), status.source()),
             Error::TransportError(error) => (String::new(), error.source()),
@@ -36,7 +68,7 @@ impl Cause {
     }
 
     /// Of a refusal.
-    pub(super) fn of_refusal(error: &Error) -> Self {
+    fn of_refusal(error: &Error) -> Self {
         match error {
             Error::GRpcStatus(status) => Self(without_sender(status.message()).into()),
             _ => Self(error.to_string()),

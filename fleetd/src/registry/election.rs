@@ -25,7 +25,7 @@ pub async fn campaign<S: Store>(
     name: &str,
     lease: LeaseId,
 ) -> Result<Leadership, StoreError> {
-    let key = format!("{election}/{:x}", lease.0);
+    let key = format!("{election}/{lease}");
     let range = (format!("{election}/"), format!("{election}0"));
     let guards = vec![Guard::Unchanged(key.clone(), 0)];
     let writes = vec![Write::Put { key: key.clone(), value: name.into(), lease: Some(lease) }];

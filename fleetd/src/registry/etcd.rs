@@ -11,14 +11,13 @@ use etcd_client::{
     WatchFilterType, WatchOptions, WatchStream,
 };
 use futures_util::{StreamExt, TryStreamExt, stream};
-use tracing::debug;
 
-pub use super::members::Endpoints;
+pub use super::endpoints::Endpoints;
 use super::{
     Detail, Guard, KeepAlive, LeaseId, MAX_OPERATIONS, Origin, Page, Range, Remaining, Revision, Store, StoreError,
     Stored, Transaction, Watch, WatchEvent, Write,
-    cause::Cause,
-    members::{Clients, Members},
+    cause::classify,
+    endpoints::{Clients, Members},
 };
 
 /// Largest answer accepted, in bytes. Catching up a watch can bring 11 MB in one message; the default of 4 MiB
@@ -128,34 +127,6 @@ impl Etcd {
         // it was.
         let behind = header.is_some_and(|header| header.revision() + 1 < revision);
         Ok(EtcdWatch { stream, origin, forgotten: behind || created.compact_revision() > 0 })
-    }
-}
-
-/// Tells what fleet does about an error of the client.
-pub(super) fn classify(what: &'static str, error: &Error) -> StoreError {
-    debug!(?error, what, "etcd did not do it");
-    let unavailable = || StoreError::Unavailable(Box::new(Cause::of_silence(error)));
-    let refused = |mend| StoreError::Refused { what, mend, source: Box::new(Cause::of_refusal(error)) };
-    // gRPC codes by number, so that tonic need not be a dependency: 1 cancelled, 4 deadline exceeded,
-    // 5 not found, 10 aborted, 11 out of range, 13 internal, 14 unavailable, 2 unknown.
-    match error {
-        Error::TransportError(_) | Error::IoError(_) => unavailable(),
-        Error::GRpcStatus(status) => match status.code() as i32 {
-            // The client's own word for an answer beyond its limit has the number of a compacted revision.
-            11 if status.message().contains("message length too large") => StoreError::TooLarge,
-            11 => StoreError::Compacted,
-            5 => StoreError::LeaseGone,
-            1 | 2 | 4 | 10 | 13 | 14 => unavailable(),
-            // 3 invalid argument, which is also its word for a wrong password, 7 permission denied, 16 unauthenticated.
-            3 if status.message().contains("user") => refused(" (see `etcd_username` and `etcd_password`)"),
-            3 if status.message().contains("auth store is old") => unavailable(),
-            16 => refused(" (see `etcd_username` and `etcd_password`)"),
-            7 => refused(" (the user's role has to include all below `etcd_key_prefix`)"),
-            _ => refused(""),
-        },
-        Error::LeaseKeepAliveError(_) => StoreError::LeaseGone,
-        Error::WatchError(_) => unavailable(),
-        _ => refused(""),
     }
 }
 

@@ -6,7 +6,7 @@ use std::{
 };
 
 use fleet_core::{
-    model::{Key, Keys, Record, ScheduledRecord},
+    model::{Key, Keys, Placement},
     unit::{UnitFile, UnitHash},
 };
 use tracing::{debug, warn};
@@ -32,7 +32,7 @@ impl<S: Store> Files<S> {
 
     /// An empty cache for another part of the daemon. What the log was told by one of them, none says again.
     #[must_use]
-    pub fn apart(&self) -> Self {
+    pub fn separate_cache(&self) -> Self {
         Self { cache: Arc::default(), ..self.clone() }
     }
 
@@ -121,14 +121,14 @@ impl<S: Store> Files<S> {
     /// Takes the file that comes with a placement, if one does. One that is not what its hash says is passed over; it is
     /// asked for then, like any other.
     pub fn insert_scheduled(&self, value: &[u8]) {
-        let Ok(ScheduledRecord { unit, file: Some(text) }) = ScheduledRecord::decode(value) else { return };
-        if self.has([unit.hash].iter()) {
+        let Some((hash, text)) = Placement::file_in(value) else { return };
+        if self.has([hash].iter()) {
             return;
         }
-        match checked(unit.hash, text.as_bytes()) {
-            Ok(file) => drop(self.cache().insert(unit.hash, Arc::new(file))),
+        match checked(hash, text.as_bytes()) {
+            Ok(file) => drop(self.cache().insert(hash, Arc::new(file))),
             Err(fault) => {
-                debug!(hash = %unit.hash, fault, "file that came with a placement passed over, asking for it");
+                debug!(%hash, fault, "file that came with a placement passed over, asking for it");
             }
         }
     }
@@ -221,7 +221,7 @@ mod tests {
         let hash = UnitFile::parse(text).unwrap().hash();
         let value = |hash, file: &str| {
             let unit = UnitRecord::new(hash, Desired::Launched, 1);
-            ScheduledRecord { unit, file: Some(file.into()) }.encode()
+            Placement::of(&unit).unwrap().encode_with_file(file)
         };
         let other = UnitHash::of("other");
         for value in [value(other, text), value(other, "no unit file"), value(other, "\0"), b"{}".to_vec()] {

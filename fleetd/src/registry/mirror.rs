@@ -10,13 +10,17 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use fleet_core::model::{Key, Keys, Snapshot};
+use fleet_core::model::{DecodeError, Key, Keys, Kind, Snapshot};
 use futures_util::future::join_all;
 use tokio::sync::{mpsc, watch};
 use tracing::{debug, info, warn};
 
 use super::{Detail, Origin, Page, Range, Revision, Store, StoreError, Stored, Watch, WatchEvent, files::Files};
 use crate::{backoff::Backoff, clock::monotonic};
+
+/// What is to be done about a value that cannot be read, and about one that a newer fleet wrote.
+const MEND: &str = "mend or delete it";
+const LEAVE: &str = "leave it as it is";
 
 /// Follows `ranges` and publishes what they hold; what was published before is brought up to date. Runs until
 /// dropped.
@@ -195,20 +199,24 @@ impl<S: Store> Follower<'_, S> {
     }
 
     fn put(&self, cluster: &mut Snapshot, stored: &Stored) {
-        let fault = match self.keys.parse(&stored.key) {
-            None => Some("no key of fleet has this name".to_owned()),
-            Some(key) => cluster
-                .put(&key, &stored.value, stored.mod_revision, monotonic())
-                .err()
-                .map(|error| crate::chain(&error)),
-        };
-        let Some(fault) = fault else {
-            cluster.reported.remove(&stored.key);
+        // A kind that is not known here is a newer fleet's, and one that lies among those that are followed is no matter.
+        if !self.keys.kind(&stored.key).is_some_and(|kind| Kind::FOLLOWED.contains(&kind)) {
             return;
+        }
+        let (fault, advice) = match self.keys.parse(&stored.key) {
+            None => ("no key of fleet has this name".to_owned(), MEND),
+            Some(key) => match cluster.put(&key, &stored.value, stored.mod_revision, monotonic()) {
+                Ok(()) => {
+                    cluster.reported.remove(&stored.key);
+                    return;
+                }
+                Err(error @ DecodeError::Newer { .. }) => (crate::chain(&error), LEAVE),
+                Err(error) => (crate::chain(&error), MEND),
+            },
         };
         // A list says it all again; only what is new goes to the log.
         if cluster.reported.insert(stored.key.clone(), stored.mod_revision) != Some(stored.mod_revision) {
-            warn!(key = stored.key, fault, "value in etcd passed over: mend or delete it");
+            warn!(key = stored.key, fault, advice, "value in etcd passed over");
         }
     }
 
@@ -241,7 +249,7 @@ mod tests {
         let record = UnitRecord::new(UnitHash::of(""), Desired::Launched, 0);
         write(Write::put(key.clone(), record.encode()));
         let (sender, mut cluster) = watch::channel(Snapshot::default());
-        let (client, ranges) = (etcd.client("one"), [keys.cluster()]);
+        let (client, ranges) = (etcd.client("one"), [keys.followed()]);
         let mirror = tokio::spawn(async move { follow(&client, &keys, &ranges, &sender).await });
         cluster.wait_for(|cluster| cluster.complete && cluster.units.len() == 1).await.unwrap();
         etcd.set_link("one", Link::Cut);

@@ -76,7 +76,7 @@ impl<S: Store> View<S> {
             cluster.send_modify(|cluster| {
                 cluster.stale_since.get_or_insert_with(monotonic);
             });
-            let follow = async move { mirror::follow(&store, &keys, &[keys.cluster()], &cluster).await };
+            let follow = async move { mirror::follow(&store, &keys, &[keys.followed()], &cluster).await };
             let task = tokio::spawn(follow).abort_handle();
             let running = Arc::new(Running { task, cluster: Arc::clone(&self.cluster) });
             *slot = Arc::downgrade(&running);

@@ -2,6 +2,7 @@
 
 mod changes;
 mod refusals;
+mod unknown;
 mod why;
 
 use std::{future::Future, sync::Arc};

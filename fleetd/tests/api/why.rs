@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use fleet_api::{MachineVerdict, Why};
-use fleet_core::model::{Key, MachineId, Record, ScheduledRecord};
+use fleet_core::model::{Key, MachineId, Placement, Record};
 use serde_json::json;
 use tokio::time::sleep;
 
@@ -22,7 +22,7 @@ impl Server {
 
     fn schedule(&self, name: &str) {
         let record = self.record(name).expect("it is there");
-        self.write(&Key::Sched(machine(), unit(name)), ScheduledRecord { unit: record, file: None }.encode());
+        self.write(&Key::Sched(machine(), unit(name)), Placement::of(&record).expect("it is wanted").encode());
     }
 }
 

@@ -9,7 +9,9 @@ use axum::{
 };
 use fleet_api::ErrorEntity;
 use fleet_core::{
-    model::{Key, Keys, MachineId, MachineRecord, MetadataEdits, Record, StateRecord, UnitRecord},
+    model::{
+        Key, Keys, LeaderRecord, MachineId, MachineRecord, MetadataEdits, Placement, Record, StateRecord, UnitRecord,
+    },
     unit::{UnitFile, UnitName},
 };
 use fleetd::{
@@ -204,11 +206,13 @@ fn api(store: MemoryClient, keys: Keys) -> Router {
 fn is_readable(key: &Key, value: &[u8]) -> bool {
     match key {
         Key::File(hash) => UnitFile::parse_bytes(value).is_ok_and(|file| file.hash() == *hash),
-        Key::Unit(_) | Key::Global(_) | Key::Sched(..) => UnitRecord::decode(value).is_ok(),
+        Key::Unit(_) | Key::Global(_) => UnitRecord::decode(value).is_ok(),
+        Key::Sched(..) => Placement::decode(value).is_ok(),
         Key::Machine(_) => MachineRecord::decode(value).is_ok(),
         Key::Metadata(_) => MetadataEdits::decode(value).is_ok(),
         Key::State(..) => StateRecord::decode(value).is_ok(),
-        Key::Leader | Key::Submitted(..) => true,
+        Key::Leader => LeaderRecord::decode(value).is_ok(),
+        Key::Candidate(_) | Key::Held | Key::Submitted(..) => true,
     }
 }
 

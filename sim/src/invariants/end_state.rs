@@ -7,9 +7,9 @@ use std::{
 };
 
 use fleet_core::{
-    model::{Desired, Key, Snapshot, UnitRecord},
-    sched::{Held, Input, globals_for, is_recall},
-    unit::{Requirements, UnitName},
+    model::{Desired, Key, Kind, Placement, Snapshot, Target, Task},
+    sched::{Held, Input, globals_for},
+    unit::{Requirements, UnitHash, UnitName},
 };
 
 use super::Violation;
@@ -31,30 +31,33 @@ fn read(record: &Record) -> Snapshot {
     snapshot
 }
 
-/// What is wanted of a host: what is scheduled to it, and the global units that fit.
+/// What is wanted of a host: what is scheduled to it, and the global units that fit; with the contents, and whether it is
+/// to be started.
 fn wanted_on<'s>(
     snapshot: &'s Snapshot,
     record: &Record,
     host: &HostFacts,
-) -> impl Iterator<Item = (&'s UnitName, &'s UnitRecord)> {
+) -> impl Iterator<Item = (&'s UnitName, UnitHash, bool)> {
     let here = snapshot.scheduled.iter().filter(|((machine, _), _)| *machine == host.id);
-    let here: Vec<(&UnitName, &UnitRecord)> = here.map(|((_, unit), entry)| (unit, &*entry.record)).collect();
-    let scheduled: Vec<_> = here.iter().map(|(unit, entry)| (*unit, requirements(record, entry))).collect();
+    let here: Vec<(&UnitName, &Placement)> = here.map(|((_, unit), entry)| (unit, &*entry.record)).collect();
+    let scheduled: Vec<_> = here.iter().map(|(unit, entry)| (*unit, requirements(record, entry.hash))).collect();
     let globals = snapshot.globals.iter().map(|(unit, entry)| (unit, &*entry.record));
     let globals: Vec<_> = globals.filter(|(_, entry)| entry.desired != Desired::Inactive).collect();
-    let asked: Vec<_> = globals.iter().map(|(unit, entry)| (*unit, requirements(record, entry))).collect();
+    let asked: Vec<_> = globals.iter().map(|(unit, entry)| (*unit, requirements(record, entry.hash))).collect();
     let verdicts = globals_for(
         &host.id,
         &host.metadata,
         asked.iter().map(|(unit, asks)| (*unit, &**asks)),
         scheduled.iter().map(|(unit, asks)| (*unit, &**asks)),
     );
-    let fits = move |(unit, _): &(&UnitName, &UnitRecord)| verdicts.get(*unit).is_some_and(|verdict| verdict.fits);
-    here.into_iter().chain(globals.into_iter().filter(fits))
+    let globals = globals.into_iter().filter(move |(unit, _)| verdicts.get(*unit).is_some_and(|verdict| verdict.fits));
+    let globals = globals.map(|(unit, entry)| (unit, entry.hash, entry.desired == Desired::Launched));
+    let here = here.into_iter().map(|(unit, entry)| (unit, entry.hash, entry.task == Task::Run(Target::Launched)));
+    here.chain(globals)
 }
 
-fn requirements(record: &Record, entry: &UnitRecord) -> Arc<Requirements> {
-    record.library.get(&entry.hash).map(|contents| Arc::clone(&contents.requirements)).unwrap_or_default()
+fn requirements(record: &Record, hash: UnitHash) -> Arc<Requirements> {
+    record.library.get(&hash).map(|contents| Arc::clone(&contents.requirements)).unwrap_or_default()
 }
 
 /// A planner that knows nothing of what was has nothing to decide, and each host runs what it should.
@@ -70,11 +73,11 @@ pub fn every_wanted_unit_runs_where_it_should(record: &Record) -> Vec<Violation>
     input.apply(&snapshot);
     input.hold(&Held::default());
     for ((machine, unit), entry) in &snapshot.scheduled {
-        if is_recall(&entry.record) {
+        if entry.record.is_recall() {
             violation(format!("{unit} is still recalled from {machine}"));
         }
-        let now = snapshot.units.get(unit).map(|now| &now.record);
-        if now.is_some_and(|now| now.desired != Desired::Inactive && *now != entry.record) {
+        let now = snapshot.units.get(unit).and_then(|now| Placement::of(&now.record));
+        if now.is_some_and(|now| !now.is_as(&entry.record)) {
             violation(format!("{unit}: its machine was not told what is wanted now"));
         }
     }
@@ -82,9 +85,9 @@ pub fn every_wanted_unit_runs_where_it_should(record: &Record) -> Vec<Violation>
         violation(format!("{} should move from {:?} to {:?}", decision.unit, decision.from, decision.to));
     }
     for (number, host) in record.hosts.iter().enumerate() {
-        let launched = wanted_on(&snapshot, record, host).filter(|(_, entry)| entry.desired == Desired::Launched);
-        let lasting = launched.filter(|(_, entry)| record.library.get(&entry.hash).is_some_and(is_lasting));
-        let expected: BTreeSet<&str> = lasting.map(|(unit, _)| unit.as_str()).collect();
+        let launched = wanted_on(&snapshot, record, host).filter(|(_, _, launched)| *launched);
+        let lasting = launched.filter(|(_, hash, _)| record.library.get(hash).is_some_and(is_lasting));
+        let expected: BTreeSet<&str> = lasting.map(|(unit, ..)| unit.as_str()).collect();
         let ends_itself = |unit: &str| ["foreign", "flapping", "once", "failing"].iter().any(|n| unit.starts_with(n));
         let runs: BTreeSet<&str> =
             record.alive[number].iter().map(String::as_str).filter(|unit| !ends_itself(unit)).collect();
@@ -105,7 +108,7 @@ pub fn nothing_is_left_of_units_that_are_gone(record: &Record) -> Vec<Violation>
     let snapshot = read(record);
     let mut violations = Vec::new();
     for (host, installed) in record.hosts.iter().zip(&record.installed) {
-        let here: BTreeSet<&str> = wanted_on(&snapshot, record, host).map(|(unit, _)| unit.as_str()).collect();
+        let here: BTreeSet<&str> = wanted_on(&snapshot, record, host).map(|(unit, ..)| unit.as_str()).collect();
         let left: Vec<&String> = installed.iter().filter(|unit| !here.contains(&***unit)).collect();
         if !left.is_empty() {
             let how = format!("{}: there are files or links of {left:?}, which are not wanted there", host.name);
@@ -133,9 +136,9 @@ fn is_forgotten(record: &Record, host: usize, unit: &str) -> bool {
 
 /// What a mirror shows that had its part of the faults is what the store holds.
 pub fn mirror_equals_the_store(record: &Record) -> Vec<Violation> {
-    let (from, to) = record.keys.cluster();
+    let (from, to) = record.keys.followed();
     let stored = record.entries.iter().filter(|stored| from <= stored.key && stored.key < to);
-    let shown = |key: &Key| !matches!(key, Key::Leader | Key::File(_) | Key::Submitted(..));
+    let shown = |key: &Key| Kind::FOLLOWED.contains(&key.kind());
     let readable = stored.filter(|stored| record.keys.parse(&stored.key).is_some_and(|key| shown(&key)));
     let stored: BTreeMap<String, i64> = readable.map(|stored| (stored.key.clone(), stored.mod_revision)).collect();
     let keys: BTreeSet<&String> = stored.keys().chain(record.mirror.keys()).collect();

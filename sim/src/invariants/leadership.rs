@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use fleet_core::model::Key;
+use fleet_core::model::{Key, Kind};
 use fleetd::registry::{Guard, memory::Commit};
 
 use super::{Past, Violation, touched};
@@ -13,7 +13,7 @@ use crate::record::Record;
 pub fn no_deposed_leader_writes(record: &Record) -> Vec<Violation> {
     let mut past = Past::new(record);
     let mut violations = Vec::new();
-    let (from, to) = record.keys.under("election/engine/");
+    let (from, to) = record.keys.of(Kind::Candidate);
     for commit in &record.commits {
         if touched(record, commit).any(|key| matches!(key, Key::Sched(..))) && !is_departure(record, commit) {
             let candidates = past.keys.iter().filter(|(key, _)| *from <= ***key && ***key < *to);

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use fleet_core::model::{Keys, MachineId, MachineRecord};
+use fleet_core::model::{Features, Keys, MachineId, MachineRecord, Unknown};
 use fleetd::{
     clock::Clock,
     filesystem::{Filesystem, memory::Memory},
@@ -115,6 +115,8 @@ impl SimHost {
             cpus: 4,
             memory: 1 << 32,
             leaving: false,
+            features: Features::of_this_daemon(),
+            unknown: Unknown::default(),
         };
         let host = Host {
             id: self.id.clone(),

@@ -10,7 +10,7 @@ use crate::{
         runtime::{Active, Runtime},
         start::START_GRACE,
     },
-    model::{Desired, StateRecord},
+    model::{Desired, StateRecord, Unknown},
     unit::UnitHash,
 };
 
@@ -47,7 +47,7 @@ impl Cell {
         StateRecord {
             hash,
             load: runtime.load.clone(),
-            active: runtime.active.to_string(),
+            active: runtime.active.as_str().into(),
             sub: runtime.sub.clone(),
             current,
             generation: installed.and_then(|installed| installed.generation).unwrap_or_default(),
@@ -61,6 +61,7 @@ impl Cell {
             notice: self.trouble.notice().map(Into::into),
             released: None,
             start: trace.and_then(|trace| trace.whole()),
+            unknown: Unknown::default(),
         }
     }
 }

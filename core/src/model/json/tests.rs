@@ -7,7 +7,10 @@ use self::lists::check;
 use super::*;
 use crate::{
     host::Installed,
-    model::{HeldRecord, MachineRecord, MetadataEdits, Record, ScheduledRecord, StateRecord, UnitRecord},
+    model::{
+        HeldRecord, LeaderRecord, MachineRecord, MetadataEdits, Placement, Record, StateRecord, SubmittedRecord,
+        UnitRecord,
+    },
 };
 
 const ID: &str = "d097a72e4aef45bf815b90988acdbf13";
@@ -27,12 +30,10 @@ fn record<R: Record>(mut sample: Value) {
 fn no_record_takes_a_list_for_an_object() {
     let unit = json!({"hash": HASH, "desired": "launched", "generation": 2});
     record::<UnitRecord>(unit.clone());
-    let mut scheduled = unit;
-    scheduled["file"] = json!("[Unit]\n");
-    record::<ScheduledRecord>(scheduled);
+    record::<Placement>(unit);
     record::<MachineRecord>(json!({
         "address": "a", "hostname": "h", "metadata": {"a": "b"}, "version": "1", "boot_id": "b", "cpus": 1, "memory": 2,
-        "leaving": true,
+        "leaving": true, "features": ["a"],
     }));
     record::<MetadataEdits>(json!({"edits": {"a": "b", "c": null}, "drain": true, "evicted": true}));
     let start = json!({"revision": 1, "noticed": 2, "installed": 3, "queued": 4, "active": 5, "settled": 6});
@@ -44,6 +45,8 @@ fn no_record_takes_a_list_for_an_object() {
         "machines": [{"id": ID, "since": "s", "until": "u", "reason": "r"}],
         "units": [{"name": "a.service", "machine": ID, "until": "u"}],
     }));
+    record::<LeaderRecord>(json!({"machine": ID, "features": ["a"]}));
+    record::<SubmittedRecord>(json!({"machine": ID}));
     body::<Installed>(&json!({"hash": HASH, "applied": "launched", "generation": 1, "stopping": true}));
 }
 

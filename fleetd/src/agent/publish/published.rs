@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use fleet_core::{
-    model::{Key, Keys, MachineId, Record, StateRecord},
+    model::{Key, Keys, Kind, MachineId, Record, StateRecord},
     unit::UnitName,
 };
 use tracing::warn;
@@ -24,7 +24,7 @@ impl<S: Store> Published<S> {
     /// Reads what the store has, and watches it from there. What lives with another lease than this dies with it, and
     /// counts for nothing.
     pub async fn read(store: &S, keys: &Keys, machine: &MachineId, lease: LeaseId) -> Result<Self, StoreError> {
-        let range = keys.under(&format!("state/{machine}/"));
+        let range = keys.on(Kind::State, machine);
         let listed = store.list_all(Detail::Values, &range).await?;
         let mut states = BTreeMap::new();
         for stored in listed.entries.iter().filter(|stored| stored.lease == Some(lease)) {

@@ -13,7 +13,7 @@ use fleet_core::{
 use tracing::{info, warn};
 
 use super::{
-    super::{changes::Changes, contents::Copies, placements::is_recall, situation::Situation},
+    super::{changes::Changes, contents::Copies, situation::Situation},
     Leader,
 };
 use crate::registry::Store;
@@ -37,7 +37,7 @@ impl<S: Store> Leader<'_, S> {
                 Some(new) => {
                     concerned.insert(machine.clone());
                     self.placements.set(unit, machine, &new.record);
-                    if is_recall(&new.record) {
+                    if new.record.is_recall() {
                         self.planner.recalled(unit.clone(), machine.clone());
                     } else {
                         self.planner.placed(unit.clone(), machine.clone());

@@ -5,7 +5,7 @@ use std::time::Duration;
 use fleet_core::{
     model::{
         Desired::{self, Inactive, Launched},
-        Key, Keys, MachineId, MachineRecord, MetadataEdits, Record, StateRecord, UnitRecord,
+        Features, Key, Keys, MachineId, MachineRecord, MetadataEdits, Record, StateRecord, UnitRecord, Unknown,
     },
     unit::{UnitFile, UnitHash, UnitName},
 };
@@ -62,6 +62,7 @@ pub fn state(hash: UnitHash, active: &str, released: Option<Revision>) -> StateR
         notice: None,
         released,
         start: None,
+        unknown: Unknown::default(),
     }
 }
 
@@ -149,6 +150,8 @@ impl World {
             cpus: 1,
             memory: 1,
             leaving: false,
+            features: Features::default(),
+            unknown: Unknown::default(),
         };
         self.write(&Key::Machine(machine(number)), Some(record.encode()));
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fleet_core::model::{Key, Keys, MachineId, MachineRecord, Record};
+use fleet_core::model::{Key, Keys, Kind, MachineId, MachineRecord, Record};
 use tokio::time::sleep;
 use tracing::debug;
 
@@ -119,7 +119,7 @@ impl<S: Store> Entry<S> {
     /// Deletes it, and what is scheduled to this host: a leader that was elected too late to hear the goodbye would take
     /// this host for lost, and wait for it.
     pub(super) async fn delete(&self, guard: Guard) -> Result<(), StoreError> {
-        let range = self.keys.under(&format!("sched/{}/", self.id));
+        let range = self.keys.on(Kind::Sched, &self.id);
         let writes = vec![Write::Delete { key: self.key() }, Write::DeleteRange { range }];
         self.store.commit(Transaction { guards: vec![guard], writes }).await.map(drop)
     }

@@ -1,6 +1,6 @@
 use std::sync::{Arc, Mutex};
 
-use fleet_core::model::{Key, Keys};
+use fleet_core::model::{Features, Key, Keys, Unknown};
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -91,6 +91,8 @@ fn record(address: &str) -> MachineRecord {
         // What changes all the time is no reason to write.
         memory: fastrand::u64(..),
         leaving: false,
+        features: Features::default(),
+        unknown: Unknown::default(),
     }
 }
 

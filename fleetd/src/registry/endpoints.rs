@@ -16,7 +16,11 @@ use tokio::{
 use tonic::transport::Endpoint;
 use tracing::debug;
 
-use super::{StoreError, cause::SILENCE, etcd::classify, outage::Outage};
+use super::{
+    StoreError,
+    cause::{SILENCE, classify},
+    outage::Outage,
+};
 
 /// How often a connection is probed while streams are open on it. etcd takes more than one probe in 5 s
 /// (`--grpc-keepalive-min-time`), and any without a stream, for an attack, and closes the connection.
