@@ -215,11 +215,11 @@ impl Snapshot {
     /// The oldest version of fleetd on any machine.
     #[must_use]
     pub fn oldest_version(&self) -> Option<&str> {
-        // `0.10.0` comes after `0.9.1`.
-        let numbers = |version: &&str| -> Vec<u64> {
-            version.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse().unwrap_or(0)).collect()
-        };
-        self.machines.values().map(|machine| &*machine.record.version).min_by_key(numbers)
+        // `0.10.0` comes after `0.9.1`, and before a release of a number come those of it with a name, as in `1.2.0-rc1`.
+        let numbers =
+            |version: &str| -> Vec<u64> { version.split(['.', '-']).map_while(|part| part.parse().ok()).collect() };
+        let versions = self.machines.values().map(|machine| &*machine.record.version);
+        versions.min_by_key(|version| (numbers(version), !version.contains('-')))
     }
 }
 
@@ -289,6 +289,10 @@ mod tests {
         snapshot = all.clone();
         put(&mut snapshot, &Key::Machine(machine(3)), &host("0.9", ""));
         assert!(!snapshot.all_understand(feature) && snapshot.oldest_version() == Some("0.9"));
+        put(&mut snapshot, &Key::Machine(machine(3)), &host("0.9-rc1", ""));
+        assert_eq!(snapshot.oldest_version(), Some("0.9-rc1"));
+        put(&mut snapshot, &Key::Machine(machine(4)), &host("unknown", ""));
+        assert_eq!(snapshot.oldest_version(), Some("unknown"));
         snapshot = all;
         put(&mut snapshot, &Key::Machine(machine(3)), r#"{"v":2}"#);
         assert!(!snapshot.all_understand(feature), "nobody knows of one that cannot be read");
