@@ -20,6 +20,7 @@ pub mod series;
 pub mod slice;
 pub mod spent;
 pub mod stage;
+mod stat;
 pub mod systemd;
 pub mod units;
 

@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use fleet_lab::Host;
 use rustix::time::{ClockId, clock_gettime};
 
-use super::spent;
+use super::stat;
 
 /// Where commands run, and where unit files for `fleetctl` are.
 pub const DIR: &str = "/root/bench";
@@ -64,7 +64,7 @@ pub struct Finish {
 /// # Errors
 /// When one cannot be brought there.
 pub fn start(commands: &[(Host, Vec<String>)]) -> Result<Race> {
-    let children = spent::of_children()?;
+    let children = stat::of_children()?;
     let mut gates = commands.iter().map(|(host, args)| Gate::new(host, args)).collect::<Result<Vec<_>>>()?;
     let begun = monotonic();
     for gate in &mut gates {
@@ -92,7 +92,7 @@ impl Race {
             ends.push(gate.child.wait().with_context(|| format!("`{}` is lost", gate.command))?);
         }
         let returned = monotonic();
-        let processor = spent::of_children()? - self.children;
+        let processor = stat::of_children()? - self.children;
         let mut output = Vec::new();
         for (gate, end) in self.gates.iter().zip(ends) {
             let said = gate.host.sh(&format!("cat {OUTPUT}"))?;
