@@ -11,6 +11,8 @@ SEEDS ?= 1000
 # How long `make faults` does faults, and what they are drawn with: SEED=7 draws the same again.
 MINUTES ?= 15
 SEED ?=
+# What `make sim` plays in place of drawn scenarios: sim/scripts/NAME.script.
+SCRIPT ?=
 # How often `make bench` measures each side.
 ROUNDS ?= 5
 # How large the cluster of `make scale` is.
@@ -86,9 +88,9 @@ scale: ## Run MACHINES=1000 simulated machines with UNITS=20000 on a real etcd: 
 
 # Tokio draws the order in which it wakes those who wait for one thing. Built so it can be told its seed, and a seed is
 # the same scenario each time.
-sim: ## Run SEEDS=1000 simulated clusters with faults, or tell what happens in one: SEED=7
-	$(if $(SEED),,$(SIM) test --locked --profile sim --package fleet-sim)
-	$(if $(SEED),SEED=$(SEED)) $(SIM) run --locked --profile sim --package fleet-sim -- $(SEEDS)
+sim: ## Run SEEDS=1000 simulated clusters with faults, or tell what happens in one: SEED=7 or SCRIPT=FILE
+	$(if $(SEED)$(SCRIPT),,$(SIM) test --locked --profile sim --package fleet-sim)
+	SEED=$(SEED) SCRIPT=$(SCRIPT) $(SIM) run --locked --profile sim --package fleet-sim -- $(SEEDS)
 
 # `cargo install cargo-fuzz`; see fuzz/README.md.
 fuzz: ## Look for input that breaks something: SECONDS=60 TARGETS="unit_file records"

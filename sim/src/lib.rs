@@ -1,13 +1,14 @@
 //! Whole clusters of fleet in one process, on a clock that jumps from one event to the next.
 //!
 //! ```text
-//!  seed ──▶ units, script ──▶ world ──────────────▶ record ──▶ invariants ──▶ violations
-//!                              │ members of fleetd
-//!                              └ etcd, systemd and files in memory
+//!  seed ──▶ script ──▶ world ──────────────▶ record ──▶ invariants ──▶ violations
+//!                       │ members of fleetd
+//!                       └ etcd, systemd and files in memory
 //! ```
 //!
-//! The members are what a host runs ([`fleetd::node`]); around them are the twins. Everything that is left to chance
-//! comes from the seed, so a seed is a scenario: it can be run again, and one that found a fault is kept as a test.
+//! The members are what a host runs ([`fleetd::node`]); around them are the twins. A script says who is there and
+//! what happens, and what all that is left to chance is drawn with: it can be played again. A seed draws a script. One
+//! that found a fault is kept as text in `scripts/`, as a seed means another script once there is a new kind of event.
 
 pub mod invariants;
 pub mod record;
@@ -16,12 +17,11 @@ pub mod units;
 pub mod world;
 
 pub use record::Record;
-
-pub use world::Scenario;
+pub use script::{Scenario, Script};
 
 use invariants::Violation;
 
-/// What became of a seed.
+/// What became of a script.
 pub struct Outcome {
     /// What happened.
     pub record: Record,
@@ -29,16 +29,10 @@ pub struct Outcome {
     pub violations: Vec<Violation>,
 }
 
-/// Runs the scenario of a seed.
+/// Plays a script.
 #[must_use]
-pub fn run(seed: u64) -> Outcome {
-    run_as(Scenario::Faults, seed)
-}
-
-/// Runs a scenario of this kind.
-#[must_use]
-pub fn run_as(scenario: Scenario, seed: u64) -> Outcome {
-    let record = world::run(scenario, seed);
+pub fn play(script: &Script) -> Outcome {
+    let record = world::play(script);
     let violations = invariants::check(&record);
     Outcome { record, violations }
 }

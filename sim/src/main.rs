@@ -1,13 +1,16 @@
-//! `fleet-sim`: runs scenarios by seed. `fleet-sim 1000` runs a thousand, and a quarter as many of elections alone;
-//! `SEED=7 fleet-sim` shows what happens in one, `ELECTIONS= SEED=7 fleet-sim` in one of elections.
+//! `fleet-sim`: plays scripts that seeds draw. `fleet-sim 1000` plays a thousand, and a quarter as many of elections
+//! alone; `SEED=7 fleet-sim` shows one and what happens in it, `ELECTIONS= SEED=7 fleet-sim` one of elections, and
+//! `SCRIPT=FILE fleet-sim` one that was kept.
 
 use std::{
+    path::PathBuf,
     process::ExitCode,
     sync::atomic::{AtomicU64, Ordering},
     time::Instant,
 };
 
-use fleet_sim::{Outcome, Scenario, run_as, world};
+use anyhow::{Context, Result};
+use fleet_sim::{Outcome, Scenario, Script, play, world};
 use tracing_subscriber::EnvFilter;
 
 /// Scenarios when nothing is said.
@@ -19,22 +22,38 @@ const BEFORE: usize = 60;
 
 fn main() -> ExitCode {
     world::catch_panics();
-    let number = |text: String| text.parse::<u64>().ok();
-    if let Some(seed) = std::env::var("SEED").ok().and_then(number) {
-        return show(seed);
+    match run() {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(2)
+        }
     }
-    let mut numbers = std::env::args().skip(1).filter_map(number);
-    let count = numbers.next().unwrap_or(SCENARIOS);
-    let first = numbers.next().unwrap_or(1);
-    run_many(first, count)
 }
 
-/// Runs one and prints its story.
-fn show(seed: u64) -> ExitCode {
+fn run() -> Result<ExitCode> {
+    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+    if let Some(path) = variable("SCRIPT").map(PathBuf::from) {
+        let script = std::fs::read_to_string(&path).map_err(anyhow::Error::from).and_then(|text| text.parse());
+        return Ok(show(&script.with_context(|| format!("cannot play {}", path.display()))?));
+    }
+    if let Some(seed) = variable("SEED") {
+        let seed = seed.to_str().and_then(|seed| seed.parse().ok()).context("SEED is no number")?;
+        let elections = std::env::var_os("ELECTIONS").is_some();
+        return Ok(show(&Script::draw(if elections { Scenario::Elections } else { Scenario::Faults }, seed)));
+    }
+    let mut numbers = std::env::args().skip(1).map(|text| text.parse::<u64>());
+    let mut number = |default| numbers.next().unwrap_or(Ok(default)).context("`fleet-sim SCENARIOS FIRST` are numbers");
+    let (count, first) = (number(SCENARIOS)?, number(1)?);
+    Ok(run_many(first, count))
+}
+
+/// Plays one and prints it and its story.
+fn show(script: &Script) -> ExitCode {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("off"));
     tracing_subscriber::fmt().with_env_filter(filter).with_target(false).without_time().init();
-    let elections = std::env::var_os("ELECTIONS").is_some();
-    let outcome = run_as(if elections { Scenario::Elections } else { Scenario::Faults }, seed);
+    println!("{script}");
+    let outcome = play(script);
     outcome.record.story().iter().for_each(|line| println!("{line}"));
     verdict(&outcome)
 }
@@ -49,7 +68,7 @@ fn verdict(outcome: &Outcome) -> ExitCode {
     if outcome.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Runs many on all processors; those that broke a promise are told with what led to it.
+/// Plays many on all processors; those that broke a promise are told of, the first with its script and what led to it.
 fn run_many(first: u64, count: u64) -> ExitCode {
     let start = Instant::now();
     let next = AtomicU64::new(first);
@@ -65,12 +84,14 @@ fn run_many(first: u64, count: u64) -> ExitCode {
                     }
                     let elections = seed.is_multiple_of(4).then_some(Scenario::Elections);
                     for scenario in [Scenario::Faults].into_iter().chain(elections) {
-                        let outcome = run_as(scenario, seed);
+                        let script = Script::draw(scenario, seed);
+                        let outcome = play(&script);
                         if outcome.violations.is_empty() {
                             continue;
                         }
                         let before = failed.fetch_add(1, Ordering::Relaxed);
                         if before == 0 {
+                            eprintln!("{script}");
                             lead_up(&outcome);
                         }
                         if before < TOLD {

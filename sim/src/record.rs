@@ -19,7 +19,10 @@ use fleetd::{
 };
 use tokio::time::Instant;
 
-use crate::{script::Event, units::Library, world::Scenario};
+use crate::{
+    script::{Event, Scenario},
+    units::Library,
+};
 
 /// A host of the simulation.
 #[derive(Clone, Debug)]
@@ -61,7 +64,7 @@ pub struct Quiet {
 pub struct Record {
     /// Its seed.
     pub seed: u64,
-    /// What the seed stands for.
+    /// What kind of scenario it was.
     pub scenario: Scenario,
     /// When it began.
     pub start: Instant,

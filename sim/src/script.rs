@@ -1,11 +1,29 @@
-//! What happens to a simulated cluster, drawn by seed.
+//! What happens to a simulated cluster: who is in it, and what is done to whom, when.
+//!
+//! A seed draws a script ([`Script::draw`]), and a script is played. One that found a fault is kept as text (`text.rs`):
+//! a new kind of event changes what seeds mean, but no script.
+
+mod draw;
+mod text;
 
 use std::time::Duration;
 
 use fleet_core::model::Desired;
-use fleetd::registry::memory::{Condition, Health, Link, MEMBERS};
+use fleetd::{
+    registry::memory::{self as store, Condition, Health, Link},
+    systemd::memory as systemd,
+};
 
 use crate::units::Unit;
+
+/// What kind of scenario a script is: the judges ask more of a cluster to which less is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scenario {
+    /// Faults of all kinds.
+    Faults,
+    /// A store that elects one leader after the other, and nothing else.
+    Elections,
+}
 
 /// Who something happens to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,8 +55,8 @@ pub enum Event {
     Member(usize, Health, Duration),
     /// All streams of a host break.
     Disconnect(Whom),
-    /// The store forgets its history.
-    Compact,
+    /// The store forgets this share of its history.
+    Compact(f64),
     /// fleetd is killed, and started again after a while.
     Kill(Whom, Duration),
     /// fleetd is restarted in order.
@@ -50,9 +68,9 @@ pub enum Event {
     /// PID 1 is re-executed.
     Reexecute(Whom, Duration),
     /// Systemd answers badly for a while.
-    SystemdFaults(Whom, Duration),
+    SystemdFaults(Whom, systemd::Faults, Duration),
     /// The network to the store is bad for a while.
-    NetworkFaults(Duration),
+    NetworkFaults(store::Faults, Duration),
     /// What one host sends and gets takes so many milliseconds at most each way for a while, as when it swaps.
     Slow(Whom, u64, Duration),
     /// Several hosts, from this one on, are cut off together.
@@ -61,91 +79,34 @@ pub enum Event {
     FullDisk(Whom, Duration),
 }
 
-/// A scenario.
-#[derive(Clone, Debug)]
+/// A scenario: all that a run comes from.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Script {
+    /// What kind it is.
+    pub scenario: Scenario,
+    /// What fleetd's jitter, and the order in which tokio wakes its tasks, are seeded with.
+    pub seed: u64,
+    /// What the twins of etcd and systemd draw with: how long a message takes, and which one is lost.
+    pub twins: u64,
+    /// How many hosts there are.
+    pub hosts: usize,
+    /// The TTL of machines and leaders.
+    pub ttl: Duration,
+    /// The units, by whose numbers events name them.
+    pub units: Vec<Unit>,
     /// What happens, and when, in order.
     pub events: Vec<(Duration, Event)>,
-    /// When all faults are over.
-    pub end: Duration,
 }
 
 /// When the first fault may come: by then all units run.
-const CALM: u64 = 20_000;
+const CALM: Duration = Duration::from_secs(20);
 
 impl Script {
-    /// Draws one for so many hosts.
+    /// When all faults are over.
     #[must_use]
-    pub fn draw(rng: &mut fastrand::Rng, hosts: usize, units: &[Unit]) -> Self {
-        let length = rng.u64(20_000..120_000);
-        let mut events = Vec::new();
-        for unit in 0..units.len() {
-            events.push((rng.u64(1_000..4_000), Event::Want(unit, Desired::Launched)));
-        }
-        // Some scenarios begin before anything is at rest.
-        let calm = if rng.u8(..5) == 0 { 0 } else { CALM };
-        for _ in 0..rng.usize(1..9) {
-            events.push((calm + rng.u64(..length), fault(rng, hosts)));
-        }
-        for _ in 0..rng.usize(..4) {
-            events.push((CALM + rng.u64(..length), order(rng, units.len(), hosts)));
-        }
-        Self::of(events)
+    pub fn end(&self) -> Duration {
+        self.events.iter().map(|(at, event)| *at + event.lasts()).max().unwrap_or_default().max(CALM)
     }
-
-    /// Draws one in which the store is without a leader again and again, but never for longer than a lease of this TTL
-    /// survives, while one of its members hangs or is gone; and nothing else happens.
-    #[must_use]
-    pub fn elections(rng: &mut fastrand::Rng, units: &[Unit], ttl: Duration) -> Self {
-        let upto = longest_without_leader(ttl).as_millis() as u64;
-        let mut events: Vec<_> = (0..units.len()).map(|unit| (1_000, Event::Want(unit, Desired::Launched))).collect();
-        let mut at = CALM + rng.u64(..10_000);
-        for _ in 0..rng.usize(1..12) {
-            let lasts = rng.u64(100..=upto);
-            events.push((at, Event::Store(Condition::Leaderless, Duration::from_millis(lasts))));
-            at += lasts + rng.u64(500..10_000);
-        }
-        if rng.u8(..4) > 0 {
-            let health = if rng.bool() { Health::Hung } else { Health::Down };
-            let (from, lasts) = (rng.u64(CALM..at), rng.u64(1_000..=at));
-            events.push((from, Event::Member(rng.usize(..MEMBERS), health, Duration::from_millis(lasts))));
-        }
-        Self::of(events)
-    }
-
-    /// Adds times without a leader of any length, and a member that ails.
-    pub fn disturb(&mut self, rng: &mut fastrand::Rng) {
-        let mut events = std::mem::take(&mut self.events);
-        let length = self.end.as_millis() as u64;
-        let mut add = |rng: &mut fastrand::Rng, event: fn(&mut fastrand::Rng, Duration) -> Event| {
-            let (at, lasts) = (Duration::from_millis(rng.u64(..length)), Duration::from_millis(rng.u64(100..15_000)));
-            events.push((at, event(rng, lasts)));
-        };
-        for _ in 0..rng.usize(1..5) {
-            add(rng, |_, lasts| Event::Store(Condition::Leaderless, lasts));
-        }
-        add(rng, |rng, lasts| {
-            let health = if rng.bool() { Health::Hung } else { Health::Down };
-            Event::Member(rng.usize(..MEMBERS), health, lasts)
-        });
-        events.sort_by_key(|(at, _)| *at);
-        let over = events.iter().map(|(at, event)| *at + event.lasts()).max().unwrap_or_default();
-        *self = Self { events, end: self.end.max(over) };
-    }
-
-    fn of(mut events: Vec<(u64, Event)>) -> Self {
-        events.sort_by_key(|(at, _)| *at);
-        let events: Vec<_> = events.into_iter().map(|(at, event)| (Duration::from_millis(at), event)).collect();
-        let over = events.iter().map(|(at, event)| *at + event.lasts()).max();
-        Self { events, end: over.unwrap_or_default().max(Duration::from_millis(CALM)) }
-    }
-}
-
-/// How long the store may be without a leader, as often as it likes, and no lease of this TTL is the worse for it: see
-/// `docs/faults.md`.
-#[must_use]
-pub fn longest_without_leader(ttl: Duration) -> Duration {
-    ttl - ttl / 10 - ttl / 3 - Duration::from_millis(500)
 }
 
 impl Event {
@@ -160,7 +121,7 @@ impl Event {
             | Self::Leave(whom, _)
             | Self::PowerLoss(whom, _)
             | Self::Reexecute(whom, _)
-            | Self::SystemdFaults(whom, _)
+            | Self::SystemdFaults(whom, ..)
             | Self::Drain(whom, _)
             | Self::Slow(whom, ..)
             | Self::FullDisk(whom, _) => Some(*whom),
@@ -180,64 +141,13 @@ impl Event {
             | Self::Leave(_, lasts)
             | Self::PowerLoss(_, lasts)
             | Self::Reexecute(_, lasts)
-            | Self::SystemdFaults(_, lasts)
-            | Self::NetworkFaults(lasts)
+            | Self::SystemdFaults(_, _, lasts)
+            | Self::NetworkFaults(_, lasts)
             | Self::Drain(_, lasts)
             | Self::Slow(_, _, lasts)
             | Self::CutMany(_, _, lasts)
             | Self::FullDisk(_, lasts) => *lasts,
             _ => Duration::ZERO,
         }
-    }
-}
-
-fn order(rng: &mut fastrand::Rng, units: usize, hosts: usize) -> Event {
-    let unit = rng.usize(..units);
-    match rng.u8(..8) {
-        0 => Event::Want(unit, Desired::Loaded),
-        1 => Event::Want(unit, Desired::Inactive),
-        2 => Event::Want(unit, Desired::Launched),
-        3 => Event::Restart(unit),
-        4 => Event::Edit(unit),
-        5 | 6 => Event::Drain(Whom::Host(rng.usize(..hosts)), Duration::from_millis(rng.u64(1_000..90_000))),
-        _ => Event::Destroy(unit),
-    }
-}
-
-fn fault(rng: &mut fastrand::Rng, hosts: usize) -> Event {
-    let whom = if rng.u8(..4) == 0 { Whom::Leader } else { Whom::Host(rng.usize(..hosts)) };
-    // Short ones are over before a lease can be, long ones are not.
-    let short = Duration::from_millis(rng.u64(10..3_000));
-    let long = Duration::from_millis(rng.u64(1_000..40_000));
-    match rng.u8(..19) {
-        0 | 1 => Event::Link(whom, Link::Cut, long),
-        2 => Event::Link(whom, Link::Deaf, long),
-        3 => Event::Link(whom, Link::Cut, short),
-        4 => Event::Store(Condition::Frozen, long),
-        5 => Event::Store(Condition::Down, long),
-        6 => Event::Store(Condition::Frozen, short),
-        7 => Event::Disconnect(whom),
-        8 => Event::Compact,
-        9 => Event::Kill(whom, short),
-        10 => Event::Kill(whom, long),
-        11 => Event::RestartDaemon(whom, short),
-        12 => {
-            if rng.bool() {
-                Event::Leave(whom, long)
-            } else {
-                Event::PowerLoss(whom, long)
-            }
-        }
-        13 => Event::Reexecute(whom, short),
-        14 => {
-            if rng.u8(..4) == 0 {
-                Event::FullDisk(whom, long)
-            } else {
-                Event::SystemdFaults(whom, long)
-            }
-        }
-        15 | 16 => Event::Slow(whom, rng.u64(500..12_000), long),
-        17 => Event::CutMany(rng.usize(..hosts), rng.usize(2..=hosts), long),
-        _ => Event::NetworkFaults(long),
     }
 }

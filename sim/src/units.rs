@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use fleet_core::unit::{Requirements, UnitFile, UnitHash, UnitName};
 
 /// A unit as it is submitted.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unit {
     /// Its name.
     pub name: UnitName,

@@ -46,48 +46,22 @@ pub fn catch_panics() {
     }));
 }
 
-/// What a seed stands for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scenario {
-    /// Faults of all kinds.
-    Faults,
-    /// A store that elects one leader after the other, and nothing else: see [`Script::elections`].
-    Elections,
-}
-
-/// Makes the draws of what one scenario of four has beside its faults, so that those are drawn as in the others.
-const ASIDE: u64 = 0x0e1e_c710;
-
-/// Runs the scenario of a seed from its beginning to its end.
+/// Plays a script from its beginning to its end.
 ///
 /// # Panics
 /// When there can be no runtime.
 #[must_use]
-pub fn run(scenario: Scenario, seed: u64) -> Record {
+pub fn play(script: &Script) -> Record {
     // The jitter of fleetd comes from this thread's generator.
-    fastrand::seed(seed);
+    fastrand::seed(script.seed);
     BROKEN.with_borrow_mut(Vec::clear);
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     runtime.enable_time().start_paused(true);
     // Tokio wakes those who wait for one thing in an order of its own drawing. `make sim` builds so that it can be told.
     #[cfg(tokio_unstable)]
-    runtime.rng_seed(tokio::runtime::RngSeed::from_bytes(&seed.to_le_bytes()));
+    runtime.rng_seed(tokio::runtime::RngSeed::from_bytes(&script.seed.to_le_bytes()));
     let runtime = runtime.build().expect("a runtime without IO needs nothing");
-    let mut record = runtime.block_on(async {
-        let mut rng = fastrand::Rng::with_seed(seed);
-        let units = units::draw(&mut rng);
-        let hosts = rng.usize(3..=6);
-        let mut script = Script::draw(&mut rng, hosts, &units);
-        let ttl = Duration::from_secs(*rng.choice(&[4, 6, 10]).unwrap_or(&10));
-        let mut aside = fastrand::Rng::with_seed(seed ^ ASIDE);
-        match scenario {
-            Scenario::Elections => script = Script::elections(&mut aside, &units, ttl),
-            Scenario::Faults if aside.u8(..4) == 0 => script.disturb(&mut aside),
-            Scenario::Faults => {}
-        }
-        World::new(seed, rng, hosts, units, ttl).play(script).await
-    });
-    record.scenario = scenario;
+    let mut record = runtime.block_on(async { World::new(script).play(script).await });
     record.broken = BROKEN.with_borrow(Vec::clone);
     record
 }
@@ -103,10 +77,7 @@ enum Todo {
 }
 
 struct World {
-    seed: u64,
     start: Instant,
-    ttl: Duration,
-    rng: fastrand::Rng,
     store: MemoryStore,
     keys: Keys,
     hosts: Vec<SimHost>,
@@ -124,16 +95,17 @@ struct World {
 }
 
 impl World {
-    fn new(seed: u64, mut rng: fastrand::Rng, hosts: usize, units: Vec<Unit>, ttl: Duration) -> Self {
+    fn new(script: &Script) -> Self {
         let start = Instant::now();
+        let mut rng = fastrand::Rng::with_seed(script.twins);
         let keys = Keys::new("fleet");
         let (store, lessor) = MemoryStore::new(rng.fork());
         let mut tasks = vec![AbortOnDropHandle::new(tokio::spawn(lessor))];
         let zones = ["a", "b"];
-        let hosts = (0..hosts)
+        let hosts = (0..script.hosts)
             .map(|number| {
                 let metadata = BTreeMap::from([("zone".to_owned(), zones[number % 2].to_owned())]);
-                let (host, clock) = SimHost::new(number, metadata, rng.fork(), start, ttl);
+                let (host, clock) = SimHost::new(number, metadata, rng.fork(), start, script.ttl);
                 tasks.push(AbortOnDropHandle::new(tokio::spawn(clock)));
                 host
             })
@@ -143,14 +115,11 @@ impl World {
         let follow = async move { mirror::follow(&client, &mirrored, &[mirrored.followed()], &sender).await };
         tasks.push(AbortOnDropHandle::new(tokio::spawn(follow)));
         Self {
-            seed,
             start,
-            ttl,
-            rng,
             store,
             keys,
             hosts,
-            units,
+            units: script.units.clone(),
             edits: 0,
             library: Library::new(),
             agenda: BTreeMap::new(),
@@ -168,14 +137,14 @@ impl World {
         self.agenda.insert((at, self.count), todo);
     }
 
-    async fn play(mut self, script: Script) -> Record {
+    async fn play(mut self, script: &Script) -> Record {
         for host in &mut self.hosts {
             host.start(&self.store, &self.keys);
         }
-        for (at, event) in script.events {
-            self.at(self.start + at, Todo::Begin(event));
+        for (at, event) in &script.events {
+            self.at(self.start + *at, Todo::Begin(event.clone()));
         }
-        let end = self.start + script.end + SETTLE;
+        let end = self.start + script.end() + SETTLE;
         while let Some((at, todo)) = self.next(end) {
             sleep_until(at).await;
             match todo {
@@ -192,7 +161,7 @@ impl World {
         quiet.store.1 = self.store.calls();
         quiet.systemd.1 = self.hosts.iter().map(|host| host.pid1.calls()).collect();
         quiet.commits = self.store.history(revision + 1).len();
-        self.record(quiet)
+        self.record(script, quiet)
     }
 
     fn next(&mut self, end: Instant) -> Option<(Instant, Todo)> {
@@ -201,15 +170,15 @@ impl World {
         Some((at, entry.remove()))
     }
 
-    fn record(self, quiet: Quiet) -> Record {
+    fn record(self, script: &Script, quiet: Quiet) -> Record {
         let mut log: Vec<_> = self.hosts.iter().flat_map(|host| host.pid1.log()).collect();
         log.sort_by_key(|entry| entry.at);
         let cluster = self.cluster.borrow();
         Record {
-            seed: self.seed,
-            scenario: Scenario::Faults,
+            seed: script.seed,
+            scenario: script.scenario,
             start: self.start,
-            ttl: self.ttl,
+            ttl: script.ttl,
             hosts: self
                 .hosts
                 .iter()
@@ -271,8 +240,8 @@ impl World {
                 self.store.set_health(*member, *health);
                 true
             }
-            (Event::Compact, _) => {
-                let revision = self.rng.i64(1..=self.store.revision());
+            (Event::Compact(share), _) => {
+                let revision = 1 + ((self.store.revision() - 1) as f64 * share) as Revision;
                 // A frozen store compacts nothing.
                 let up = self.store.condition() == Condition::Up;
                 if up {
@@ -280,15 +249,8 @@ impl World {
                 }
                 up
             }
-            (Event::NetworkFaults(_), _) => {
-                let faults = Faults {
-                    latency: 0..=self.rng.u64(1..400),
-                    refuse: self.rng.f64() * 0.2,
-                    lose_answer: self.rng.f64() * 0.2,
-                    break_watch: self.rng.f64() * 0.2,
-                    behind: 0.3,
-                };
-                self.store.set_faults(faults);
+            (Event::NetworkFaults(faults, _), _) => {
+                self.store.set_faults(faults.clone());
                 true
             }
             (Event::CutMany(first, count, _), _) => {
@@ -330,8 +292,8 @@ impl World {
                 host.pid1.reexecute(*away);
                 true
             }
-            Event::SystemdFaults(..) => {
-                host.trouble(&mut self.rng);
+            Event::SystemdFaults(_, faults, _) => {
+                host.pid1.set_faults(faults.clone());
                 true
             }
             Event::Slow(_, most, _) => {
@@ -357,7 +319,7 @@ impl World {
                 self.store.set_condition(*self.store_faults.last().unwrap_or(&Condition::Up));
             }
             (Event::Member(member, _, _), _) => self.store.set_health(*member, Health::Up),
-            (Event::NetworkFaults(_), _) => self.store.set_faults(Faults::default()),
+            (Event::NetworkFaults(..), _) => self.store.set_faults(Faults::default()),
             (Event::Slow(..), Some(number)) => self.store.set_faults_of(&self.hosts[number].name, None),
             (Event::Drain(..), Some(number)) => {
                 if self.store.condition() != Condition::Up {

@@ -114,7 +114,7 @@ fn is_excused(record: &Record, host: usize, run: &Run<'_>, ended: Instant, stric
         // What began while nothing was heard of the store, began from the last good set, which may be behind it.
         let deaf = matches!(
             note.event,
-            Event::Link(..) | Event::Store(..) | Event::Member(..) | Event::Slow(..) | Event::NetworkFaults(_)
+            Event::Link(..) | Event::Store(..) | Event::Member(..) | Event::Slow(..) | Event::NetworkFaults(..)
         );
         let blind = note.begins && note.at <= run.began && run.began < note.at + note.event.lasts() + record.ttl;
         here && (strikes || fenced || (deaf && blind))

@@ -3,7 +3,7 @@
 use fleet_core::model::Key;
 
 use super::{Violation, copies::runs, touched};
-use crate::{record::Record, world::Scenario};
+use crate::{record::Record, script::Scenario};
 
 /// While nothing happens but elections, and a member that ails, every host stays a member, and no unit is stopped.
 pub fn elections_end_no_lease_and_stop_no_unit(record: &Record) -> Vec<Violation> {

@@ -21,7 +21,7 @@ use fleetd::{
     },
     systemd::{
         Verb,
-        memory::{Faults, MemoryHost, MemorySystemd},
+        memory::{MemoryHost, MemorySystemd},
     },
 };
 use tokio::{sync::watch, time::Instant};
@@ -218,16 +218,5 @@ impl SimHost {
         self.pid1.boot();
         self.start_foreign();
         self.start(store, keys);
-    }
-
-    /// Lets systemd answer badly.
-    pub fn trouble(&self, rng: &mut fastrand::Rng) {
-        self.pid1.set_faults(Faults {
-            latency: 0..=rng.u64(1..200),
-            silent: rng.f64() * 0.2,
-            lose_signal: rng.f64() * 0.2,
-            leave_out: rng.f64() * 0.2,
-            refuse: BTreeSet::new(),
-        });
     }
 }
