@@ -106,7 +106,8 @@ fn changed_contents_restart_the_unit_where_it_is_and_no_other() {
 fn start_says_how_a_unit_failed_and_shows_its_journal() {
     let cluster = Cluster::new(1);
     cluster.write(&[
-        ("bad.service", "[Service]\nType=oneshot\nExecStart=/bin/sh -c 'echo something broke; exit 7'\n"),
+        // It lives on for a moment: journald does not always know whose line it was once the process has ended.
+        ("bad.service", "[Service]\nType=oneshot\nExecStart=/bin/sh -c 'echo something broke; sleep 0.5; exit 7'\n"),
         ("missing.service", "[Service]\nExecStart=/nonexistent\n"),
         ("brief.service", "[Service]\nExecStart=/bin/false\n"),
         ("once.service", "[Service]\nType=oneshot\nExecStart=/bin/true\n"),
