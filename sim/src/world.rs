@@ -1,15 +1,16 @@
 //! A cluster of simulated hosts, and what a script does to it.
 
 mod host;
+mod operator;
 
 use std::{cell::RefCell, collections::BTreeMap, time::Duration};
 
 use fleet_core::{
-    model::{Desired, Key, Keys, Kind, MetadataEdits, Record as _, Snapshot, UnitRecord},
-    unit::UnitName,
+    model::{Desired, Keys, Kind, Snapshot},
+    ops::{Contents, Operation, RestartUnit, SetUnit, WhenSame},
 };
 use fleetd::registry::{
-    Revision, Transaction, Write,
+    Revision,
     memory::{Condition, Faults, Health, Link, MemoryStore},
     mirror,
 };
@@ -19,7 +20,7 @@ use tokio::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
-use self::host::SimHost;
+use self::{host::SimHost, operator::Operator};
 use crate::{
     record::{HostFacts, Note, Quiet, Record},
     script::{Event, Script, Whom},
@@ -37,11 +38,16 @@ thread_local! {
     static BROKEN: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
 }
 
+/// Remembers something that must not happen.
+fn broke(what: String) {
+    BROKEN.with_borrow_mut(|broken| broken.push(what));
+}
+
 /// Keeps panics of a thread's simulation for its record as well. To be called once.
 pub fn catch_panics() {
     let print = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
-        BROKEN.with_borrow_mut(|broken| broken.push(panic.to_string()));
+        broke(panic.to_string());
         print(panic);
     }));
 }
@@ -82,12 +88,14 @@ struct World {
     keys: Keys,
     hosts: Vec<SimHost>,
     units: Vec<Unit>,
+    /// What the operator wants of each of them.
+    desired: Vec<Desired>,
     edits: u32,
     library: Library,
     agenda: BTreeMap<(Instant, u64), Todo>,
     count: u64,
     notes: Vec<Note>,
-    orders: Vec<(Instant, UnitName)>,
+    operator: Operator,
     /// Faults of the store that are under way, the newest last.
     store_faults: Vec<Condition>,
     cluster: watch::Receiver<Snapshot>,
@@ -110,6 +118,7 @@ impl World {
                 host
             })
             .collect();
+        let operator = Operator::new(&store, &keys);
         let (sender, cluster) = watch::channel(Snapshot::default());
         let (client, mirrored) = (store.client(MIRROR), keys.clone());
         let follow = async move { mirror::follow(&client, &mirrored, &[mirrored.followed()], &sender).await };
@@ -119,13 +128,14 @@ impl World {
             store,
             keys,
             hosts,
+            desired: vec![Desired::Inactive; script.units.len()],
             units: script.units.clone(),
             edits: 0,
             library: Library::new(),
             agenda: BTreeMap::new(),
             count: 0,
             notes: Vec::new(),
-            orders: Vec::new(),
+            operator,
             store_faults: Vec::new(),
             cluster,
             _tasks: tasks,
@@ -185,7 +195,7 @@ impl World {
                 .map(|host| HostFacts { name: host.name.clone(), id: host.id.clone(), metadata: host.metadata.clone() })
                 .collect(),
             library: self.library,
-            orders: self.orders,
+            orders: self.operator.given(),
             notes: self.notes,
             commits: self.store.history(2),
             log,
@@ -221,12 +231,8 @@ impl World {
         let host = event.whom().map(|whom| self.resolve(whom));
         let done = match (&event, host) {
             (Event::Want(..) | Event::Restart(_) | Event::Edit(_) | Event::Destroy(_) | Event::Drain(..), _) => {
-                if self.store.condition() != Condition::Up {
-                    // The API would answer 503, and the operator tries again.
-                    return self.at(now + Duration::from_secs(1), Todo::Begin(event));
-                }
                 match host {
-                    Some(host) => self.drain(host, true),
+                    Some(host) => self.operator.order(Operation::Drain(self.hosts[host].id.clone())),
                     None => self.order(&event),
                 }
                 true
@@ -322,10 +328,7 @@ impl World {
             (Event::NetworkFaults(..), _) => self.store.set_faults(Faults::default()),
             (Event::Slow(..), Some(number)) => self.store.set_faults_of(&self.hosts[number].name, None),
             (Event::Drain(..), Some(number)) => {
-                if self.store.condition() != Condition::Up {
-                    return self.at(again, Todo::End(Some(number), event));
-                }
-                self.drain(number, false);
+                self.operator.order(Operation::Undrain(self.hosts[number].id.clone()));
             }
             (Event::Link(_, link, _), Some(number)) => {
                 let host = &mut self.hosts[number];
@@ -349,64 +352,36 @@ impl World {
         self.note(false, host, event);
     }
 
-    /// Drains a host, or takes that back, as the API does.
-    fn drain(&mut self, number: usize, drain: bool) {
-        let key = self.keys.format(&Key::Metadata(self.hosts[number].id.clone()));
-        let write = match drain {
-            true => Write::put(key, MetadataEdits { drain, ..MetadataEdits::default() }.encode()),
-            false => Write::Delete { key },
-        };
-        self.write(write);
-    }
-
-    fn write(&mut self, write: Write) {
-        let written = self.store.write("operator", &Transaction { guards: Vec::new(), writes: vec![write] });
-        if let Err(error) = written {
-            BROKEN.with_borrow_mut(|broken| broken.push(format!("the operator's write: {error}")));
-        }
-    }
-
-    /// Does what the API does for an operator.
+    /// Has the operator do something to a unit.
     fn order(&mut self, event: &Event) {
         let (Event::Want(number, _) | Event::Restart(number) | Event::Edit(number) | Event::Destroy(number)) = event
         else {
             return;
         };
-        if matches!(event, Event::Edit(_)) {
-            self.edits += 1;
-            let unit = &mut self.units[*number];
-            unit.text = units::edited(&unit.text, self.edits);
+        match event {
+            Event::Want(_, desired) => self.desired[*number] = *desired,
+            Event::Destroy(_) => self.desired[*number] = Desired::Inactive,
+            Event::Edit(_) => {
+                self.edits += 1;
+                let unit = &mut self.units[*number];
+                unit.text = units::edited(&unit.text, self.edits);
+            }
+            _ => {}
         }
         let unit = &self.units[*number];
         let (hash, contents) = units::read(&unit.name, &unit.text);
-        let key = match contents.requirements.global {
-            true => Key::Global(unit.name.clone()),
-            false => Key::Unit(unit.name.clone()),
+        let name = unit.name.clone();
+        let operation = match event {
+            Event::Destroy(_) => Operation::Destroy(name),
+            Event::Restart(_) => Operation::Restart(RestartUnit { name, up_to: None, generation: None }),
+            _ => Operation::Set(SetUnit {
+                contents: Some(Contents::new(&contents.file, &name).expect("the simulation's units can be submitted")),
+                name,
+                desired: Some(self.desired[*number]),
+                when_same: WhenSame::Ensure,
+            }),
         };
-        let key = self.keys.format(&key);
-        let text = contents.file.canonical();
         self.library.insert(hash, contents);
-        let stored = self.store.entries(&(key.clone(), format!("{key}\0"))).pop();
-        let before = stored.and_then(|stored| UnitRecord::decode(&stored.value).ok());
-        let writes = match event {
-            Event::Destroy(_) => vec![Write::Delete { key }],
-            _ => {
-                let before = before.unwrap_or_else(|| UnitRecord::new(hash, Desired::Inactive, 0));
-                let record = match event {
-                    Event::Want(_, desired) if *desired == before.desired => before.asked_again(),
-                    Event::Want(_, desired) => UnitRecord { desired: *desired, ..before },
-                    Event::Restart(_) => before.restarted(),
-                    _ => before,
-                };
-                let record = UnitRecord { hash, ..record };
-                let file = Write::put(self.keys.format(&Key::File(hash)), text.into_bytes());
-                vec![file, Write::put(key, record.encode())]
-            }
-        };
-        self.orders.push((Instant::now(), unit.name.clone()));
-        let written = self.store.write("operator", &Transaction { guards: Vec::new(), writes });
-        if let Err(error) = written {
-            BROKEN.with_borrow_mut(|broken| broken.push(format!("the operator's write: {error}")));
-        }
+        self.operator.order(operation);
     }
 }
