@@ -15,6 +15,8 @@ SEED ?=
 SCRIPT ?=
 # How often `make bench` measures each side.
 ROUNDS ?= 5
+# Whose programs `make mixed` runs beside today's: of the commit before records in etcd were made to grow.
+BEFORE ?= 6ba0864
 # How large the cluster of `make scale` is.
 MACHINES ?= 1000
 UNITS ?= 20000
@@ -33,7 +35,7 @@ CARGO := cargo
 SIM = RUSTFLAGS="--cfg tokio_unstable" CARGO_TARGET_DIR=$(TARGET)/sim $(CARGO)
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help deps testdeps build check test demo lab faults bench scale sim fuzz deb tarball install clean
+.PHONY: help deps testdeps build check test demo lab faults bench scale sim mixed fuzz deb tarball install clean
 
 help: ## List what can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1 /p' $(MAKEFILE_LIST) | while read name text; do printf '  make %-8s %s\n' "$$name" "$$text"; done
@@ -59,6 +61,12 @@ test: testdeps check ## Every test, those on real hosts too (root or sudo)
 	$(SIM) test --locked --profile sim --package fleet-sim
 	$(AS_ROOT) $(CARGO) test --locked --package fleet-lab --test real_hosts -- --ignored
 	$(AS_ROOT) $(CARGO) test --locked --package fleet-tests --package fleet-bench
+
+mixed: deps ## Boot hosts with today's programs beside hosts with those of BEFORE=COMMIT (root or sudo)
+	@$(CAN_BE_ROOT)
+	@tests/before.sh $(BEFORE) $(abspath $(TARGET))/mixed
+	$(CARGO) build --workspace --locked
+	FLEET_BEFORE=$(abspath $(TARGET))/mixed/bin $(AS_ROOT) $(CARGO) test --locked --package fleet-tests --test mixed -- --ignored
 
 # Built without optimisation: that takes half as long, and the hosts feel no difference.
 demo: deps ## Boot three hosts, run units on them, kill one (root or sudo)

@@ -30,6 +30,7 @@ pub struct LabBuilder {
     clocks: bool,
     fleetd: Option<PathBuf>,
     fleetctl: Option<PathBuf>,
+    programs: BTreeMap<String, PathBuf>,
     repo: PathBuf,
     verbose: bool,
 }
@@ -50,6 +51,7 @@ impl Default for LabBuilder {
             clocks: false,
             fleetd: None,
             fleetctl: None,
+            programs: BTreeMap::new(),
             repo: lab.parent().unwrap_or(lab).to_owned(),
             verbose: false,
         }
@@ -125,6 +127,13 @@ impl LabBuilder {
         self
     }
 
+    /// A host runs the `fleetd` and `fleetctl` that are in this directory, whatever the others run.
+    /// [`Lab::install_on`] gives it others later.
+    pub fn programs(mut self, host: &str, dir: impl Into<PathBuf>) -> Self {
+        self.programs.insert(host.to_owned(), dir.into());
+        self
+    }
+
     /// The repository whose `cloud-init/fleet.service` and `fleet.socket` to install; otherwise the
     /// one this crate was built from.
     pub fn repo(mut self, repo: impl Into<PathBuf>) -> Self {
@@ -168,6 +177,9 @@ impl LabBuilder {
         for (name, path) in &binaries {
             lab.install(name, path)?;
         }
+        for (host, dir) in &self.programs {
+            lab.install_on(host, dir)?;
+        }
         if self.docker {
             docker::make_image(&dirs.share()).context("cannot make the docker image")?;
         }
@@ -201,6 +213,9 @@ impl LabBuilder {
         if let Some(unknown) = self.metadata.keys().find(|name| !names.contains(name)) {
             bail!("metadata for {unknown}, but the hosts are {}", names.join(", "));
         }
+        if let Some(unknown) = self.programs.keys().find(|name| !names.contains(name)) {
+            bail!("programs for {unknown}, but the hosts are {}", names.join(", "));
+        }
         Ok(())
     }
 
@@ -225,6 +240,7 @@ impl LabBuilder {
                 Ok(HostState {
                     metadata: self.metadata.get(&name).cloned().unwrap_or_default(),
                     machine_id: new_machine_id()?,
+                    own_programs: self.programs.contains_key(&name),
                     name,
                     number,
                 })
@@ -356,6 +372,7 @@ mod tests {
             (lab().etcd(2), "a lab has 1, 3 or 5 etcd members, not 2"),
             (lab().subnet(100), "the subnet of a lab is 1 to 99, not 100"),
             (lab().hosts(2).metadata("h3", "a=b"), "metadata for h3, but the hosts are h1, h2"),
+            (lab().hosts(2).programs("h3", "/old"), "programs for h3, but the hosts are h1, h2"),
         ] {
             assert_eq!(refusal(&builder).as_deref(), Some(wanted));
         }

@@ -191,6 +191,7 @@ impl Lab {
             number,
             machine_id: new_machine_id()?,
             metadata: metadata.to_owned(),
+            own_programs: false,
         };
         self.state.hosts.push(plan.clone());
         self.dirs.save(&self.state)?;
@@ -249,12 +250,18 @@ impl Lab {
     /// Puts a program, like another `fleetd`, into all hosts, running ones too; takes effect with the
     /// next start of the program.
     pub fn install(&self, name: &str, binary: &Path) -> Result<()> {
-        let place = self.dirs.share().join(name);
-        let new = place.with_extension("new");
-        // Renamed into place: a running program cannot be written to.
-        fs::copy(binary, &new)
-            .and_then(|_| fs::rename(&new, &place))
-            .with_context(|| format!("cannot install {}", binary.display()))
+        replace(&self.dirs.share().join(name), binary)
+    }
+
+    /// Puts the `fleetd` and `fleetctl` that are in `dir` into a host that was given its own by
+    /// [`LabBuilder::programs`]; takes effect with the next start of each.
+    pub fn install_on(&self, host: &str, dir: &Path) -> Result<()> {
+        if !self.state.hosts.iter().any(|plan| plan.name == host && plan.own_programs) {
+            bail!("{host} has no programs of its own");
+        }
+        let own = self.dirs.share().join(host);
+        fs::create_dir_all(&own).with_context(|| format!("cannot make {}", own.display()))?;
+        rootfs::PROGRAMS.iter().try_for_each(|name| replace(&own.join(name), &dir.join(name)))
     }
 }
 
@@ -268,6 +275,14 @@ impl Drop for Lab {
             eprintln!("fleet-lab: cannot remove the lab on subnet {}: {error:#}", self.subnet());
         }
     }
+}
+
+/// Renamed into place: a running program cannot be written to.
+fn replace(place: &Path, binary: &Path) -> Result<()> {
+    let new = place.with_extension("new");
+    fs::copy(binary, &new)
+        .and_then(|_| fs::rename(&new, place))
+        .with_context(|| format!("cannot install {}", binary.display()))
 }
 
 /// 32 random hexadecimal digits.

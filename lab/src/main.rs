@@ -135,6 +135,9 @@ struct Up {
     /// The fleetctl to install; otherwise the one beside this program.
     #[arg(long, value_name = "PATH")]
     fleetctl: Option<PathBuf>,
+    /// The directory with the fleetd and fleetctl of one host; may be repeated.
+    #[arg(long, value_name = "HOST=DIR", value_parser = host_programs)]
+    bin: Vec<(String, PathBuf)>,
     /// The repository whose cloud-init/fleet.service to install; otherwise the one this program was
     /// built from.
     #[arg(long, value_name = "PATH")]
@@ -171,6 +174,11 @@ fn host_metadata(text: &str) -> Result<(String, String), String> {
         return Err("not of the form HOST:KEY=VALUE,...".to_owned());
     };
     Ok((host.to_owned(), self::metadata(metadata)?))
+}
+
+fn host_programs(text: &str) -> Result<(String, PathBuf), String> {
+    let (host, dir) = text.split_once('=').ok_or("not of the form HOST=DIR")?;
+    Ok((host.to_owned(), dir.into()))
 }
 
 fn metadata(text: &str) -> Result<String, String> {
@@ -279,6 +287,9 @@ fn up(subnet: Option<u8>, options: Up) -> Result<()> {
     }
     for line in &options.config {
         builder = builder.config(line);
+    }
+    for (host, dir) in options.bin {
+        builder = builder.programs(&host, dir);
     }
     if let Some(path) = options.fleetd {
         builder = builder.fleetd(path);

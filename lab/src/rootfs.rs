@@ -209,10 +209,14 @@ fn ssh(root: &Path, lab: &Dirs) -> Result<()> {
     put(root, "root/.ssh/authorized_keys", &public, 0o600)
 }
 
+/// The programs of fleet.
+pub(crate) const PROGRAMS: [&str; 2] = ["fleetd", "fleetctl"];
+
 /// fleet's own files; returns the units to enable.
 fn fleet(root: &Path, network: Network, state: &State, host: &HostState) -> Result<Vec<&'static str>> {
-    for name in ["fleetd", "fleetctl"] {
-        link(root, &format!("usr/bin/{name}"), &format!("{SHARE}/{name}"))?;
+    let programs = if host.own_programs { format!("{SHARE}/{}", host.name) } else { SHARE.to_owned() };
+    for name in PROGRAMS {
+        link(root, &format!("usr/bin/{name}"), &format!("{programs}/{name}"))?;
     }
     put(root, "etc/fleet/fleet.conf", &fleet_conf(network, state, host), 0o644)?;
     let mut units = Vec::new();

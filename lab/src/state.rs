@@ -49,6 +49,9 @@ pub(crate) struct HostState {
     pub(crate) number: u8,
     pub(crate) machine_id: String,
     pub(crate) metadata: String,
+    /// It has a fleetd and a fleetctl of its own.
+    #[serde(default)]
+    pub(crate) own_programs: bool,
 }
 
 /// The directory of one lab: `/var/lib/fleet-lab/K`.
@@ -247,6 +250,7 @@ mod tests {
                 number: 1,
                 machine_id: "0123456789abcdef0123456789abcdef".to_owned(),
                 metadata: "disk=ssd".to_owned(),
+                own_programs: true,
             }],
             ..State::default()
         };
