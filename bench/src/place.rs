@@ -16,6 +16,9 @@ pub const TABLE: Place = Place { begin: "<!-- table -->", end: "<!-- end of tabl
 /// Where the section on simulated machines goes.
 pub const SCALE: Place = Place { begin: "<!-- scale:begin -->", end: "<!-- scale:end -->" };
 
+/// Where the section on global units goes.
+pub const GLOBALS: Place = Place { begin: "<!-- globals:begin -->", end: "<!-- globals:end -->" };
+
 impl Place {
     /// Says whether a file has such a place, better before a long measurement than after it.
     ///

@@ -9,10 +9,10 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use fleet_bench::{
-    place::SCALE,
+    place::{GLOBALS, SCALE},
     scale::{
         campaign::{self, Options},
-        report,
+        globals, report,
     },
 };
 use tracing_subscriber::EnvFilter;
@@ -35,6 +35,9 @@ struct Args {
     /// Number of units.
     #[arg(long, value_name = "M", default_value_t = 2000)]
     units: usize,
+    /// Measure so many global units on light machines instead, which only listen for what they are to run.
+    #[arg(long, value_name = "UNITS", conflicts_with_all = ["units", "change", "kill", "ttl", "idle", "floors"])]
+    globals: Option<usize>,
     /// Units that get new contents; otherwise a twentieth.
     #[arg(long, value_name = "UNITS")]
     change: Option<usize>,
@@ -71,6 +74,9 @@ fn main() -> ExitCode {
 }
 
 fn scale(args: &Args) -> Result<()> {
+    if let Some(count) = args.globals {
+        return measure_globals(args, count);
+    }
     let options = Options {
         machines: args.machines,
         units: args.units,
@@ -97,11 +103,35 @@ fn scale(args: &Args) -> Result<()> {
     if let Some(path) = &args.write {
         SCALE.look(path)?;
     }
-    let start = Instant::now();
-    let tell = |next: &str| eprintln!("{:7.1} s  {next}", start.elapsed().as_secs_f64());
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")?;
-    let outcome = runtime.block_on(campaign::run(&options, tell))?;
+    let outcome = runtime()?.block_on(campaign::run(&options, teller()))?;
     let section = report::section(&outcome);
     println!("{section}");
     args.write.as_deref().map_or(Ok(()), |path| SCALE.fill(path, &section))
+}
+
+fn measure_globals(args: &Args, globals: usize) -> Result<()> {
+    ensure!(globals > 0 && args.machines > 0, "at least one machine and one global unit are needed");
+    if let Some(path) = &args.write {
+        GLOBALS.look(path)?;
+    }
+    let options = globals::Options {
+        machines: args.machines,
+        globals,
+        joining: args.machines.div_ceil(10),
+        patience: Duration::from_secs(args.patience),
+    };
+    let outcome = runtime()?.block_on(globals::run(options, teller()))?;
+    let section = globals::section(&outcome);
+    println!("{section}");
+    args.write.as_deref().map_or(Ok(()), |path| GLOBALS.fill(path, &section))
+}
+
+/// Says what comes next, and how long it has taken until then.
+fn teller() -> impl Fn(&str) {
+    let start = Instant::now();
+    move |next| eprintln!("{:7.1} s  {next}", start.elapsed().as_secs_f64())
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")
 }
