@@ -8,9 +8,11 @@
 //! * [`model`]: the nouns of a cluster and their form in etcd (keys and values).
 //! * [`ops`]: what a request changes, as guarded writes or a refusal.
 //! * [`sched`]: which machine runs which unit, and why or why not.
+//! * [`control`]: what the engine that leads decides: its controllers, and which machines are lost.
 //! * [`host`]: what one host does with each of its units: the next step, what is reported, when to look again.
 
 pub mod address;
+pub mod control;
 pub mod host;
 pub mod model;
 pub mod ops;

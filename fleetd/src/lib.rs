@@ -10,6 +10,37 @@
 //!            │ lease  ◀── node         agent ──▶ states   │
 //!            │ mirror ──▶ http ◀── fleetctl               │
 //! ```
+//!
+//! # The loops
+//!
+//! [`node`] starts them and joins them in the end; [`daemon`] runs a member together with the API.
+//!
+//! | loop | goes in | comes out |
+//! |---|---|---|
+//! | [`node::registration`] | this host's own description, answers of etcd | its entry and lease; the registration, and the proof of how long the lease lives |
+//! | [`node::proof`] | the proof | a file that outlives the process |
+//! | [`registry::mirror`] of this host's keys | `sched/` of this host, `global/`, its `metadata/` | a snapshot for the agent |
+//! | [`node::last_good`] | the agent's snapshot | the same on disk; at a start without etcd a snapshot from there |
+//! | [`agent`] | that snapshot, the fence, the signals of systemd | files, jobs of systemd, the states of units |
+//! | [`agent::publish`] | the states of units | `state/` of this host |
+//! | [`engine`]: campaign | who else stands for election | a term |
+//! | [`engine`]: driver | the snapshot of the whole cluster, the machines that may have missed a keepalive | the transactions of its controllers |
+//! | [`registry::view`] | all keys of the cluster, while the engine or the API needs them | their snapshot |
+//! | [`http`] | requests | answers, and what they change |
+//!
+//! # Who writes which kind of key
+//!
+//! | kind | writer |
+//! |---|---|
+//! | `unit/`, `global/`, and `file/` together with them | the API, and `fleetd cloud-config`: what `fleet_core::ops` decides |
+//! | `cloud-config/` | `fleetd cloud-config` |
+//! | `metadata/` | the API; of an eviction that is over the engine's `Evictions` |
+//! | `machine/` | the machine, by [`node::registration`]; a host that leaves takes away its `sched/` as well |
+//! | `state/` | the machine, by [`agent::publish`] |
+//! | `sched/` | the engine's `Scheduler` |
+//! | `engine/held` | the engine's `HeldBack` |
+//! | `file/` that nothing uses | the engine's `Collection` deletes it |
+//! | `leader`, `election/` | the engine |
 
 pub mod agent;
 pub mod backoff;

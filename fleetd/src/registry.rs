@@ -125,6 +125,8 @@ pub enum Guard {
     Unchanged(String, Revision),
     /// The key exists since this revision.
     CreatedAt(String, Revision),
+    /// The key was not written after this revision, if it exists.
+    NotAfter(String, Revision),
 }
 
 /// A change made by a transaction.
@@ -156,7 +158,7 @@ impl Guard {
     #[must_use]
     pub fn key(&self) -> &str {
         match self {
-            Self::Unchanged(key, _) | Self::CreatedAt(key, _) => key,
+            Self::Unchanged(key, _) | Self::CreatedAt(key, _) | Self::NotAfter(key, _) => key,
         }
     }
 }

@@ -5,6 +5,7 @@
 mod calm;
 mod copies;
 mod end_state;
+mod files;
 mod leadership;
 mod leases;
 mod placement;
@@ -41,7 +42,7 @@ impl fmt::Display for Violation {
 #[must_use]
 pub fn check(record: &Record) -> Vec<Violation> {
     let broken = record.broken.iter().map(|how| Violation { invariant: "panic", at: None, how: how.clone() });
-    let judges: [fn(&Record) -> Vec<Violation>; 12] = [
+    let judges: [fn(&Record) -> Vec<Violation>; 13] = [
         end_state::every_wanted_unit_runs_where_it_should,
         end_state::nothing_is_left_of_units_that_are_gone,
         leadership::no_deposed_leader_writes,
@@ -51,6 +52,7 @@ pub fn check(record: &Record) -> Vec<Violation> {
         end_state::mirror_equals_the_store,
         calm::foreign_units_are_left_alone,
         end_state::all_hosts_are_members,
+        files::no_unused_file_is_left,
         copies::nothing_is_stopped_without_reason,
         placement::nothing_moves_from_a_host_that_is_well,
         leases::elections_end_no_lease_and_stop_no_unit,

@@ -67,12 +67,6 @@ impl Planner {
         self.set_role(name, Role::Single { requirements, wanted });
     }
 
-    /// Whether the planner was told of a unit that runs on one machine.
-    #[must_use]
-    pub fn knows(&self, name: &UnitName) -> bool {
-        self.units.key(name.as_str()).is_some_and(|key| self.units[key].single().is_some())
-    }
-
     /// The unit is gone, whether it ran on one machine or on all.
     pub fn remove_unit(&mut self, name: &UnitName) {
         if self.units.key(name.as_str()).is_some_and(|key| self.units[key].role != Role::Absent) {

@@ -134,6 +134,8 @@ fn txn(transaction: Transaction) -> Txn {
     let guards = transaction.guards.into_iter().map(|guard| match guard {
         Guard::Unchanged(key, revision) => Compare::mod_revision(key, CompareOp::Equal, revision),
         Guard::CreatedAt(key, revision) => Compare::create_revision(key, CompareOp::Equal, revision),
+        // Of a key that does not exist etcd takes the revision for 0.
+        Guard::NotAfter(key, revision) => Compare::mod_revision(key, CompareOp::Less, revision + 1),
     });
     let writes = transaction.writes.into_iter().map(|write| match write {
         Write::Put { key, value, lease } => {

@@ -116,6 +116,9 @@ impl<S: Store, O: Operator> Script<'_, S, O> {
         self.commit("created then", vec![Guard::CreatedAt("k/a".into(), 2)], vec![put("k/d", "1")]).await;
         self.commit("not created then", vec![Guard::CreatedAt("k/a".into(), 4)], vec![put("k/d", "2")]).await;
         self.commit("gone and created at 0", vec![Guard::CreatedAt("k/x".into(), 0)], vec![delete("k/d")]).await;
+        self.commit("not after it was written", vec![Guard::NotAfter("k/a".into(), 5)], vec![put("k/d", "3")]).await;
+        self.commit("not before it was written", vec![Guard::NotAfter("k/a".into(), 1)], vec![put("k/d", "4")]).await;
+        self.commit("absent and so not after", vec![Guard::NotAfter("k/x".into(), 0)], vec![delete("k/d")]).await;
         self.commit("a key twice", vec![], vec![put("k/e", "1"), put("k/e", "2")]).await;
         self.commit("written and deleted", vec![], vec![put("k/e", "1"), delete("k/e")]).await;
         self.commit("deleted twice", vec![], vec![delete("k/c"), delete("k/c"), put("k/e", "1")]).await;

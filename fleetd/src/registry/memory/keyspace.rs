@@ -179,6 +179,7 @@ impl Keyspace {
             Guard::CreatedAt(key, revision) => {
                 self.keys.get(key).map_or(0, |stored| stored.create_revision) == *revision
             }
+            Guard::NotAfter(key, revision) => self.keys.get(key).is_none_or(|stored| stored.mod_revision <= *revision),
         }
     }
 

@@ -19,7 +19,7 @@ const PROBE: Duration = Duration::from_secs(1);
 
 /// What is known of leases.
 #[derive(Debug, Default)]
-pub struct Silence {
+pub struct MissedKeepalives {
     heard: BTreeMap<LeaseId, Heard>,
 }
 
@@ -39,7 +39,7 @@ impl Heard {
     }
 }
 
-impl Silence {
+impl MissedKeepalives {
     /// How many of the machines that are there have missed a keepalive. When that cannot be known, it may be all.
     pub async fn count<S: Store>(&mut self, engine: &Engine<S>, current: &Snapshot) -> usize {
         match timeout(PROBE, self.ask(engine, current)).await {

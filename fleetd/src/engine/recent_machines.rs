@@ -1,4 +1,4 @@
-//! What a candidate sees of the machines while it waits to be elected.
+//! The machines that were there a moment ago, as a candidate sees them while it waits to be elected.
 //!
 //! Machines that vanish together with the leader are known to nobody else: a new leader finds those that something is
 //! scheduled to, and the others would not count when it asks itself whether many vanished together.
@@ -9,8 +9,8 @@ use std::{
 };
 
 use fleet_core::{
+    control::TOGETHER,
     model::{Keys, Kind, MachineId, Snapshot},
-    sched::TOGETHER,
 };
 use tokio::{sync::watch, time::Instant};
 
@@ -18,12 +18,12 @@ use crate::registry::{Store, mirror};
 
 /// Machines that were there, and of those that are not any more when they were seen to go.
 #[derive(Debug, Default)]
-pub(super) struct Witness {
+pub(super) struct RecentMachines {
     there: BTreeSet<MachineId>,
     gone: BTreeMap<MachineId, Instant>,
 }
 
-impl Witness {
+impl RecentMachines {
     /// Follows the machines for as long as it is polled.
     pub(super) async fn watch<S: Store>(&mut self, store: &S, keys: &Keys) -> Infallible {
         let (sender, mut cluster) = watch::channel(Snapshot::default());
@@ -50,7 +50,7 @@ impl Witness {
     }
 
     /// The machines that were there a moment ago. Those that are not any more have vanished together.
-    pub(super) fn recent(self) -> BTreeSet<MachineId> {
+    pub(super) fn into_set(self) -> BTreeSet<MachineId> {
         let now = Instant::now();
         let gone = self.gone.into_iter().filter(|(_, since)| now < *since + TOGETHER).map(|(machine, _)| machine);
         gone.chain(self.there).collect()

@@ -33,6 +33,7 @@ use std::{
     time::Duration,
 };
 
+pub use self::hold::hold;
 use crate::model::MachineId;
 
 /// Machines that vanish within this time vanish together.
@@ -264,5 +265,7 @@ impl Losses {
     }
 }
 
+mod follow;
+mod hold;
 #[cfg(test)]
 mod tests;

@@ -1,0 +1,6 @@
+//! A leader's controllers on a store of a few lines.
+
+mod collection;
+mod handover;
+mod held;
+mod world;
