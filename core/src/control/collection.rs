@@ -22,9 +22,10 @@ use crate::{
     unit::UnitHash,
 };
 
-/// How long a file stays.
+/// How long a file stays, and how long a leader waits before it lists files: what is more urgent comes first, and a
+/// cluster that has just come to rest stays so.
 const GRACE: Duration = Duration::from_secs(60);
-/// Between two collections, and before the first list: what is more urgent comes first.
+/// Between two collections.
 const PAUSE: Duration = Duration::from_secs(10);
 /// The same while one has left files to the next.
 const SHORT_PAUSE: Duration = Duration::from_secs(1);
@@ -56,7 +57,7 @@ impl Collection {
             uses: BTreeMap::new(),
             unused: BTreeMap::new(),
             deleting: BTreeSet::new(),
-            list_at: Some(now + PAUSE),
+            list_at: Some(now + GRACE),
             listing: false,
             pause: now,
         }
@@ -71,7 +72,7 @@ impl Collection {
             self.count(before.map(|old| old.record.hash), after.map(|new| new.record.hash), now);
         }
         if delta.is_listed_anew() {
-            self.list_at = Some(self.list_at.map_or(now + PAUSE, |at| at.min(now + PAUSE)));
+            self.list_at = Some(self.list_at.map_or(now + GRACE, |at| at.min(now + GRACE)));
         } else if delta.before.revision != delta.after.revision {
             self.list_at.get_or_insert(now + RELIST);
         }
