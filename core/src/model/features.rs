@@ -21,7 +21,12 @@ impl Features {
     /// Whether a word is among them.
     #[must_use]
     pub fn has(&self, feature: &str) -> bool {
-        self.0.iter().any(|known| **known == *feature)
+        self.words().any(|known| known == feature)
+    }
+
+    /// The words.
+    pub fn words(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|word| &**word)
     }
 
     /// Whether it says nothing, as daemons did before there were such words.

@@ -2,7 +2,7 @@
 
 use axum::{extract::State, response::Response};
 use fleet_api::Version;
-use fleet_core::model::Kind;
+use fleet_core::model::{Features, Kind};
 
 use super::{Shared, aged};
 use crate::registry::Store;
@@ -14,9 +14,9 @@ pub(super) async fn version<S: Store>(State(api): Shared<S>) -> Response {
     let oldest = reading.as_ref().and_then(|reading| reading.cluster.oldest_version());
     let version = Version {
         version: env!("CARGO_PKG_VERSION").into(),
+        features: Features::of_this_daemon().words().map(Into::into).collect(),
         schema: Kind::newest_version(),
         oldest: oldest.map(Into::into),
-        ..Version::default()
     };
     aged(version, reading.and_then(|reading| reading.age))
 }

@@ -3,6 +3,7 @@
 mod changes;
 mod refusals;
 mod unknown;
+mod version;
 mod why;
 
 use std::{future::Future, sync::Arc};
