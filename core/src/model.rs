@@ -25,7 +25,7 @@ pub use held::{HeldMachineRecord, HeldRecord, HeldUnitRecord, timestamp};
 pub use keys::{Key, Keys, LeaseId, Range};
 pub use kinds::{Kind, Life, Writer};
 pub use machine::{MachineId, MachineIdError, MachineRecord, MetadataEdits, apply_edits, short};
-pub use marks::{LeaderRecord, SubmittedRecord};
+pub use marks::{InUseRecord, LeaderRecord, SubmittedRecord};
 pub use placement::{Placement, Task};
 pub use record::{DecodeError, Record};
 pub use snapshot::{Departures, Revision, Snapshot, Versioned};

@@ -3,8 +3,8 @@
 use imbl::{OrdMap, OrdSet, ordmap::DiffItem};
 
 use super::{
-    Key, Kind, LeaderRecord, MachineId, MachineRecord, MetadataEdits, Placement, Snapshot, StateRecord, UnitRecord,
-    Versioned, kinds::with_kinds,
+    InUseRecord, Key, Kind, LeaderRecord, MachineId, MachineRecord, MetadataEdits, Placement, Snapshot, StateRecord,
+    UnitRecord, Versioned, kinds::with_kinds,
 };
 use crate::unit::UnitName;
 

@@ -1,13 +1,13 @@
 //! What daemons say that they understand, so that a capability is used only when those who must understand it do.
 
-use std::iter;
-
 use serde::{Deserialize, Serialize};
 
 /// Members of records that it does not know are kept when it writes the record.
 pub const KEEPS_UNKNOWN: &str = "keeps-unknown";
+/// Global units are placed by the engine, and reach a machine by `sched/` as all others do.
+pub const GLOBAL_PLACEMENTS: &str = "global-placements";
 
-/// The words for what a daemon understands, in `machine/<id>` and in `leader`. A word stands for one thing for ever.
+/// Words for what a daemon understands, in `machine/<id>` and in `leader`, or for what a cluster uses, in `in-use`. A word stands for one thing for ever.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Features(Box<[Box<str>]>);
 
@@ -15,7 +15,7 @@ impl Features {
     /// What this daemon understands.
     #[must_use]
     pub fn of_this_daemon() -> Self {
-        Self(iter::once(KEEPS_UNKNOWN.into()).collect())
+        [KEEPS_UNKNOWN, GLOBAL_PLACEMENTS].into_iter().collect()
     }
 
     /// Whether a word is among them.
@@ -33,5 +33,11 @@ impl Features {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+}
+
+impl<'w> FromIterator<&'w str> for Features {
+    fn from_iter<I: IntoIterator<Item = &'w str>>(words: I) -> Self {
+        Self(words.into_iter().map(Into::into).collect())
     }
 }

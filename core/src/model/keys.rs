@@ -213,6 +213,7 @@ mod tests {
             (Key::File(hash), format!("/fleet/file/{of_nothing}")),
             (Key::Global(name.clone()), "/fleet/global/web@1.service".into()),
             (Key::Held, "/fleet/engine/held".into()),
+            (Key::InUse, "/fleet/in-use".into()),
             (Key::Leader, "/fleet/leader".into()),
             (Key::Machine(machine.clone()), format!("/fleet/machine/{machine}")),
             (Key::Metadata(machine.clone()), format!("/fleet/metadata/{machine}")),
@@ -229,7 +230,7 @@ mod tests {
             let (from, to) = keys.one(&key);
             assert!(from <= text && text < to && !(from..to).contains(&format!("{text}0")), "{text}");
             let (from, to) = keys.of(key.kind());
-            assert_eq!(from <= text && text < to, !matches!(key, Key::Leader | Key::Held), "{text}");
+            assert_eq!(from <= text && text < to, !matches!(key, Key::Held | Key::InUse | Key::Leader), "{text}");
         }
     }
 

@@ -7,7 +7,8 @@
 use std::fmt;
 
 use super::{
-    HeldRecord, LeaderRecord, MachineRecord, MetadataEdits, Placement, Record, StateRecord, SubmittedRecord, UnitRecord,
+    HeldRecord, InUseRecord, LeaderRecord, MachineRecord, MetadataEdits, Placement, Record, StateRecord,
+    SubmittedRecord, UnitRecord,
 };
 
 /// Hands the table to a macro, which makes of it what it needs.
@@ -23,6 +24,11 @@ macro_rules! with_kinds {
                 Global(unit: UnitName) {
                     name: "global", value: UnitRecord, field: globals,
                     writers: [Api, CloudConfig], lives: Until("it is destroyed"),
+                }
+                /// What the cluster uses that hosts have to understand.
+                InUse {
+                    name: "in-use", value: InUseRecord, field: in_use,
+                    writers: [Engine], lives: ForGood,
                 }
                 /// The host whose engine leads.
                 Leader {
@@ -220,7 +226,7 @@ macro_rules! kind {
                 }
             }
 
-            /// The version of its records that is written here, and the newest that is read; `None`: they have none.
+            /// The newest version of its records that is written and read here; `None`: they have none.
             #[must_use]
             pub fn version(self) -> Option<u32> {
                 match self { $(Self::$followed => version!($value),)+ $(Self::$other => version!($other_value),)+ }

@@ -17,6 +17,16 @@ pub struct LeaderRecord {
     pub unknown: Unknown,
 }
 
+/// What the cluster uses of what not every fleet understands: the value of `in-use`. It only grows.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InUseRecord {
+    /// The words for it.
+    pub features: Features,
+    /// What is not known here.
+    #[serde(skip)]
+    pub unknown: Unknown,
+}
+
 /// That contents of a unit were submitted from a cloud-config: the value of `cloud-config/<unit>/<hash>`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SubmittedRecord {
@@ -27,5 +37,6 @@ pub struct SubmittedRecord {
     pub unknown: Unknown,
 }
 
+record!(InUseRecord: version 1);
 record!(LeaderRecord: version 1);
 record!(SubmittedRecord: version 1);

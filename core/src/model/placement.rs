@@ -24,6 +24,10 @@ pub struct Placement {
     /// The count of requests that the unit's record had, see [`UnitRecord::request`].
     #[serde(default, skip_serializing_if = "super::unit::is_zero")]
     pub request: u64,
+    /// Whether the unit is global. Such a placement is of version 2: who knows only the first leaves it alone, as there the
+    /// machine decides by itself whether it runs a global unit.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub global: bool,
     /// What is not known here.
     #[serde(skip)]
     pub unknown: Unknown,
@@ -48,7 +52,13 @@ impl Placement {
             Desired::Launched => Target::Launched,
         };
         let UnitRecord { hash, generation, request, .. } = *wanted;
-        Some(Self { hash, task: Task::Run(target), generation, request, unknown: Unknown::default() })
+        Some(Self { hash, task: Task::Run(target), generation, request, global: false, unknown: Unknown::default() })
+    }
+
+    /// The same of a unit that is global.
+    #[must_use]
+    pub fn everywhere(self) -> Self {
+        Self { global: true, ..self }
     }
 
     /// The same unit, to be given up.
@@ -66,7 +76,9 @@ impl Placement {
     /// Whether another one asks for the same, as far as it is known here.
     #[must_use]
     pub fn is_as(&self, other: &Self) -> bool {
-        let known = |placement: &Self| (placement.hash, placement.task, placement.generation, placement.request);
+        let known = |placement: &Self| {
+            (placement.hash, placement.task, placement.generation, placement.request, placement.global)
+        };
         known(self) == known(other)
     }
 
@@ -74,6 +86,11 @@ impl Placement {
     #[must_use]
     pub fn instead_of(self, before: &Self) -> Self {
         Self { unknown: before.unknown.clone(), ..self }
+    }
+
+    /// The version that it is written with.
+    fn version_of(&self) -> u32 {
+        if self.global { 2 } else { 1 }
     }
 
     /// The value as bytes, with the canonical text of the contents, so that the machine need not ask for it.
@@ -99,7 +116,7 @@ impl Placement {
     }
 }
 
-record!(Placement: version 1, beside "file");
+record!(Placement: version 2, written as version_of, beside "file");
 
 /// A task is written as what is desired there, and a recall as `inactive`.
 mod task {
@@ -143,6 +160,15 @@ mod tests {
         assert_eq!(Placement::file_in(&placement.encode()), None);
         let plain = String::from_utf8(placement.encode()).unwrap();
         assert_eq!(String::from_utf8(with).unwrap(), plain.replace('}', r#","file":"[Unit]\n"}"#));
+    }
+
+    #[test]
+    fn placement_of_a_global_unit_is_left_alone_by_who_knows_the_first_version_only() {
+        let placement = Placement::of(&launched()).unwrap().everywhere();
+        let text = String::from_utf8(placement.encode()).unwrap();
+        assert!(text.starts_with(r#"{"v":2,"#) && text.ends_with(r#","global":true}"#), "{text}");
+        assert_eq!(Placement::decode(text.as_bytes()).unwrap(), placement);
+        assert!(!placement.is_as(&Placement::of(&launched()).unwrap()));
     }
 
     #[test]

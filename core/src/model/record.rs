@@ -11,11 +11,16 @@ use super::{Unknown, json};
 /// them there. So new optional members need no new version. A value of a newer version is left as it is by all that
 /// others wrote, and nothing is decided about its key.
 pub trait Record: Serialize + DeserializeOwned {
-    /// The version that is written here, and the newest that is read.
+    /// The newest version that is read here, and that is written unless [`Record::version`] says otherwise.
     const VERSION: u32;
 
     /// Members that are known, but no part of the record.
     const ASIDE: &[&str];
+
+    /// The oldest version by whose rules this one is understood.
+    fn version(&self) -> u32 {
+        Self::VERSION
+    }
 
     /// The members that are not known here.
     fn unknown(&self) -> &Unknown;
@@ -60,17 +65,23 @@ pub(super) fn encode<T: Record>(record: &T, more: &impl Serialize) -> Vec<u8> {
         #[serde(flatten)]
         more: &'r M,
     }
-    let value = Versioned { v: T::VERSION, record, unknown: record.unknown(), more };
+    let value = Versioned { v: record.version(), record, unknown: record.unknown(), more };
     serde_json::to_vec(&value).expect("records are plain JSON objects")
 }
 
 /// Makes a type a record of a version. It has a member `unknown`, which serde is to skip; members that stand `beside` it
-/// in the value are known, too.
+/// in the value are known, too. What older ones are `written as` is said by a method.
 macro_rules! record {
-    ($record:ident: version $version:literal $(, beside $aside:literal)?) => {
+    ($record:ident: version $version:literal $(, written as $written:ident)? $(, beside $aside:literal)?) => {
         impl $crate::model::Record for $record {
             const VERSION: u32 = $version;
             const ASIDE: &[&str] = &["v" $(, $aside)?];
+
+            $(
+                fn version(&self) -> u32 {
+                    self.$written()
+                }
+            )?
 
             fn unknown(&self) -> &Unknown {
                 &self.unknown

@@ -9,8 +9,8 @@ use std::{sync::Arc, time::Duration};
 use imbl::{OrdMap, OrdSet};
 
 use super::{
-    DecodeError, Key, Kind, LeaderRecord, MachineId, MachineRecord, MetadataEdits, Placement, Record, StateRecord,
-    UnitRecord, kinds::with_kinds,
+    DecodeError, InUseRecord, Key, Kind, LeaderRecord, MachineId, MachineRecord, MetadataEdits, Placement, Record,
+    StateRecord, UnitRecord, kinds::with_kinds,
 };
 use crate::unit::UnitName;
 
@@ -200,6 +200,12 @@ impl Snapshot {
     #[must_use]
     pub fn left_in_order(&self, machine: &MachineId) -> bool {
         self.departures.get(machine).is_some_and(|departures| departures.in_order)
+    }
+
+    /// Whether the cluster uses this.
+    #[must_use]
+    pub fn uses(&self, feature: &str) -> bool {
+        self.in_use.values().any(|in_use| in_use.record.features.has(feature))
     }
 
     /// Whether all machines understand this, and so does the leader, if there is one: a capability that concerns them is

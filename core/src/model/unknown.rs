@@ -59,8 +59,8 @@ mod tests {
 
     use super::*;
     use crate::model::{
-        HeldRecord, LeaderRecord, MachineRecord, MetadataEdits, Placement, Record, StateRecord, SubmittedRecord,
-        UnitRecord,
+        HeldRecord, InUseRecord, LeaderRecord, MachineRecord, MetadataEdits, Placement, Record, StateRecord,
+        SubmittedRecord, UnitRecord,
     };
 
     const ID: &str = "d097a72e4aef45bf815b90988acdbf13";
@@ -98,6 +98,7 @@ mod tests {
         }));
         keeps::<HeldRecord>(&json!({"machines": [{"id": ID, "since": "s", "until": "u", "reason": "r"}]}));
         keeps::<LeaderRecord>(&json!({"machine": ID}));
+        keeps::<InUseRecord>(&json!({"features": ["a"]}));
         keeps::<SubmittedRecord>(&json!({"machine": ID}));
     }
 

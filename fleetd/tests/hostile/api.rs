@@ -10,7 +10,8 @@ use axum::{
 use fleet_api::ErrorEntity;
 use fleet_core::{
     model::{
-        Key, Keys, LeaderRecord, MachineId, MachineRecord, MetadataEdits, Placement, Record, StateRecord, UnitRecord,
+        InUseRecord, Key, Keys, LeaderRecord, MachineId, MachineRecord, MetadataEdits, Placement, Record, StateRecord,
+        UnitRecord,
     },
     unit::{UnitFile, UnitName},
 };
@@ -211,6 +212,7 @@ fn is_readable(key: &Key, value: &[u8]) -> bool {
         Key::Machine(_) => MachineRecord::decode(value).is_ok(),
         Key::Metadata(_) => MetadataEdits::decode(value).is_ok(),
         Key::State(..) => StateRecord::decode(value).is_ok(),
+        Key::InUse => InUseRecord::decode(value).is_ok(),
         Key::Leader => LeaderRecord::decode(value).is_ok(),
         Key::Candidate(_) | Key::Held | Key::Submitted(..) => true,
     }
