@@ -19,7 +19,7 @@
 //! |---|---|---|
 //! | [`node::registration`] | this host's own description, answers of etcd | its entry and lease; the registration, and the proof of how long the lease lives |
 //! | [`node::proof`] | the proof | a file that outlives the process |
-//! | [`registry::mirror`] of this host's keys | `sched/` of this host, `global/`, its `metadata/` | a snapshot for the agent |
+//! | [`registry::mirror`] of this host's keys | `sched/` and `metadata/` of this host, `in-use`; `global/` while global units are not placed | a snapshot for the agent |
 //! | [`node::last_good`] | the agent's snapshot | the same on disk; at a start without etcd a snapshot from there |
 //! | [`agent`] | that snapshot, the fence, the signals of systemd | files, jobs of systemd, the states of units |
 //! | [`agent::publish`] | the states of units | `state/` of this host |

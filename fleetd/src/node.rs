@@ -12,13 +12,14 @@
 pub mod dead_man;
 pub mod fence;
 pub mod last_good;
+mod own_keys;
 pub mod proof;
 pub mod registration;
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context;
-use fleet_core::model::{Key, Keys, Kind, MachineId, Snapshot};
+use fleet_core::model::{Keys, MachineId, Snapshot};
 use tokio::{sync::watch, task::JoinSet, time::timeout};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tracing::{info, warn};
@@ -26,6 +27,7 @@ use tracing::{info, warn};
 use self::{
     fence::Fence,
     last_good::LastGood,
+    own_keys::OwnKeys,
     proof::proof_file,
     registration::{Describe, Entry, LeaseFile, Membership, Refusal, Registration},
 };
@@ -35,7 +37,7 @@ use crate::{
     engine::Engine,
     filesystem::Filesystem,
     metrics::Metrics,
-    registry::{Range, Store, files::Files, mirror, view::View},
+    registry::{Store, files::Files, view::View},
     systemd::Systemd,
 };
 
@@ -167,15 +169,15 @@ impl<S: Store, D: Systemd, F: Filesystem> Node<S, D, F> {
         let mut followers = JoinSet::new();
         let remembering = (filesystem, proven);
         followers.spawn(async move { proof::remember(remembering.0, &proof_file, remembering.1).await });
-        let mirrored = (store.clone(), keys.clone(), own_ranges(&keys, &id), registered.clone());
+        let own_keys = OwnKeys { id: id.clone(), store: store.clone(), keys: keys.clone(), files: files.clone() };
+        let member = registered.clone();
         let (keeping, kept_files, standing_in) = (last_good.clone(), files.clone(), last_good.clone());
         followers.spawn(keeping.keep(cluster, kept_files));
         followers.spawn(async move {
-            let (store, keys, ranges, registered) = mirrored;
-            // Whichever comes first; a picture from the disk is then brought up to date by the mirror.
+            // Whichever comes first; a snapshot from the disk then gives way to that of the mirror.
             tokio::join!(
                 biased;
-                follow(&store, &keys, &ranges, registered, &cluster_sender, &files),
+                own_keys.follow(member, &cluster_sender),
                 standing_in.stand_in(&cluster_sender, &files),
             );
         });
@@ -256,33 +258,5 @@ impl<S: Store, D: Systemd, F: Filesystem> Node<S, D, F> {
     }
 }
 
-/// Follows this host's keys while it is a member, and reads them all anew after each registration: what happened
-/// before it may have been meant for a host that was dead.
-async fn follow<S: Store>(
-    store: &S,
-    keys: &Keys,
-    ranges: &[Range],
-    mut registered: watch::Receiver<Option<Registration>>,
-    cluster: &watch::Sender<Snapshot>,
-    files: &Files<S>,
-) {
-    loop {
-        // What is scheduled to this machine ID is this host's only once the ID is: another may live under it.
-        let current = match registered.wait_for(Option::is_some).await {
-            Ok(registration) => registration.clone(),
-            Err(_) => return,
-        };
-        let is_another = |new: &Option<Registration>| new.is_some() && *new != current;
-        tokio::select! {
-            biased;
-            // A host that has lost its registration goes on following.
-            another = registered.wait_for(is_another) => if another.is_err() { return },
-            () = mirror::follow_with_files(store, keys, ranges, cluster, Some(files)) => return,
-        }
-    }
-}
-
-/// The keys that a host's agent follows.
-fn own_ranges(keys: &Keys, id: &MachineId) -> [Range; 3] {
-    [keys.on(Kind::Sched, id), keys.of(Kind::Global), keys.one(&Key::Metadata(id.clone()))]
-}
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,6 @@
-//! What the cluster wants of this host: what the engine scheduled to it, and the global units that fit.
+//! What the cluster wants of this host: what the engine scheduled to it. While the cluster does not use placements of
+//! global units, these are left alone, and of what is under `global/` comes what fits. Of what has just changed there the
+//! engine may not have written the placements yet when the agent begins to go by them: it gives them a moment.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
@@ -8,14 +10,20 @@ use std::{
 
 use fleet_core::{
     host::{Cells, DesiredSet, Recall, Wanted},
-    model::{Desired, Key, MachineId, Placement, Snapshot, Target, Task, UnitRecord},
+    model::{Desired, Key, MachineId, Placement, Snapshot, Target, Task, UnitRecord, features::GLOBAL_PLACEMENTS},
     unit::{OnPartition, Requirements, UnitFile, UnitHash, UnitName},
 };
 use tokio::sync::watch;
 use tracing::{debug, warn};
 
 use super::globals;
-use crate::registry::{Revision, Store, StoreError, files::Files};
+use crate::{
+    clock::monotonic,
+    registry::{Revision, Store, StoreError, files::Files},
+};
+
+/// How long placements of global units may be behind what the agent has done by itself.
+const CATCH_UP: Duration = Duration::from_secs(5);
 
 /// Works out what is wanted here whenever the snapshot of this host's keys has changed. Keeps the requirements that it has
 /// read.
@@ -27,6 +35,10 @@ pub(super) struct DesiredReader<S> {
     cluster: watch::Receiver<Snapshot>,
     /// The snapshot that was read last.
     read: Snapshot,
+    /// What it was found to ask for.
+    last: BTreeMap<UnitName, Wanted>,
+    /// Since when placements of global units have been waited for.
+    behind_since: Option<Duration>,
     /// There is another one since, or what is wanted could not be worked out.
     stale: bool,
     requirements: BTreeMap<UnitName, (UnitHash, Arc<Requirements>)>,
@@ -40,8 +52,17 @@ impl<S: Store> DesiredReader<S> {
         files: Files<S>,
         cluster: watch::Receiver<Snapshot>,
     ) -> Self {
-        let (read, requirements) = (Snapshot::default(), BTreeMap::new());
-        Self { machine, configured, files, cluster, read, stale: true, requirements }
+        Self {
+            machine,
+            configured,
+            files,
+            cluster,
+            read: Snapshot::default(),
+            last: BTreeMap::new(),
+            behind_since: None,
+            stale: true,
+            requirements: BTreeMap::new(),
+        }
     }
 
     /// Whether [`refresh`](Self::refresh) has something to do.
@@ -83,6 +104,11 @@ impl<S: Store> DesiredReader<S> {
                 return None;
             }
         };
+        if self.is_ahead_of(&cluster, &desired) && self.is_worth_waiting() {
+            debug!("placements of global units are behind what was read before");
+            return None;
+        }
+        self.behind_since = None;
         self.stale = false;
         let from_disk = cluster.listed == 0;
         if from_disk {
@@ -101,13 +127,39 @@ impl<S: Store> DesiredReader<S> {
             }
         }
         self.read = cluster;
+        self.last.clone_from(&desired.units);
         Some(desired)
+    }
+
+    /// Whether what was wanted before is ahead of this snapshot, the first by which the engine decides about global units.
+    /// Until then the store was followed, and what changed just now may not be placed yet.
+    fn is_ahead_of(&self, cluster: &Snapshot, desired: &DesiredSet) -> bool {
+        let decided = self.read.listed > 0 && self.read.is_fresh() && !self.read.uses(GLOBAL_PLACEMENTS);
+        if !decided || !cluster.uses(GLOBAL_PLACEMENTS) {
+            return false;
+        }
+        let own = cluster.scheduled.iter().filter(|((machine, _), _)| *machine == self.machine);
+        let placed = own.filter(|(_, value)| value.record.global).map(|((_, unit), _)| unit);
+        self.read.globals.keys().chain(placed).any(|unit| match (self.last.get(unit), desired.units.get(unit)) {
+            (None, None) => false,
+            (Some(before), Some(now)) => {
+                // One that a restart has not come to yet was content with any generation.
+                *before != Wanted { generation: before.generation.and(now.generation), ..*now }
+            }
+            _ => true,
+        })
+    }
+
+    /// Whether placements that are behind may still come.
+    fn is_worth_waiting(&mut self) -> bool {
+        monotonic() < *self.behind_since.get_or_insert_with(monotonic) + CATCH_UP
     }
 
     /// The revision that asks for a unit here, and when it has come by the process's clock; `None` when that is not known.
     pub fn asked_by(&self, unit: &UnitName) -> Option<(Revision, Duration)> {
         let scheduled = self.read.scheduled.get(&(self.machine.clone(), unit.clone()));
-        let placed = scheduled.filter(|value| !value.record.is_recall()).map(|value| (value.revision, value.seen));
+        let placed = scheduled.filter(|value| counts(&self.read, &value.record) && !value.record.is_recall());
+        let placed = placed.map(|value| (value.revision, value.seen));
         let asked = placed.or_else(|| self.read.globals.get(unit).map(|value| (value.revision, value.seen)));
         asked.filter(|_| self.read.listed > 0)
     }
@@ -130,7 +182,8 @@ impl<S: Store> DesiredReader<S> {
     async fn readable(&mut self, cluster: &Snapshot) -> Result<DesiredSet, StoreError> {
         let mut desired = DesiredSet::default();
         let mut scheduled: Vec<(&UnitName, Wanted)> = Vec::new();
-        for ((_, unit), value) in cluster.scheduled.iter().filter(|((machine, _), _)| *machine == self.machine) {
+        let own = cluster.scheduled.iter().filter(|((machine, _), _)| *machine == self.machine);
+        for ((_, unit), value) in own.filter(|(_, value)| counts(cluster, &value.record)) {
             match placed(&value.record) {
                 Some(wanted) => scheduled.push((unit, wanted)),
                 None => {
@@ -139,7 +192,8 @@ impl<S: Store> DesiredReader<S> {
                 }
             }
         }
-        let globals = cluster.globals.iter().filter(|(unit, _)| !unit.is_template());
+        let decides = !cluster.uses(GLOBAL_PLACEMENTS);
+        let globals = cluster.globals.iter().filter(|(unit, _)| decides && !unit.is_template());
         let globals: Vec<(&UnitName, Wanted)> =
             globals.filter_map(|(unit, value)| Some((unit, wanted(&value.record, &self.machine)?))).collect();
         self.read_requirements(scheduled.iter().chain(&globals)).await?;
@@ -195,6 +249,11 @@ impl<S: Store> DesiredReader<S> {
         }
         Ok(())
     }
+}
+
+/// Whether the agent goes by a placement: by that of a global unit only if the cluster uses such.
+fn counts(cluster: &Snapshot, placement: &Placement) -> bool {
+    !placement.global || cluster.uses(GLOBAL_PLACEMENTS)
 }
 
 /// What a placement asks for; `None`: that the unit is given up.

@@ -2,8 +2,12 @@
 //!
 //! In: the mirror of this host's keys. Out: a file with what they hold, and the unit files by hash beside it, under
 //! `/var/lib/fleet`. A host that boots while etcd is away waits a little and then takes this for the mirror's
-//! picture; so it runs again what it ran before. Each file is replaced whole and carries the hash of its contents,
+//! snapshot; so it runs again what it ran before. Each file is replaced whole and carries the hash of its contents,
 //! so one that was damaged is noticed and costs only itself.
+//!
+//! What a host goes by is there as it was: global units among what is scheduled and `in_use`, or under `globals` while the
+//! host decided about them. An older fleetd does not know `in_use`, and takes global units that are scheduled for
+//! ordinary ones until etcd answers.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,7 +16,7 @@ use std::{
 };
 
 use fleet_core::{
-    model::{MachineId, MetadataEdits, Placement, Snapshot, UnitRecord, Versioned, json},
+    model::{InUseRecord, MachineId, MetadataEdits, Placement, Snapshot, UnitRecord, Versioned, json},
     unit::{UnitFile, UnitHash, UnitName},
 };
 use serde::{Deserialize, Serialize};
@@ -52,16 +56,18 @@ pub struct LastGood<F> {
 
 /// The contents of the file: what the keys of this host held.
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
-struct Picture {
+struct LastWanted {
     v: u32,
     machine: String,
     scheduled: BTreeMap<UnitName, Placement>,
     globals: BTreeMap<UnitName, UnitRecord>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     metadata: Option<MetadataEdits>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    in_use: Option<InUseRecord>,
 }
 
-impl Picture {
+impl LastWanted {
     /// The unit files that it refers to.
     fn hashes(&self) -> BTreeSet<UnitHash> {
         let scheduled = self.scheduled.values().map(|placement| placement.hash);
@@ -100,17 +106,17 @@ impl<F: Filesystem> LastGood<F> {
     /// Keeps the disk equal to what the mirror shows. Runs until dropped.
     pub async fn keep<S: Store>(self, mut cluster: watch::Receiver<Snapshot>, files: Files<S>) {
         let mut pacer = Pacer::new(WRITES.0, WRITES.1);
-        let mut saved: Option<(Picture, BTreeSet<UnitHash>)> = None;
+        let mut saved: Option<(LastWanted, BTreeSet<UnitHash>)> = None;
         loop {
             pacer.round().await;
             let current = cluster.borrow_and_update().clone();
             // What comes from the disk need not go there.
-            let picture = (current.complete && current.listed > 0).then(|| self.picture(&current));
+            let wanted = (current.complete && current.listed > 0).then(|| self.wanted(&current));
             let mut again = None;
-            if let Some(picture) = picture.filter(|new| saved.as_ref().is_none_or(|(saved, _)| saved != new)) {
+            if let Some(wanted) = wanted.filter(|new| saved.as_ref().is_none_or(|(saved, _)| saved != new)) {
                 let before = saved.take().map(|(_, hashes)| hashes);
-                match self.save(&picture, before, &files).await {
-                    Ok(hashes) => saved = Some((picture, hashes)),
+                match self.save(&wanted, before, &files).await {
+                    Ok(hashes) => saved = Some((wanted, hashes)),
                     // When files cannot be fetched, etcd is out of reach, which is told elsewhere.
                     Err(error @ SaveError::Store(StoreError::Unavailable(_))) => {
                         debug!(error = %crate::chain(&error), "what is wanted here is not on the disk, trying again");
@@ -133,13 +139,13 @@ impl<F: Filesystem> LastGood<F> {
         }
     }
 
-    /// Shows what is on the disk as the mirror's picture, when the mirror has none after a short wait.
+    /// Shows what is on the disk as the mirror's snapshot, when the mirror has none after a short wait.
     pub async fn stand_in<S: Store>(&self, cluster: &watch::Sender<Snapshot>, files: &Files<S>) {
         let mut seen = cluster.subscribe();
         if timeout(PATIENCE, seen.wait_for(|cluster| cluster.complete)).await.is_ok() {
             return;
         }
-        let (picture, texts) = match self.load() {
+        let (wanted, texts) = match self.load() {
             Ok(Some(loaded)) => loaded,
             Ok(None) => return info!("nothing is known of what is wanted here before etcd answers"),
             Err(error) => {
@@ -152,16 +158,16 @@ impl<F: Filesystem> LastGood<F> {
         let shown = cluster.send_if_modified(|cluster| {
             let untouched = !cluster.complete;
             if untouched {
-                // While nobody looks at the picture: whoever forgets what is of no use in it would forget them.
+                // While nobody looks at the snapshot: whoever forgets what is of no use in it would forget them.
                 for file in texts {
                     files.insert(file);
                 }
-                *cluster = self.cluster(&picture);
+                *cluster = self.cluster(&wanted);
             }
             untouched
         });
         if shown {
-            let units = picture.scheduled.len() + picture.globals.len();
+            let units = wanted.scheduled.len() + wanted.globals.len();
             warn!(units, "going by what was last wanted here until etcd answers");
         }
     }
@@ -181,27 +187,29 @@ impl<F: Filesystem> LastGood<F> {
         self.directory.join("files").join(hash.to_string())
     }
 
-    fn picture(&self, cluster: &Snapshot) -> Picture {
+    fn wanted(&self, cluster: &Snapshot) -> LastWanted {
         let own = cluster.scheduled.iter().filter(|((machine, _), _)| *machine == self.machine);
-        Picture {
+        LastWanted {
             v: 1,
             machine: self.machine.as_str().into(),
             scheduled: own.map(|((_, unit), value)| (unit.clone(), Placement::clone(&value.record))).collect(),
             globals: cluster.globals.iter().map(|(unit, v)| (unit.clone(), UnitRecord::clone(&v.record))).collect(),
             metadata: cluster.metadata.get(&self.machine).map(|edits| MetadataEdits::clone(&edits.record)),
+            in_use: cluster.in_use.values().next().map(|in_use| InUseRecord::clone(&in_use.record)),
         }
     }
 
-    /// The mirror's picture as it would be. Its revisions are 0: whatever etcd has is newer.
-    fn cluster(&self, picture: &Picture) -> Snapshot {
+    /// The mirror's snapshot as it would be. Its revisions are 0: whatever etcd has is newer.
+    fn cluster(&self, wanted: &LastWanted) -> Snapshot {
         fn known<T: Clone>(record: &T) -> Versioned<T> {
             Versioned::new(record.clone(), 0, monotonic())
         }
         let own = |unit: &UnitName| (self.machine.clone(), unit.clone());
         Snapshot {
-            scheduled: picture.scheduled.iter().map(|(unit, record)| (own(unit), known(record))).collect(),
-            globals: picture.globals.iter().map(|(unit, record)| (unit.clone(), known(record))).collect(),
-            metadata: picture.metadata.iter().map(|edits| (self.machine.clone(), known(edits))).collect(),
+            scheduled: wanted.scheduled.iter().map(|(unit, record)| (own(unit), known(record))).collect(),
+            globals: wanted.globals.iter().map(|(unit, record)| (unit.clone(), known(record))).collect(),
+            metadata: wanted.metadata.iter().map(|edits| (self.machine.clone(), known(edits))).collect(),
+            in_use: wanted.in_use.iter().map(|in_use| ((), known(in_use))).collect(),
             complete: true,
             stale_since: Some(monotonic()),
             ..Snapshot::default()
@@ -212,11 +220,11 @@ impl<F: Filesystem> LastGood<F> {
     /// more, or all such when it is not known. Returns the files that are there.
     async fn save<S: Store>(
         &self,
-        picture: &Picture,
+        wanted: &LastWanted,
         before: Option<BTreeSet<UnitHash>>,
         files: &Files<S>,
     ) -> Result<BTreeSet<UnitHash>, SaveError> {
-        let hashes = picture.hashes();
+        let hashes = wanted.hashes();
         let there: BTreeSet<UnitHash> = match before {
             Some(before) => before,
             None => {
@@ -235,17 +243,17 @@ impl<F: Filesystem> LastGood<F> {
             let named = new.into_iter().map(|(hash, file)| (hash.to_string(), file.canonical().into_bytes())).collect();
             self.filesystem.replace_all_durably(&self.directory.join("files"), named).await?;
         }
-        let body = serde_json::to_string(picture).expect("a map with string keys");
+        let body = serde_json::to_string(wanted).expect("a map with string keys");
         let text = format!("{}\n{body}\n", UnitHash::of(&body));
         self.filesystem.replace_durably(&self.path(), text.into_bytes()).await?;
         for hash in there.difference(&hashes) {
             self.filesystem.remove(&self.file_path(*hash))?;
         }
-        debug!(units = picture.scheduled.len(), "what is wanted here is on the disk");
+        debug!(units = wanted.scheduled.len(), "what is wanted here is on the disk");
         Ok(kept)
     }
 
-    fn load(&self) -> Result<Option<(Picture, Vec<UnitFile>)>, LoadError> {
+    fn load(&self) -> Result<Option<(LastWanted, Vec<UnitFile>)>, LoadError> {
         let Some(bytes) = self.filesystem.read(&self.path())? else { return Ok(None) };
         let text = String::from_utf8(bytes).map_err(|_| LoadError::Damaged)?;
         let (sum, body) = text.split_once('\n').ok_or(LoadError::Damaged)?;
@@ -253,26 +261,26 @@ impl<F: Filesystem> LastGood<F> {
         if sum.parse() != Ok(UnitHash::of(body)) {
             return Err(LoadError::Damaged);
         }
-        let mut picture: Picture = json::from_slice(body.as_bytes()).map_err(|_| LoadError::Damaged)?;
-        if picture.v > 1 {
-            return Err(LoadError::Newer(picture.v));
+        let mut wanted: LastWanted = json::from_slice(body.as_bytes()).map_err(|_| LoadError::Damaged)?;
+        if wanted.v > 1 {
+            return Err(LoadError::Newer(wanted.v));
         }
-        if picture.machine != self.machine.as_str() {
-            return Err(LoadError::OtherMachine(picture.machine));
+        if wanted.machine != self.machine.as_str() {
+            return Err(LoadError::OtherMachine(wanted.machine));
         }
         let mut files = Vec::new();
-        for hash in picture.hashes() {
+        for hash in wanted.hashes() {
             match self.read_file(hash) {
                 Some(file) => files.push(file),
                 None => {
                     let path = self.file_path(hash);
                     warn!(path = %path.display(), "unit file is missing or damaged, its units wait for etcd");
-                    picture.scheduled.retain(|_, record| record.hash != hash);
-                    picture.globals.retain(|_, record| record.hash != hash);
+                    wanted.scheduled.retain(|_, record| record.hash != hash);
+                    wanted.globals.retain(|_, record| record.hash != hash);
                 }
             }
         }
-        Ok(Some((picture, files)))
+        Ok(Some((wanted, files)))
     }
 
     /// A unit file, if it is there and as it was written.
@@ -309,7 +317,7 @@ mod tests {
     }
 
     /// A host with two units on its disk, and what was wanted.
-    async fn saved() -> (Memory, Picture) {
+    async fn saved() -> (Memory, LastWanted) {
         let (filesystem, files) = (Memory::default(), files());
         let unit = |text: &str| {
             let file = UnitFile::parse_bytes(text.as_bytes()).unwrap();
@@ -320,14 +328,14 @@ mod tests {
         let scheduled = Placement::of(&unit("[Service]\nExecStart=/bin/a\n")).unwrap();
         let scheduled = [(name("a.service"), scheduled)].into();
         let globals = [(name("g.service"), unit("[Service]\nExecStart=/bin/g\n[X-Fleet]\nGlobal=true\n"))].into();
-        let picture = Picture { v: 1, machine: ID.into(), scheduled, globals, metadata: None };
-        last_good(&filesystem).save(&picture, None, &files).await.unwrap();
-        (filesystem, picture)
+        let wanted = LastWanted { v: 1, machine: ID.into(), scheduled, globals, metadata: None, in_use: None };
+        last_good(&filesystem).save(&wanted, None, &files).await.unwrap();
+        (filesystem, wanted)
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_was_saved_stands_in_for_the_mirror_after_a_wait() {
-        let (filesystem, picture) = saved().await;
+        let (filesystem, wanted) = saved().await;
         let (sender, receiver) = watch::channel(Snapshot::default());
         let start = Instant::now();
         let files = files();
@@ -335,19 +343,19 @@ mod tests {
         assert!(start.elapsed() >= PATIENCE);
         let cluster = receiver.borrow().clone();
         assert!(cluster.complete && cluster.listed == 0 && !cluster.is_fresh());
-        assert_eq!(last_good(&filesystem).picture(&cluster), picture);
-        let hashes = picture.hashes();
+        assert_eq!(last_good(&filesystem).wanted(&cluster), wanted);
+        let hashes = wanted.hashes();
         assert_eq!(files.get(hashes.clone()).await.unwrap().len(), hashes.len(), "no etcd is needed for the files");
     }
 
     #[tokio::test]
     async fn damage_is_noticed_and_costs_only_itself() {
-        let (filesystem, picture) = saved().await;
+        let (filesystem, wanted) = saved().await;
         let last_good = last_good(&filesystem);
-        let record = &picture.scheduled[&name("a.service")];
+        let record = &wanted.scheduled[&name("a.service")];
         filesystem.replace(&last_good.file_path(record.hash), b"[Service]\nExecStart=/bin/other\n").unwrap();
         let (loaded, files) = last_good.load().unwrap().unwrap();
-        assert!(loaded.scheduled.is_empty() && loaded.globals == picture.globals && files.len() == 1);
+        assert!(loaded.scheduled.is_empty() && loaded.globals == wanted.globals && files.len() == 1);
         let text = String::from_utf8(filesystem.read(&last_good.path()).unwrap().unwrap()).unwrap();
         for damaged in [text.replace("launched", "inactive"), text[..text.len() / 2].into(), String::new()] {
             filesystem.replace(&last_good.path(), damaged.as_bytes()).unwrap();
@@ -358,7 +366,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn picture_of_another_machine_is_not_taken() {
+    async fn what_another_machine_saved_is_not_taken() {
         let (filesystem, _) = saved().await;
         let other = MachineId::new("00000000000000000000000000000002").unwrap();
         let other = LastGood::new(filesystem, Path::new("/var/lib/fleet"), other);

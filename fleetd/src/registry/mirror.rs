@@ -1,18 +1,19 @@
 //! The watch cache: a [`Snapshot`] that follows the store.
 //!
-//! In: the keys and ranges to follow. Out: a `watch` channel whose value is always a consistent-per-range picture
-//! of them; a reader compares it with the one it handled last and so can be slow, but never miss anything. On request
-//! also the unit files that come with placements.
+//! In: the keys and ranges to follow. Out: a `watch` channel whose value holds what each of them held at one revision; a
+//! reader compares it with the one it handled last and so can be slow, but never miss anything. On request also the unit
+//! files that come with placements.
 //!
-//! Each range is listed in pages at one revision and then watched from the next. When the stream breaks it is
-//! opened again from the last revision seen; when etcd has compacted that revision, the range is listed again and
-//! what is gone is removed. While etcd cannot be reached the picture stays as it is, and says since when.
+//! Each range is listed in pages at one revision. Once all are, the snapshot becomes equal to them in one step, whatever
+//! it showed before, and each is watched from there. When a stream breaks it is opened again from the last revision seen;
+//! when etcd has compacted that revision, all is listed again. While etcd cannot be reached the snapshot stays as it is,
+//! and says since when.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::HashSet, time::Duration};
 
 use fleet_core::model::{DecodeError, Key, Keys, Kind, Snapshot};
-use futures_util::future::join_all;
-use tokio::sync::{mpsc, watch};
+use futures_util::future::{join_all, select_all};
+use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
 use super::{Detail, Origin, Page, Range, Revision, Store, StoreError, Stored, Watch, WatchEvent, files::Files};
@@ -25,121 +26,115 @@ const LEAVE: &str = "leave it as it is";
 /// Follows `ranges` and publishes what they hold; what was published before is brought up to date. Runs until
 /// dropped.
 pub async fn follow<S: Store>(store: &S, keys: &Keys, ranges: &[Range], cluster: &watch::Sender<Snapshot>) {
-    follow_with_files(store, keys, ranges, cluster, None).await;
+    let mirror = Mirror { store, keys, cluster, files: None };
+    loop {
+        mirror.follow_once(ranges, |_| ()).await;
+    }
 }
 
-/// Does the same, and keeps the unit files that come with changes.
-pub async fn follow_with_files<S: Store>(
-    store: &S,
-    keys: &Keys,
-    ranges: &[Range],
-    cluster: &watch::Sender<Snapshot>,
-    files: Option<&Files<S>>,
-) {
-    let follower = |range| Follower { store, keys, range, cluster, files };
-    let followers: Vec<Follower<'_, S>> = ranges.iter().map(follower).collect();
-    let (listed, mut lists) = mpsc::channel(ranges.len().max(1));
-    let all_listed = async {
-        let mut first = Revision::MAX;
-        for _ in ranges {
-            first = first.min(lists.recv().await.expect("every follower lists once before it ends"));
-        }
-        cluster.send_modify(|cluster| {
-            cluster.complete = true;
-            cluster.listed = first;
-        });
-    };
-    let follow = join_all(followers.iter().map(|follower| follower.run(&listed)));
-    tokio::join!(all_listed, follow);
+/// A snapshot and what it is to follow.
+pub struct Mirror<'a, S> {
+    /// The store.
+    pub store: &'a S,
+    /// The keys in it.
+    pub keys: &'a Keys,
+    /// Where the snapshot is published.
+    pub cluster: &'a watch::Sender<Snapshot>,
+    /// Where the unit files go that come with changes.
+    pub files: Option<&'a Files<S>>,
 }
 
-/// How far a range has been seen.
-#[derive(Clone, Copy)]
-struct Position {
-    revision: Revision,
-    /// The history that the revision is of; not known before the first watch.
-    origin: Option<Origin>,
-}
+impl<S: Store> Mirror<'_, S> {
+    /// Lists `ranges`, at least one, publishes what they hold and nothing else in one step, in which `also` changes it as
+    /// well, and keeps that up to date until a revision to go on from has been compacted.
+    pub async fn follow_once(&self, ranges: &[Range], also: impl FnOnce(&mut Snapshot)) {
+        let pages = join_all(ranges.iter().map(|range| self.list(range))).await;
+        self.show(&pages, also);
+        let revisions: Vec<Revision> = pages.into_iter().map(|page| page.revision).collect();
+        let follow = ranges.iter().zip(revisions).map(|(range, revision)| Box::pin(self.watch(range, revision)));
+        select_all(follow).await;
+    }
 
-struct Follower<'a, S> {
-    store: &'a S,
-    keys: &'a Keys,
-    range: &'a Range,
-    cluster: &'a watch::Sender<Snapshot>,
-    files: Option<&'a Files<S>>,
-}
-
-impl<S: Store> Follower<'_, S> {
-    async fn run(&self, listed: &mpsc::Sender<Revision>) {
-        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
-        let mut position: Option<Position> = None;
-        let mut first = Some(listed);
+    /// Reads a range at one revision.
+    async fn list(&self, range: &Range) -> Page {
+        let mut backoff = backoff();
         loop {
-            let error = match self.advance(&mut position, &mut backoff, &mut first).await {
-                Err(StoreError::Compacted) => {
-                    info!(range = self.range.0, "revision compacted, listing again");
-                    position = None;
-                    continue;
-                }
-                Err(error) => error,
-                Ok(never) => match never {},
-            };
-            let lost = self.cluster.send_if_modified(|cluster| {
-                let first = cluster.stale_since.is_none();
-                cluster.stale_since.get_or_insert_with(monotonic);
-                first
-            });
-            // That it is out of reach is told where it is asked.
-            if lost && !matches!(error, StoreError::Unavailable(_)) {
-                warn!(range = self.range.0, error = %crate::chain(&error), "etcd cannot be followed, trying again");
+            match self.store.list_all(Detail::Values, range).await {
+                Ok(page) => return page,
+                Err(StoreError::Compacted) => info!(range = range.0, "revision compacted, listing again"),
+                Err(error) => self.lost(range, &error),
             }
-            debug!(range = self.range.0, error = %crate::chain(&error), "watch broke, opening it again");
             tokio::time::sleep(backoff.delay()).await;
         }
     }
 
-    /// Lists when there is no position to watch from, then watches until something breaks.
+    /// Makes the snapshot equal to what was listed.
+    fn show(&self, pages: &[Page], also: impl FnOnce(&mut Snapshot)) {
+        let entries = || pages.iter().flat_map(|page| &page.entries);
+        let present: HashSet<&str> = entries().map(|stored| &*stored.key).collect();
+        let revisions = || pages.iter().map(|page| page.revision);
+        self.cluster.send_modify(|cluster| {
+            let gone: Vec<Key> = cluster.keys().filter(|key| !present.contains(&*self.keys.format(key))).collect();
+            gone.iter().for_each(|key| cluster.remove(key));
+            let gone: Vec<String> =
+                cluster.reported.keys().filter(|text| !present.contains(&***text)).cloned().collect();
+            for text in &gone {
+                cluster.reported.remove(text);
+            }
+            entries().for_each(|stored| self.put(cluster, stored));
+            cluster.lists += 1;
+            cluster.revision = cluster.revision.max(revisions().max().unwrap_or_default());
+            cluster.listed = revisions().min().unwrap_or_default();
+            cluster.complete = true;
+            cluster.stale_since = None;
+            also(cluster);
+        });
+    }
+
+    /// Takes what happens in a range after it was listed at `revision`, until it cannot be told any more.
+    async fn watch(&self, range: &Range, revision: Revision) {
+        let mut backoff = backoff();
+        let mut position = Position { revision, origin: None };
+        loop {
+            let error = match self.advance(range, &mut position, &mut backoff).await {
+                Err(StoreError::Compacted) => return info!(range = range.0, "revision compacted, listing again"),
+                Err(error) => error,
+                Ok(never) => match never {},
+            };
+            self.lost(range, &error);
+            debug!(range = range.0, error = %crate::chain(&error), "watch broke, opening it again");
+            tokio::time::sleep(backoff.delay()).await;
+        }
+    }
+
+    /// Watches until something breaks.
     async fn advance(
         &self,
-        position: &mut Option<Position>,
+        range: &Range,
+        position: &mut Position,
         backoff: &mut Backoff,
-        first: &mut Option<&mpsc::Sender<Revision>>,
     ) -> Result<std::convert::Infallible, StoreError> {
-        let Position { mut revision, origin } = match *position {
-            Some(position) => position,
-            None => {
-                let revision = self.list().await?;
-                if let Some(listed) = first.take() {
-                    // There is room for one of each follower, and the receiver outlives them.
-                    let _ = listed.try_send(revision);
-                }
-                Position { revision, origin: None }
-            }
-        };
-        *position = Some(Position { revision, origin });
         // From what was seen last, though it comes again: of a key that was deleted in the very revision that etcd has
         // compacted to, a watch from that revision does not tell (3.4 up to its last releases). One from before is
         // told of the compaction.
-        let mut watch = self.store.watch(self.range, revision).await?;
-        if origin.is_some_and(|origin| !watch.origin().continues(origin)) {
+        let mut watch = self.store.watch(range, position.revision).await?;
+        if position.origin.is_some_and(|origin| !watch.origin().continues(origin)) {
             return Err(StoreError::Compacted);
         }
-        let origin = Some(watch.origin());
-        *position = Some(Position { revision, origin });
+        position.origin = Some(watch.origin());
         self.fresh();
         loop {
             match watch.next().await? {
                 WatchEvent::Compacted => return Err(StoreError::Compacted),
-                WatchEvent::Changed { revision: seen, changes } => {
+                WatchEvent::Changed { revision, changes } => {
                     backoff.reset();
                     self.fresh();
                     // All of a revision comes in one message, as long as fragments are not asked for.
-                    revision = revision.max(seen);
-                    *position = Some(Position { revision, origin });
+                    position.revision = position.revision.max(revision);
                     if !changes.is_empty() {
                         self.cluster.send_modify(|cluster| {
                             changes.iter().for_each(|change| self.take(cluster, change));
-                            cluster.revision = cluster.revision.max(revision);
+                            cluster.revision = cluster.revision.max(position.revision);
                         });
                     }
                 }
@@ -147,34 +142,21 @@ impl<S: Store> Follower<'_, S> {
         }
     }
 
-    /// Reads the whole range at one revision and makes the picture equal to it.
-    async fn list(&self) -> Result<Revision, StoreError> {
-        let Page { entries, revision, .. } = self.store.list_all(Detail::Values, self.range).await?;
-        let present: BTreeSet<&str> = entries.iter().map(|stored| &*stored.key).collect();
-        self.cluster.send_modify(|cluster| {
-            let gone: Vec<Key> = cluster
-                .keys()
-                .filter(|key| {
-                    let text = self.keys.format(key);
-                    self.range.0 <= text && text < self.range.1 && !present.contains(&*text)
-                })
-                .collect();
-            gone.iter().for_each(|key| cluster.remove(key));
-            let reported = cluster.reported.keys().filter(|text| self.range.0 <= **text && **text < self.range.1);
-            let gone: Vec<String> = reported.filter(|text| !present.contains(&***text)).cloned().collect();
-            for text in &gone {
-                cluster.reported.remove(text);
-            }
-            entries.iter().for_each(|stored| self.put(cluster, stored));
-            cluster.lists += 1;
-            cluster.revision = cluster.revision.max(revision);
-            cluster.stale_since = None;
+    /// The store is out of reach, or does not do what is asked.
+    fn lost(&self, range: &Range, error: &StoreError) {
+        let lost = self.cluster.send_if_modified(|cluster| {
+            let first = cluster.stale_since.is_none();
+            cluster.stale_since.get_or_insert_with(monotonic);
+            first
         });
-        Ok(revision)
+        // That it is out of reach is told where it is asked.
+        if lost && !matches!(error, StoreError::Unavailable(_)) {
+            warn!(range = range.0, error = %crate::chain(error), "etcd cannot be followed, trying again");
+        }
     }
 
     /// Takes the file that comes with a new placement; of those that are listed the machine has most already. Nobody
-    /// looks at the picture meanwhile: whoever had, and forgets what is of no use in it, would forget the file.
+    /// looks at the snapshot meanwhile: whoever had, and forgets what is of no use in it, would forget the file.
     fn keep_file(&self, stored: &Stored) {
         if let Some(files) = self.files
             && let Some(Key::Sched(..)) = self.keys.parse(&stored.key)
@@ -225,18 +207,63 @@ impl<S: Store> Follower<'_, S> {
     }
 }
 
+/// How far a range has been seen.
+#[derive(Clone, Copy)]
+struct Position {
+    revision: Revision,
+    /// The history that the revision is of; not known before the first watch.
+    origin: Option<Origin>,
+}
+
+/// Between tries.
+fn backoff() -> Backoff {
+    Backoff::new(Duration::from_millis(100), Duration::from_secs(5))
+}
+
 #[cfg(test)]
 mod tests {
     use fleet_core::{
-        model::{Desired, Record, UnitRecord},
+        model::{Desired, MachineId, MetadataEdits, Placement, Record, UnitRecord},
         unit::{UnitHash, UnitName},
     };
 
     use super::*;
     use crate::registry::{
         Transaction, Write,
-        memory::{Link, MemoryStore},
+        memory::{Faults, Link, MemoryStore},
     };
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_listed_takes_the_place_of_what_was_shown_in_one_step() {
+        let (etcd, lessor) = MemoryStore::new(fastrand::Rng::with_seed(1));
+        let lessor = tokio::spawn(lessor);
+        let keys = Keys::new("fleet");
+        let (machine, unit) = (MachineId::new(&"1".repeat(32)).unwrap(), UnitName::new("a.service").unwrap());
+        let record = UnitRecord::new(UnitHash::of(""), Desired::Launched, 0);
+        let sched = Key::Sched(machine.clone(), unit.clone());
+        let put = |key: &Key, value| Write::put(keys.format(key), value);
+        let writes = vec![
+            put(&sched, Placement::of(&record).unwrap().encode()),
+            put(&Key::Metadata(machine.clone()), MetadataEdits::default().encode()),
+        ];
+        etcd.write("test", &Transaction { guards: Vec::new(), writes }).unwrap();
+        let mut before = Snapshot { complete: true, ..Snapshot::default() };
+        before.put(&Key::Global(unit), &record.encode(), 1, Duration::ZERO).unwrap();
+        let (sender, mut shown) = watch::channel(before);
+        etcd.set_faults(Faults { latency: 0..=900, refuse: 0.5, ..Faults::default() });
+        let (client, ranges) = (etcd.client("one"), [keys.of(Kind::Sched), keys.of(Kind::Metadata)]);
+        let mirror = tokio::spawn(async move { follow(&client, &keys, &ranges, &sender).await });
+        loop {
+            shown.changed().await.unwrap();
+            let held = shown.borrow_and_update().keys().map(|key| key.kind()).collect::<Vec<_>>();
+            if held == [Kind::Metadata, Kind::Sched] {
+                break;
+            }
+            assert_eq!(held, [Kind::Global], "it is stale, and whole");
+        }
+        mirror.abort();
+        lessor.abort();
+    }
 
     #[tokio::test(start_paused = true)]
     async fn deletion_in_the_revision_that_is_compacted_to_is_not_missed() {

@@ -1,0 +1,87 @@
+//! The keys of this host, for its agent.
+//!
+//! In: the registration, and from the store what is scheduled to this host, the edits to its metadata and what the cluster
+//! uses. Out: the snapshot that the agent goes by.
+//!
+//! As long as the cluster does not use placements of global units, the agent decides about these by itself, and `global/`
+//! is followed, too. Watches of different keys are not ordered among each other: who hears that the cluster uses them may
+//! not have heard of the placements yet, and would stop the units. So `in-use` is followed apart from the rest, and is read
+//! before anything is listed. When it says otherwise than before, all else is listed anew, which is newer; only with that
+//! list, and in one step, does the snapshot say so. The same happens when a revision was compacted, as the store may be one
+//! that was restored from a backup of the time before.
+
+use fleet_core::model::{Key, Keys, Kind, MachineId, Snapshot, features::GLOBAL_PLACEMENTS};
+use tokio::sync::watch;
+
+use super::registration::Registration;
+use crate::registry::{
+    Store,
+    files::Files,
+    mirror::{self, Mirror},
+};
+
+/// The keys of one host.
+pub(super) struct OwnKeys<S> {
+    /// The host.
+    pub id: MachineId,
+    /// The registry.
+    pub store: S,
+    /// The keys in it.
+    pub keys: Keys,
+    /// Where the unit files go that come with placements.
+    pub files: Files<S>,
+}
+
+impl<S: Store> OwnKeys<S> {
+    /// Follows them while the host is a member, and reads them all anew after each registration: what happened before it
+    /// may have been meant for a host that was dead. Runs until dropped.
+    pub async fn follow(
+        &self,
+        mut registered: watch::Receiver<Option<Registration>>,
+        cluster: &watch::Sender<Snapshot>,
+    ) {
+        loop {
+            // What is scheduled to this machine ID is this host's only once the ID is: another may live under it.
+            let current = match registered.wait_for(Option::is_some).await {
+                Ok(registration) => registration.clone(),
+                Err(_) => return,
+            };
+            let is_another = |new: &Option<Registration>| new.is_some() && *new != current;
+            tokio::select! {
+                biased;
+                // A host that has lost its registration goes on following.
+                another = registered.wait_for(is_another) => if another.is_err() { return },
+                () = self.follow_from_lists(cluster) => return,
+            }
+        }
+    }
+
+    async fn follow_from_lists(&self, cluster: &watch::Sender<Snapshot>) {
+        loop {
+            let (sender, in_use) = watch::channel(Snapshot::default());
+            let key = [self.keys.one(&Key::InUse)];
+            tokio::select! {
+                biased;
+                () = mirror::follow(&self.store, &self.keys, &key, &sender) => {}
+                () = self.follow_while_used(in_use, cluster) => {}
+            }
+        }
+    }
+
+    /// Follows what is to be followed in a cluster that uses what this one does. Returns when that changes, or all is to be
+    /// listed again.
+    async fn follow_while_used(&self, mut in_use: watch::Receiver<Snapshot>, cluster: &watch::Sender<Snapshot>) {
+        let Ok(used) = in_use.wait_for(|known| known.complete).await.map(|known| known.in_use.clone()) else { return };
+        let has_changed = |known: &Snapshot| known.in_use != used;
+        let mut ranges = vec![self.keys.on(Kind::Sched, &self.id), self.keys.one(&Key::Metadata(self.id.clone()))];
+        if !used.values().any(|used| used.record.features.has(GLOBAL_PLACEMENTS)) {
+            ranges.push(self.keys.of(Kind::Global));
+        }
+        let mirror = Mirror { store: &self.store, keys: &self.keys, cluster, files: Some(&self.files) };
+        tokio::select! {
+            biased;
+            () = mirror.follow_once(&ranges, |cluster| cluster.in_use = used.clone()) => {}
+            _ = in_use.wait_for(has_changed) => {}
+        }
+    }
+}
