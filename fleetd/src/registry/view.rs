@@ -1,4 +1,4 @@
-//! The picture of the whole cluster, kept up only while somebody needs it.
+//! The snapshot of the whole cluster, kept up only while somebody needs it.
 //!
 //! The leading engine needs it as long as it leads; the API from a request until a minute after. On the other
 //! hosts no watch is open, so a placement wakes the host that it is for, and nobody else. What was seen last is
@@ -18,10 +18,10 @@ use crate::clock::monotonic;
 
 /// How long the mirror stays after it was last asked for.
 const LINGER: Duration = Duration::from_secs(60);
-/// How long a reader waits for a fresh picture before it takes the last one known.
+/// How long a reader waits for a fresh snapshot before it takes the last one known.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// The picture of the whole cluster. Cheap to clone.
+/// The snapshot of the whole cluster. Cheap to clone.
 #[derive(Clone)]
 pub struct View<S> {
     store: S,
@@ -51,9 +51,9 @@ impl Drop for Running {
 #[error("fleet server unable to communicate with etcd")]
 pub struct NothingKnown;
 
-/// A picture for a reader.
+/// A snapshot for a reader.
 pub struct Reading {
-    /// The picture.
+    /// The snapshot.
     pub cluster: Snapshot,
     /// How old it is when the store is out of reach.
     pub age: Option<Duration>,
