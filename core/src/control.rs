@@ -9,6 +9,7 @@
 //! | [`Scheduler`] | `sched/` | which machine runs which unit, and by which steps a unit gets from one to the other: [`handover`] |
 //! | [`Evictions`] | `metadata/` | when an eviction is over |
 //! | [`HeldBack`] | `engine/held` | what is told of machines and units that are held |
+//! | [`InUse`] | `in-use` | when the cluster begins to use what older hosts do not understand |
 //! | [`Collection`] | `file/` | which unit files nothing uses any more |
 //!
 //! Nothing in here knows a clock: every time is a duration since the moment that the leader counts from.
@@ -18,8 +19,10 @@ mod collection;
 mod controller;
 mod evictions;
 mod facts;
+mod globals;
 pub mod handover;
 mod held_back;
+mod in_use;
 mod losses;
 mod placement;
 #[cfg(test)]
@@ -31,5 +34,6 @@ pub use controller::Controller;
 pub use evictions::Evictions;
 pub use facts::Facts;
 pub use held_back::HeldBack;
+pub use in_use::InUse;
 pub use losses::{HeldBy, HeldMachine, Losses, TOGETHER, hold};
 pub use placement::Scheduler;

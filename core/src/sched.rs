@@ -1,7 +1,7 @@
 //! Which machine runs which unit, and why or why not.
 //!
-//! A [`Planner`] is told what the store says, and asked for decisions. Agents ask [`globals_for`] which global units are
-//! theirs. An [`Input`] tells a planner all that differs between two snapshots of the cluster: so do those who explain
+//! A [`Planner`] is told what the store says, and asked for decisions, and where global units belong
+//! ([`Planner::global`]). An [`Input`] tells a planner all that differs between two snapshots of the cluster: so do those who explain
 //! decisions ([`Input::explain`]) and the judges of the simulation.
 //!
 //! ```text
@@ -43,9 +43,9 @@
 //!   store); when both changed, the one whose name sorts first stays.
 //! * **`MachineOf`**: all targets must be scheduled to the machine. A follower follows in the same plan. Units that
 //!   follow each other in a cycle are placed together or not at all.
-//! * **`Conflicts`**: both ways, whoever declares it. A global unit counts as being on a machine where its metadata
-//!   holds and no unit scheduled there is in conflict with it. An ordinary unit in conflict with such a global unit
-//!   cannot go there; one that is already there stays and holds the global one off.
+//! * **`Conflicts`**: both ways, whoever declares it.
+//! * **Global units** yield to all others, whichever came first: see [`GlobalJudge`]. An ordinary unit goes where one in
+//!   conflict with it would have to leave only when it fits nowhere else.
 //! * **`Replaces`**: the unit goes where a unit is that it replaces, least loaded first, and that one is moved; the two
 //!   are never on one machine. When no replaced unit is placed, or the unit fits at none of their places, it is placed
 //!   like any other. When two replace each other, neither does. A unit cannot replace what it follows. A unit that is
@@ -69,6 +69,7 @@ mod groups;
 mod hint;
 mod ids;
 mod input;
+mod judge;
 mod keys;
 mod machines;
 mod names;
@@ -90,6 +91,7 @@ mod tests;
 pub use contents::{Contents, Copies, Fault};
 pub use global::globals_for;
 pub use input::{Applied, Held, Input, Known, Unread};
+pub use judge::GlobalJudge;
 pub use placements::Placements;
 pub use plan::Decision;
 pub use planner::Planner;

@@ -7,7 +7,10 @@
 use std::{collections::BTreeMap, sync::LazyLock, time::Duration};
 
 use fleet_core::{
-    model::{Desired, Features, Key, MachineId, MachineRecord, MetadataEdits, Record, Snapshot, UnitRecord, Unknown},
+    model::{
+        Desired, Features, Key, MachineId, MachineRecord, MetadataEdits, Placement, Record, Snapshot, UnitRecord,
+        Unknown,
+    },
     sched::{Held, Input},
     unit::{UnitFile, UnitHash, UnitName},
 };
@@ -93,6 +96,16 @@ fn unit() -> impl Strategy<Value = UnitName> {
     prop::sample::select(&UNITS[..]).prop_map(name)
 }
 
+/// Also one that is global.
+fn any_unit() -> impl Strategy<Value = UnitName> {
+    prop_oneof![prop::sample::select(&GLOBALS[..]), prop::sample::select(&UNITS[..])].prop_map(name)
+}
+
+/// What a machine is told of a global unit.
+fn everywhere() -> impl Strategy<Value = Vec<u8>> {
+    record().prop_map(|record| Placement::decode(&record).map(Placement::everywhere).unwrap().encode())
+}
+
 fn event() -> impl Strategy<Value = Event> {
     let global = prop::sample::select(&GLOBALS[..]).prop_map(name);
     let id = || (1..5_usize).prop_map(machine);
@@ -101,6 +114,7 @@ fn event() -> impl Strategy<Value = Event> {
         4 => (unit().prop_map(Key::Unit), value(record())).prop_map(write),
         1 => (global.prop_map(Key::Global), value(record())).prop_map(write),
         4 => ((id(), unit()).prop_map(|(id, unit)| Key::Sched(id, unit)), value(record())).prop_map(write),
+        2 => ((id(), any_unit()).prop_map(|(id, unit)| Key::Sched(id, unit)), value(everywhere())).prop_map(write),
         3 => (id().prop_map(Key::Machine), value(machine_record())).prop_map(write),
         1 => (id().prop_map(Key::Metadata), value(edits())).prop_map(write),
         1 => held().prop_map(Event::Hold),
@@ -126,6 +140,7 @@ fn said(input: &mut Input) -> Vec<String> {
     let units = UNITS.into_iter().chain(GLOBALS).map(name);
     let mut said: Vec<String> = units.map(|unit| format!("{unit}: {:?}", input.explain(&unit))).collect();
     said.extend((1..5).map(|n| format!("{n}: {:?}", input.stuck_on(&machine(n)))));
+    said.push(format!("{:?}", input.known().placements.globals().collect::<Vec<_>>()));
     said
 }
 

@@ -127,6 +127,8 @@ pub enum Guard {
     CreatedAt(String, Revision),
     /// The key was not written after this revision, if it exists.
     NotAfter(String, Revision),
+    /// No key of the range that exists was written after this revision.
+    NoneAfter(Range, Revision),
 }
 
 /// A change made by a transaction.
@@ -154,11 +156,14 @@ pub enum Write {
 }
 
 impl Guard {
-    /// The key.
+    /// The key, or the first that may be in the range.
     #[must_use]
     pub fn key(&self) -> &str {
         match self {
-            Self::Unchanged(key, _) | Self::CreatedAt(key, _) | Self::NotAfter(key, _) => key,
+            Self::Unchanged(key, _)
+            | Self::CreatedAt(key, _)
+            | Self::NotAfter(key, _)
+            | Self::NoneAfter((key, _), _) => key,
         }
     }
 }

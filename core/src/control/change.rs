@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    model::{MachineId, Revision},
+    model::{Kind, MachineId, Revision},
     ops::WriteSet,
     sched::Reason,
     unit::{UnitHash, UnitName},
@@ -29,6 +29,8 @@ pub struct Change {
     pub set: WriteSet,
     /// No key that it writes may have been written after this revision.
     pub not_written_after: Option<Revision>,
+    /// No key of this kind may have been written after this revision.
+    pub none_after: Option<(Kind, Revision)>,
     /// Contents that the machine which the change is for has to come by: they may be sent along.
     pub carries: Option<UnitHash>,
     /// It starts a copy of a unit of which there may be one only: it may be sent once, and not be lost sight of.
@@ -66,6 +68,22 @@ pub enum Event {
         from: Vec<MachineId>,
         /// Why.
         reason: Reason,
+    },
+    /// Machines are told to run a global unit, otherwise than before or at all.
+    Global {
+        /// The unit.
+        unit: UnitName,
+        /// How many are told to.
+        placed: usize,
+        /// How many are told not to any more.
+        deleted: usize,
+    },
+    /// A feature is not used yet because there are machines that do not understand it.
+    WaitsFor {
+        /// The word for it.
+        feature: &'static str,
+        /// The machines.
+        machines: Vec<MachineId>,
     },
     /// A machine is gone that had said so and stopped its units.
     MachineLeft(MachineId),

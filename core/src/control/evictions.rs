@@ -37,7 +37,9 @@ impl Controller for Evictions {
         for machine in &self.evicted {
             let Some(edits) = snapshot.metadata.get(machine) else { continue };
             let there = is_present(snapshot, machine);
-            if !there && facts.known.placements.has_any(machine) {
+            let placements = facts.known.placements;
+            let has_globals = || placements.globals().any(|(_, on)| on.contains(machine));
+            if !there && (placements.has_any(machine) || has_globals()) {
                 continue;
             }
             let key = Key::Metadata(machine.clone());

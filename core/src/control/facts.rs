@@ -1,11 +1,11 @@
 //! What controllers rest on: the cluster as it is, and what is known of copies that may run.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::time::Duration;
 
 use super::Losses;
 use crate::{
     model::{ActiveState, Delta, Desired, Key, MachineId, Placement, Snapshot, StateRecord, Versioned},
-    sched::{Copies, Known},
+    sched::{Applied, Copies, Known},
     unit::UnitName,
 };
 
@@ -21,8 +21,8 @@ pub struct Facts<'f> {
     pub delta: Delta<'f>,
     /// Where units are, and what they ask for.
     pub known: Known<'f>,
-    /// Units for one machine that are wanted or scheduled otherwise than before, or whose machine is other than it was.
-    pub touched: &'f BTreeSet<UnitName>,
+    /// What the snapshot has brought.
+    pub news: &'f Applied,
     /// Which machines are gone.
     pub losses: &'f Losses,
     /// Whether no unit waits to be placed. What is in no hurry waits for that.
@@ -123,7 +123,7 @@ impl<'f> Facts<'f> {
         others.any(|other| self.state(unit, other).is_some_and(|state| !is_down(state)))
     }
 
-    fn state(&self, unit: &UnitName, machine: &MachineId) -> Option<&'f StateRecord> {
+    pub(super) fn state(&self, unit: &UnitName, machine: &MachineId) -> Option<&'f StateRecord> {
         self.snapshot().states.get(&(machine.clone(), unit.clone())).map(|value| &*value.record)
     }
 }

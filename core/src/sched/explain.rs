@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use super::{
     fit::Newcomers,
-    global::globals_for,
     groups::groups,
+    judge::GlobalJudge,
     keys::{MachineKey, UnitKey},
-    machines::Status,
+    machines::{MachineSlot, Status},
     planner::{Planner, Scope},
     reason::{Cause, Tally, Unplaceable},
     units::{Role, UnitSlot},
@@ -36,21 +36,17 @@ impl Planner {
 
     fn explain_global(&self, name: &UnitName, requirements: &Requirements, wanted: bool) -> Explanation {
         // One that is not wanted is judged as if it were.
-        let rivals = self.globals.rivals((name, requirements));
-        let verdicts: Vec<Verdict> = self
-            .machines
-            .known()
-            .filter_map(|(_, machine)| {
+        let judge = GlobalJudge::new(self, (name, requirements));
+        let verdict = |(on, machine): (MachineKey, &MachineSlot)| {
+            let cause = match machine.status {
                 // Of one that is away nobody knows what it has.
-                if machine.status == Status::Held {
-                    let reason = VerdictReason::Not(Cause::MachineAway);
-                    return Some(Verdict { machine: machine.id.clone(), fits: false, reason });
-                }
-                let mut scheduled: Vec<_> = machine.units().filter_map(|other| self.units[other].party()).collect();
-                scheduled.sort_by_key(|(name, _)| *name);
-                globals_for(&machine.id, &machine.metadata, rivals.iter().copied(), scheduled).remove(name)
-            })
-            .collect();
+                Status::Held => Some(Cause::MachineAway),
+                _ => judge.cause(on),
+            };
+            let reason = cause.map_or(VerdictReason::Global, VerdictReason::Not);
+            Verdict { machine: machine.id.clone(), fits: reason.fits(), reason }
+        };
+        let verdicts: Vec<Verdict> = self.machines.known().map(verdict).collect();
         let fitting = verdicts.iter().filter(|verdict| verdict.fits).count();
         let summary = match (wanted, verdicts.len()) {
             (false, _) => Cause::NotWanted.to_string(),
@@ -78,7 +74,10 @@ impl Planner {
             if unit.at.contains(&on) {
                 return self.stays(key, on).map_or_else(VerdictReason::Not, |()| VerdictReason::Here);
             }
-            let fits = |_| VerdictReason::Fits { units: self.machines[on].load() };
+            let fits = |leaving: Vec<UnitKey>| VerdictReason::Fits {
+                units: self.machines[on].load(),
+                keeps_off: self.kept_off(&newcomers, on, &leaving).cloned(),
+            };
             let cause = impossible.as_ref().map(|(_, cause)| VerdictReason::Not(cause.clone()));
             cause.unwrap_or_else(|| self.enters(&newcomers, on, true).map_or_else(VerdictReason::Not, fits))
         };

@@ -10,6 +10,7 @@ use super::{
     reason::Cause,
     units::UnitSlot,
 };
+use crate::unit::UnitName;
 
 /// How often a unit may have to leave in one plan. Two that replace the same unit are served; three that replace each
 /// other in a circle, on too few machines, do not chase one another for ever.
@@ -122,26 +123,29 @@ impl Planner {
         if let Some(cause) = objection {
             return Err(cause);
         }
-        let staying = || {
-            let all = machine.units().filter(|key| !newcomers.contain(*key) && !leaving.contains(key));
-            all.filter_map(|key| self.units[key].party())
-        };
-        for (newcomer, &global) in
-            newcomers.0.iter().flat_map(|one| one.globals.iter().map(move |global| (one, global)))
-        {
-            let held_off = || staying().any(|resident| clash(global, resident).is_some());
-            let clash = clash(newcomer.party, global);
-            if let Some(clash) =
-                clash.filter(|_| suits(global.1, &machine.id, &machine.metadata).is_ok() && !held_off())
-            {
-                return Err(Cause::conflict(global.0, clash, true));
-            }
-        }
         Ok(leaving)
     }
 
+    /// The first global unit, by name, that would have to leave a machine for newcomers, when these units leave it, too.
+    pub(super) fn kept_off<'p>(
+        &'p self,
+        newcomers: &Newcomers<'p>,
+        on: MachineKey,
+        leaving: &[UnitKey],
+    ) -> Option<&'p UnitName> {
+        let machine = &self.machines[on];
+        let stays = |key: &UnitKey| !newcomers.contain(*key) && !leaving.contains(key);
+        let is_there = |global: Party<'_>| {
+            let mut staying = machine.units().filter(stays).filter_map(|key| self.units[key].party());
+            suits(global.1, &machine.id, &machine.metadata).is_ok()
+                && !staying.any(|resident| clash(global, resident).is_some())
+        };
+        let globals = newcomers.0.iter().flat_map(|newcomer| &newcomer.globals);
+        globals.filter(|global| is_there(**global)).map(|global| global.0).min()
+    }
+
     /// What the first of these units that has something to say, by name, says.
-    fn first_by_name(
+    pub(super) fn first_by_name(
         &self,
         units: impl IntoIterator<Item = UnitKey>,
         say: impl Fn(&UnitSlot) -> Option<Cause>,

@@ -1,7 +1,9 @@
 //! Global units: one on every machine that fits.
 //!
-//! They are not in the store's schedule: each agent works out its own with [`globals_for`]. The planner only has to
-//! know which of them a machine counts as having, because an ordinary unit in conflict with one cannot go there.
+//! They come after all others, by one rule: a global unit belongs on a machine where its metadata holds, unless it is in
+//! conflict, whoever declares it, with a unit that is scheduled there, or with a global unit that belongs there and whose
+//! name sorts before its own. So it does not matter which of them came first. [`globals_for`] says so for one machine of
+//! which all is known, [`GlobalJudge`](super::GlobalJudge) for the machines of a planner.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,10 +22,6 @@ use crate::{
 };
 
 /// Which global units belong on a machine, given what is scheduled to it: a verdict for each of `globals`.
-///
-/// One fits when the machine's metadata holds and it has no conflict, whoever declares it, with a unit that is
-/// *scheduled* to the machine: what was placed there stays. Of global units in conflict with each other, the one
-/// whose name sorts first wins.
 ///
 /// `globals` are those that are wanted, `scheduled` those under `sched/<machine>/`.
 pub fn globals_for<'a>(
@@ -72,13 +70,16 @@ impl Globals {
         self.by_name.insert(name.clone(), requirements.clone());
     }
 
-    /// Removes one and says what it asked for.
-    pub fn remove(&mut self, name: &UnitName) -> Option<Arc<Requirements>> {
-        let requirements = self.by_name.remove(name)?;
+    pub fn remove(&mut self, name: &UnitName) {
+        let Some(requirements) = self.by_name.remove(name) else { return };
         for pattern in &requirements.conflicts {
             self.patterns.remove(pattern, name);
         }
-        Some(requirements)
+    }
+
+    /// One, and what it asks for.
+    pub fn get(&self, name: &UnitName) -> Option<Party<'_>> {
+        self.by_name.get_key_value(name).map(|(name, requirements)| (name, &**requirements))
     }
 
     /// This one and all that may decide whether it comes to a machine: those in conflict with it, those in conflict

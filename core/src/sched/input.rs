@@ -23,7 +23,7 @@ use super::{
     verdict::Explanation,
 };
 use crate::{
-    model::{Delta, Desired, Key, MachineId, Placement, Snapshot, apply_edits},
+    model::{Delta, Desired, Key, MachineId, Placement, Snapshot, Versioned, apply_edits},
     unit::{OnPartition, Requirements, UnitFile, UnitHash, UnitName},
 };
 
@@ -78,8 +78,10 @@ pub struct Applied {
     /// Units for one machine that are wanted or scheduled otherwise, of which more is known, or whose machine is other
     /// than it was.
     pub units: BTreeSet<UnitName>,
-    /// The machines that something is newly scheduled to, or scheduled otherwise.
-    pub scheduled_to: BTreeSet<MachineId>,
+    /// Global units that are wanted otherwise, of which more is known, or that are in conflict with such.
+    pub globals: BTreeSet<UnitName>,
+    /// Entries of other global units that are otherwise than they were.
+    pub places: BTreeSet<(MachineId, UnitName)>,
 }
 
 /// What an input knows.
@@ -114,7 +116,9 @@ impl Input {
             add(diff.key, current.globals.get(diff.key).map(|unit| unit.record.hash), false);
         }
         for diff in delta.scheduled() {
-            add(&diff.key.1, diff.after.map(|placement| placement.record.hash), true);
+            // What a global unit asks for is the same everywhere.
+            let placed = diff.after.filter(|placement| !placement.record.global);
+            add(&diff.key.1, placed.map(|placement| placement.record.hash), true);
         }
         for (hash, units) in self.contents.missing() {
             unread.users.entry(*hash).or_default().extend(units.iter().cloned());
@@ -142,22 +146,30 @@ impl Input {
         let mut applied = Applied::default();
         let mut changed = std::mem::take(&mut self.news);
         applied.units.extend(changed.iter().cloned());
+        let globals = delta.globals().map(|diff| diff.key).filter(|unit| !unit.is_template()).cloned();
+        applied.globals.extend(globals);
+        applied.globals.extend(changed.iter().filter(|unit| current.globals.contains_key(*unit)).cloned());
         for diff in delta.scheduled() {
             let (machine, unit) = diff.key;
             match diff.after {
-                None => {
-                    self.placements.remove(unit, machine);
-                    self.planner.removed(unit, machine);
+                None => self.placements.remove(unit, machine),
+                Some(scheduled) => self.placements.set(unit, machine, &scheduled.record),
+            }
+            let is_global = |placement: &&Versioned<Placement>| placement.record.global;
+            if diff.before.into_iter().chain(diff.after).any(|placement| is_global(&placement))
+                && !applied.globals.contains(unit)
+            {
+                applied.places.insert(diff.key.clone());
+            }
+            let ordinary =
+                |placement: Option<&'_ Versioned<Placement>>| placement.filter(|it| !is_global(it)).is_some();
+            match diff.after.filter(|after| !is_global(after)) {
+                None if !ordinary(diff.before) => continue,
+                None => self.planner.removed(unit, machine),
+                Some(scheduled) if scheduled.record.is_recall() => {
+                    self.planner.recalled(unit.clone(), machine.clone());
                 }
-                Some(scheduled) => {
-                    applied.scheduled_to.insert(machine.clone());
-                    self.placements.set(unit, machine, &scheduled.record);
-                    if scheduled.record.is_recall() {
-                        self.planner.recalled(unit.clone(), machine.clone());
-                    } else {
-                        self.planner.placed(unit.clone(), machine.clone());
-                    }
-                }
+                Some(_) => self.planner.placed(unit.clone(), machine.clone()),
             }
             applied.units.insert(unit.clone());
             changed.insert(unit.clone());
@@ -166,10 +178,17 @@ impl Input {
             applied.units.insert(diff.key.clone());
             changed.insert(diff.key.clone());
         }
-        changed.extend(delta.globals().map(|diff| diff.key).filter(|unit| !unit.is_template()).cloned());
+        changed.extend(applied.globals.iter().cloned());
+        // Those in conflict with a global unit as it was, and as it is.
+        let rivals = |planner: &Planner, globals: &BTreeSet<UnitName>| {
+            globals.iter().flat_map(|unit| planner.rivals_of(unit)).collect::<BTreeSet<UnitName>>()
+        };
+        let mut decided = rivals(&self.planner, &applied.globals);
         for unit in &changed {
             self.tell_unit(unit);
         }
+        decided.extend(rivals(&self.planner, &applied.globals));
+        applied.globals.extend(decided);
         for machine in self.changed_machines(delta) {
             self.tell_machine(&machine);
         }

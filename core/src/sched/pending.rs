@@ -9,7 +9,6 @@
 //! |---|---|
 //! | machine not there, or of other metadata or ID | [`Pending::hoping_for`] when a machine comes or changes |
 //! | conflict with, or replaced by, a unit there | [`Pending::related_to`] when that unit leaves or changes |
-//! | conflict with a global unit | [`Pending::against_globals`] when one is held off, [`Pending::related_to`] when it changes |
 //! | still running where it was told to stop | `given_up`, which has it judged |
 //! | target elsewhere or nowhere | the target's followers, in the table of units |
 
@@ -44,8 +43,6 @@ pub(super) struct Pending {
     by_machine: BTreeMap<String, BTreeSet<UnitKey>>,
     /// What they declare: `Conflicts` and `Replaces`.
     patterns: Patterns<UnitKey>,
-    /// Those that a global unit kept off some machine.
-    against_globals: BTreeSet<UnitKey>,
 }
 
 impl Pending {
@@ -78,11 +75,6 @@ impl Pending {
         }
     }
 
-    /// Notes that a global unit keeps this one off some machine.
-    pub fn note_global(&mut self, unit: UnitKey) {
-        self.against_globals.insert(unit);
-    }
-
     pub fn remove(&mut self, name: &UnitName) {
         let Some(Entry { unit, requirements, .. }) = self.entries.remove(name) else { return };
         for pattern in requirements.conflicts.iter().chain(&requirements.replaces) {
@@ -98,7 +90,6 @@ impl Pending {
             values.iter().for_each(|value| remove_from(by_value, value, &unit));
         }
         self.anywhere.remove(&unit);
-        self.against_globals.remove(&unit);
     }
 
     /// Those that this machine may help, new or changed as it is.
@@ -116,10 +107,5 @@ impl Pending {
         let patterns = requirements.conflicts.iter().chain(&requirements.replaces);
         let ours = patterns.flat_map(|pattern| matching(&self.entries, pattern)).map(|(_, entry)| entry.unit);
         ours.chain(self.patterns.declared_against(name).copied()).collect()
-    }
-
-    /// Those that a global unit kept off some machine.
-    pub fn against_globals(&self) -> Vec<UnitKey> {
-        self.against_globals.iter().copied().collect()
     }
 }

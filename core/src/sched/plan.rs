@@ -231,7 +231,7 @@ impl Planner {
         all
     }
 
-    fn note_pending(&mut self, group: &[UnitKey], NotFound { reason, global, ruled_out }: NotFound) {
+    fn note_pending(&mut self, group: &[UnitKey], NotFound { reason, ruled_out }: NotFound) {
         if ruled_out.is_some() {
             self.draft.ruled_out = ruled_out;
         }
@@ -240,9 +240,6 @@ impl Planner {
             let Some(requirements) = unit.wanted() else { continue };
             if let Some(reason) = &reason {
                 self.pending.insert(&unit.name, key, requirements, reason.clone());
-            }
-            if global {
-                self.pending.note_global(key);
             }
         }
     }

@@ -74,8 +74,8 @@ impl Planner {
         }
     }
 
-    /// A unit that runs on every machine that fits, new or changed.
-    /// It is never placed, but units in conflict with it have to keep off its machines.
+    /// A unit that runs on every machine that fits, new or changed. No plan places it: [`Planner::global`] says where it
+    /// belongs. Units in conflict with it go where it is only when they fit nowhere else.
     pub fn set_global(&mut self, name: UnitName, requirements: Arc<Requirements>, wanted: bool) {
         self.set_role(name, Role::Global { requirements, wanted });
     }
@@ -228,12 +228,7 @@ impl Planner {
         match &self.units[key].role {
             Role::Absent => {}
             Role::Single { .. } => self.units[key].at.clone().into_iter().for_each(|on| self.wake_related(key, on)),
-            Role::Global { .. } => {
-                let name = &self.units[key].name;
-                if let Some(requirements) = self.globals.remove(name) {
-                    self.mark_all(self.pending.related_to(name, &requirements));
-                }
-            }
+            Role::Global { .. } => self.globals.remove(&self.units[key].name),
         }
         // A pending unit that follows this one has been judged by a `MachineOf`, or as part of a cycle, that may have
         // changed with it.
@@ -299,8 +294,6 @@ impl Planner {
         if self.units[key].single().is_some_and(|requirements| !requirements.replaces.is_empty()) {
             self.mark_all_on(on);
         }
-        // It may hold off a global unit that has held off others.
-        self.wake(self.pending.against_globals(), on);
     }
 
     /// Enters a unit on a machine.

@@ -26,14 +26,17 @@ pub(super) struct Found {
 pub(super) struct NotFound {
     /// Why; `None` when only some machines were tried, and what was known of the others still holds.
     pub reason: Option<Unplaceable>,
-    /// Whether a global unit was in the way somewhere.
-    pub global: bool,
     pub ruled_out: Option<Box<RuledOut>>,
+}
+
+impl NotFound {
+    /// No place among the machines that were tried.
+    const STILL: Self = Self { reason: None, ruled_out: None };
 }
 
 impl From<Unplaceable> for NotFound {
     fn from(reason: Unplaceable) -> Self {
-        Self { reason: Some(reason), global: false, ruled_out: None }
+        Self { reason: Some(reason), ruled_out: None }
     }
 }
 
@@ -46,11 +49,7 @@ impl Planner {
         }
         let mut search = Search::new(self, &newcomers);
         match scope {
-            Scope::Only(machines) => search.first(search.seats(machines), true, Choice::NowFits).ok_or(NotFound {
-                reason: None,
-                global: search.global,
-                ruled_out: None,
-            }),
+            Scope::Only(machines) => search.first(search.seats(machines), true, Choice::NowFits).ok_or(NotFound::STILL),
             Scope::All => {
                 // One that is being replaced itself should not displace others if it can help it.
                 let displaced = group.iter().any(|member| self.draft.displaced.contains_key(member));
@@ -88,11 +87,9 @@ impl Planner {
         }
         let mut search = Search::new(self, &newcomers);
         match scope {
-            Scope::Only(machines) => search.first(search.seats(machines), false, Choice::NowFits).ok_or(NotFound {
-                reason: None,
-                global: search.global,
-                ruled_out: None,
-            }),
+            Scope::Only(machines) => {
+                search.first(search.seats(machines), false, Choice::NowFits).ok_or(NotFound::STILL)
+            }
             Scope::All => search.anywhere(false).ok_or_else(|| search.in_vain()),
         }
     }
@@ -142,7 +139,6 @@ struct Search<'p> {
     planner: &'p Planner,
     newcomers: &'p Newcomers<'p>,
     tally: Tally,
-    global: bool,
     /// The part of the tally that is due to the requirements alone.
     by_requirements: Tally,
     /// The machines that are not in that part.
@@ -151,14 +147,7 @@ struct Search<'p> {
 
 impl<'p> Search<'p> {
     fn new(planner: &'p Planner, newcomers: &'p Newcomers<'p>) -> Self {
-        Self {
-            planner,
-            newcomers,
-            tally: Tally::default(),
-            global: false,
-            by_requirements: Tally::default(),
-            open: BTreeSet::new(),
-        }
+        Self { planner, newcomers, tally: Tally::default(), by_requirements: Tally::default(), open: BTreeSet::new() }
     }
 
     /// Back to where they were in the store, if what drove them away has gone in this very plan: nothing moves in vain.
@@ -212,14 +201,17 @@ impl<'p> Search<'p> {
         self.first(candidates.seats, displacing, Choice::LeastLoaded { of: candidates.count, units: 0 })
     }
 
-    /// The first of the machines that fits.
+    /// The first of the machines that fits; one where a global unit would have to leave only when there is no other.
     fn first(&mut self, seats: impl IntoIterator<Item = Seat>, displacing: bool, otherwise: Choice) -> Option<Found> {
+        let mut last_resort = None;
         for seat in seats {
             let machine = self.planner.machines.on(seat);
             match self.planner.enters(self.newcomers, machine, displacing) {
+                Ok(leaving) if self.planner.kept_off(self.newcomers, machine, &leaving).is_some() => {
+                    last_resort.get_or_insert((machine, leaving));
+                }
                 Ok(leaving) => return Some(self.found(machine, leaving, otherwise)),
                 Err(cause) => {
-                    self.global |= matches!(cause, Cause::Conflict { global: true, .. });
                     if cause.is_by_requirements() {
                         self.by_requirements.add(1, cause.clone());
                     } else {
@@ -229,7 +221,7 @@ impl<'p> Search<'p> {
                 }
             }
         }
-        None
+        last_resort.map(|(machine, leaving)| self.found(machine, leaving, otherwise))
     }
 
     /// The place, with what most says why it was chosen.
@@ -252,7 +244,7 @@ impl<'p> Search<'p> {
         let ruled_out = self.lone().map(|requirements| {
             Box::new(RuledOut { requirements: requirements.clone(), tally: self.by_requirements, open: self.open })
         });
-        NotFound { reason: Some(Unplaceable::NoneFits(self.tally)), global: self.global, ruled_out }
+        NotFound { reason: Some(Unplaceable::NoneFits(self.tally)), ruled_out }
     }
 
     /// A target of the newcomers that does not come with them, and where it is.

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::reason::Cause;
-use crate::model::MachineId;
+use crate::{model::MachineId, unit::UnitName};
 
 /// Where a unit is, and what each machine has for or against it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +36,8 @@ pub enum VerdictReason {
     Fits {
         /// How many units the machine has.
         units: usize,
+        /// A global unit that would leave for it.
+        keeps_off: Option<UnitName>,
     },
     /// It is global and belongs there.
     Global,
@@ -53,8 +55,10 @@ impl fmt::Display for VerdictReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Here => f.write_str("scheduled here"),
-            Self::Fits { units: 1 } => f.write_str("fits (1 unit)"),
-            Self::Fits { units } => write!(f, "fits ({units} units)"),
+            Self::Fits { units, keeps_off } => {
+                write!(f, "fits ({units} unit{})", if *units == 1 { "" } else { "s" })?;
+                keeps_off.as_ref().map_or(Ok(()), |global| write!(f, ", global {global} would leave for it"))
+            }
             Self::Global => f.write_str("fits (global unit)"),
             Self::Not(cause) => cause.fmt(f),
         }

@@ -263,7 +263,8 @@ fn transaction(change: &Change, files: &Files, keys: &Keys, leadership: &Leaders
         }
         ops::Write::Delete(key) => Write::Delete { key: keys.format(key) },
     });
-    let guards = [leadership.guard()].into_iter().chain(guards).chain(not_after).collect();
+    let none_after = change.none_after.map(|(kind, revision)| Guard::NoneAfter(keys.of(kind), revision));
+    let guards = [leadership.guard()].into_iter().chain(guards).chain(not_after).chain(none_after).collect();
     Transaction { guards, writes: writes.collect() }
 }
 

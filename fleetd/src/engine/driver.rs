@@ -12,7 +12,7 @@ use std::{
 };
 
 use fleet_core::{
-    control::{Answer, Collection, Controller, Evictions, Facts, HeldBack, Losses, Scheduler, hold},
+    control::{Answer, Collection, Controller, Evictions, Facts, HeldBack, InUse, Losses, Scheduler, hold},
     model::{Delta, Kind, MachineId, Snapshot},
     sched::Input,
 };
@@ -115,6 +115,7 @@ struct Driver<'e, S> {
 struct Controllers {
     scheduler: Scheduler,
     evictions: Evictions,
+    in_use: InUse,
     held_back: HeldBack,
     collection: Collection,
 }
@@ -124,6 +125,7 @@ impl Controllers {
         match id {
             ControllerId::Scheduler => &self.scheduler,
             ControllerId::Evictions => &self.evictions,
+            ControllerId::InUse => &self.in_use,
             ControllerId::HeldBack => &self.held_back,
             ControllerId::Collection => &self.collection,
         }
@@ -133,6 +135,7 @@ impl Controllers {
         match id {
             ControllerId::Scheduler => &mut self.scheduler,
             ControllerId::Evictions => &mut self.evictions,
+            ControllerId::InUse => &mut self.in_use,
             ControllerId::HeldBack => &mut self.held_back,
             ControllerId::Collection => &mut self.collection,
         }
@@ -157,6 +160,7 @@ impl<'e, S: Store> Driver<'e, S> {
             controllers: Controllers {
                 scheduler: Scheduler::default(),
                 evictions: Evictions::default(),
+                in_use: InUse::default(),
                 held_back: HeldBack::new(today.saturating_sub(now)),
                 collection: Collection::new(now),
             },
@@ -195,19 +199,19 @@ impl<'e, S: Store> Driver<'e, S> {
             Err(StoreError::Unavailable(_)) => return Ok(Some(Instant::now() + RETRY)),
             done => done?,
         }
-        let touched = self.input.apply(&current).units;
+        let news = self.input.apply(&current);
         let placements = self.input.known().placements;
         let now = self.now();
         let recent = std::mem::take(&mut self.recent);
         log(self.losses.follow(delta, placements, &recent, now));
         let missed = if self.losses.is_new() { self.missed_keepalives.count(self.engine, &current).await } else { 0 };
         log(self.losses.settle(&current, self.input.known().placements, missed, now));
-        let (touched, losses) = (&touched, &self.losses);
-        let facts = Facts { delta, known: self.input.known(), touched, losses, at_rest: true, now };
+        let (news, losses) = (&news, &self.losses);
+        let facts = Facts { delta, known: self.input.known(), news, losses, at_rest: true, now };
         let (held, down_at) = hold(&facts);
         self.input.hold(&held);
         let (planner, known) = self.input.parts();
-        let facts = Facts { delta, known, touched, losses, at_rest: true, now };
+        let facts = Facts { delta, known, news, losses, at_rest: true, now };
         let mut wake_at = vec![self.losses.wake(now), down_at];
         let mut proposals: Vec<Proposal> = Vec::new();
         for (id, kind, pace) in WRITERS {

@@ -9,6 +9,10 @@ pub fn log(events: Vec<Event>) {
         match event {
             Event::Scheduled { unit, machine, reason } => info!(%unit, %machine, %reason, "unit scheduled"),
             Event::Unscheduled { unit, from, reason } => info!(%unit, ?from, %reason, "unit unscheduled"),
+            Event::Global { unit, placed, deleted } => info!(%unit, placed, deleted, "machines told of a global unit"),
+            Event::WaitsFor { feature, machines } => {
+                info!(feature, ?machines, "not used yet: these machines do not understand it");
+            }
             Event::MachineLeft(machine) => info!(%machine, "machine has left"),
             Event::MachineGone(machine) => warn!(%machine, "machine is gone"),
             Event::MachineDead(machine) => info!(%machine, "machine counts as dead, its units move"),

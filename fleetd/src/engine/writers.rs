@@ -10,6 +10,8 @@ pub enum ControllerId {
     Scheduler,
     /// [`fleet_core::control::Evictions`]
     Evictions,
+    /// [`fleet_core::control::InUse`]
+    InUse,
     /// [`fleet_core::control::HeldBack`]
     HeldBack,
     /// [`fleet_core::control::Collection`]
@@ -26,9 +28,10 @@ pub enum Pace {
 }
 
 /// The controllers in the order in which they are asked: what it writes, and how.
-pub const WRITERS: [(ControllerId, Kind, Pace); 4] = [
+pub const WRITERS: [(ControllerId, Kind, Pace); 5] = [
     (ControllerId::Scheduler, Kind::Sched, Pace::Shown),
     (ControllerId::Evictions, Kind::Metadata, Pace::Shown),
+    (ControllerId::InUse, Kind::InUse, Pace::Shown),
     (ControllerId::HeldBack, Kind::Held, Pace::Beside),
     (ControllerId::Collection, Kind::File, Pace::Beside),
 ];

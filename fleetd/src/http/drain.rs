@@ -47,7 +47,7 @@ pub(super) async fn progress<S: Store>(State(api): Shared<S>, Name(id): Name) ->
     let here: BTreeMap<&UnitName, &Placement> = cluster
         .scheduled
         .iter()
-        .filter(|((machine, _), _)| *machine == id)
+        .filter(|((machine, _), placement)| *machine == id && !placement.record.global)
         .map(|((_, unit), scheduled)| (unit, &*scheduled.record))
         .collect();
     let elsewhere: BTreeMap<&UnitName, &MachineId> = cluster

@@ -1,4 +1,4 @@
-//! How units stand: worked out of one picture of the cluster.
+//! How units stand: worked out of one snapshot of the cluster.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -8,7 +8,7 @@ use fleet_core::{
     unit::UnitName,
 };
 
-/// A picture of the cluster, indexed by unit.
+/// A snapshot of the cluster, indexed by unit.
 pub struct Index<'c> {
     cluster: &'c Snapshot,
     scheduled: HashMap<&'c UnitName, &'c MachineId>,
@@ -51,8 +51,8 @@ impl<'c> Index<'c> {
     }
 
     fn add_scheduled(&mut self, (machine, unit): &'c (MachineId, UnitName), placement: &Placement) {
-        // Of two, the one on a machine that is being drained is on its way out.
-        let leaves = placement.is_recall();
+        // A global unit has no machine. Of two, the one on a machine that is being drained is on its way out.
+        let leaves = placement.is_recall() || placement.global;
         if !leaves && (!self.cluster.drains(machine) || !self.scheduled.contains_key(unit)) {
             self.scheduled.insert(unit, machine);
         }

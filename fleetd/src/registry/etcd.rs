@@ -136,6 +136,9 @@ fn txn(transaction: Transaction) -> Txn {
         Guard::CreatedAt(key, revision) => Compare::create_revision(key, CompareOp::Equal, revision),
         // Of a key that does not exist etcd takes the revision for 0.
         Guard::NotAfter(key, revision) => Compare::mod_revision(key, CompareOp::Less, revision + 1),
+        Guard::NoneAfter((from, to), revision) => {
+            Compare::mod_revision(from, CompareOp::Less, revision + 1).with_range(to)
+        }
     });
     let writes = transaction.writes.into_iter().map(|write| match write {
         Write::Put { key, value, lease } => {

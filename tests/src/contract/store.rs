@@ -118,6 +118,10 @@ impl<S: Store, O: Operator> Script<'_, S, O> {
         self.commit("gone and created at 0", vec![Guard::CreatedAt("k/x".into(), 0)], vec![delete("k/d")]).await;
         self.commit("not after it was written", vec![Guard::NotAfter("k/a".into(), 5)], vec![put("k/d", "3")]).await;
         self.commit("not before it was written", vec![Guard::NotAfter("k/a".into(), 1)], vec![put("k/d", "4")]).await;
+        let range = |from: &str, to: &str| (from.to_owned(), to.to_owned());
+        self.commit("none after", vec![Guard::NoneAfter(range("k/a", "k/e"), 100)], vec![put("k/d", "5")]).await;
+        self.commit("one of them after", vec![Guard::NoneAfter(range("k/a", "k/e"), 4)], vec![put("k/d", "6")]).await;
+        self.commit("none there", vec![Guard::NoneAfter(range("k/x", "k/y"), 0)], vec![put("k/d", "7")]).await;
         self.commit("absent and so not after", vec![Guard::NotAfter("k/x".into(), 0)], vec![delete("k/d")]).await;
         self.commit("a key twice", vec![], vec![put("k/e", "1"), put("k/e", "2")]).await;
         self.commit("written and deleted", vec![], vec![put("k/e", "1"), delete("k/e")]).await;

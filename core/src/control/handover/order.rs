@@ -85,7 +85,7 @@ impl Order {
             guards.extend(named.map(|machine| guard(sched(machine), entry(machine).map_or(0, |entry| entry.revision))));
         }
         let once = self.strict && self.to.is_some();
-        Change { set: WriteSet { guards, writes }, not_written_after: None, carries, once }
+        Change { set: WriteSet { guards, writes }, carries, once, ..Change::default() }
     }
 }
 

@@ -6,9 +6,11 @@ use std::{
 };
 
 use crate::{
-    control::{Answer, Change, Collection, Controller, Evictions, Facts, HeldBack, Losses, Outcome, Scheduler, hold},
+    control::{
+        Answer, Change, Collection, Controller, Evictions, Facts, HeldBack, InUse, Losses, Outcome, Scheduler, hold,
+    },
     model::{
-        ActiveState, Delta, Desired, Features, Key, MachineId, MachineRecord, MetadataEdits, Record, Revision,
+        ActiveState, Delta, Desired, Features, Key, Kind, MachineId, MachineRecord, MetadataEdits, Record, Revision,
         Snapshot, StateRecord, Task, UnitRecord, Unknown,
     },
     ops::Write,
@@ -43,6 +45,7 @@ pub struct Leader {
     losses: Losses,
     pub placement: Scheduler,
     pub evictions: Evictions,
+    pub in_use: InUse,
     pub held: HeldBack,
     pub collection: Collection,
 }
@@ -51,6 +54,7 @@ pub struct Leader {
 pub struct Wanted {
     pub placement: Outcome,
     pub evictions: Outcome,
+    pub in_use: Outcome,
     pub held: Outcome,
     pub collection: Outcome,
 }
@@ -79,6 +83,7 @@ impl Leader {
             losses: Losses::new(TTL, since, now),
             placement: Scheduler::default(),
             evictions: Evictions::default(),
+            in_use: InUse::default(),
             held: HeldBack::new(Duration::ZERO),
             collection: Collection::new(now),
         }
@@ -114,6 +119,11 @@ impl World {
     }
 
     pub fn set_machine(&mut self, number: u32, disk: &str) {
+        self.set_host(number, disk, Features::of_this_daemon());
+    }
+
+    /// A machine whose fleetd understands so much.
+    pub fn set_host(&mut self, number: u32, disk: &str, features: Features) {
         let record = MachineRecord {
             address: format!("10.0.0.{number}"),
             hostname: format!("h{number}"),
@@ -123,7 +133,7 @@ impl World {
             cpus: 1,
             memory: 1,
             leaving: false,
-            features: Features::default(),
+            features,
             unknown: Unknown::default(),
         };
         self.gone.remove(&machine(number));
@@ -159,6 +169,14 @@ impl World {
         self.write(&Key::Unit(unit.clone()), Some(&record.encode()));
         // Of one revision, in truth.
         self.files.insert(hash, self.store.revision);
+    }
+
+    /// Submits a global unit.
+    pub fn submit_global(&mut self, unit: &UnitName, file: &UnitFile, desired: Desired) {
+        self.texts.insert(file.hash(), file.clone());
+        let record = UnitRecord::new(file.hash(), desired, 0);
+        self.write(&Key::Global(unit.clone()), Some(&record.encode()));
+        self.files.insert(file.hash(), self.store.revision);
     }
 
     /// Has a unit be wanted with contents that may not be stored.
@@ -230,21 +248,22 @@ impl World {
         for hash in unread.hashes() {
             leader.input.read(&unread, hash, self.texts.get(&hash));
         }
-        let touched = leader.input.apply(&current).units;
+        let news = leader.input.apply(&current);
         let known = leader.input.known();
         leader.losses.follow(delta, known.placements, &BTreeSet::new(), now);
         leader.losses.settle(&current, known.placements, 0, now);
-        let facts = Facts { delta, known, touched: &touched, losses: &leader.losses, at_rest: true, now };
+        let facts = Facts { delta, known, news: &news, losses: &leader.losses, at_rest: true, now };
         let (held, _) = hold(&facts);
         leader.input.hold(&held);
         let (planner, known) = leader.input.parts();
-        let facts = Facts { delta, known, touched: &touched, losses: &leader.losses, at_rest: true, now };
+        let facts = Facts { delta, known, news: &news, losses: &leader.losses, at_rest: true, now };
         let placement = leader.placement.reconcile(&facts, planner);
         let facts = Facts { at_rest: placement.changes.is_empty(), ..facts };
         let evictions = leader.evictions.reconcile(&facts, planner);
+        let in_use = leader.in_use.reconcile(&facts, planner);
         let held = leader.held.reconcile(&facts, planner);
         let collection = leader.collection.reconcile(&facts, planner);
-        Wanted { placement, evictions, held, collection }
+        Wanted { placement, evictions, in_use, held, collection }
     }
 
     /// Carries out a change if its guards hold.
@@ -254,12 +273,16 @@ impl World {
             Key::Machine(id) => self.store.machines.get(id).map(|value| value.revision),
             Key::Metadata(id) => self.store.metadata.get(id).map(|value| value.revision),
             Key::Sched(on, unit) => self.store.scheduled.get(&(on.clone(), unit.clone())).map(|value| value.revision),
+            Key::Global(unit) => self.store.globals.get(unit).map(|value| value.revision),
+            Key::InUse => self.store.in_use.get(&()).map(|value| value.revision),
             Key::File(hash) => self.files.get(hash).copied(),
             _ => None,
         };
+        let newest = |kind: Kind| self.store.entries().filter(|(key, _)| key.kind() == kind).map(|(_, at)| at).max();
+        let none_after = change.none_after.is_none_or(|(kind, at)| newest(kind).unwrap_or(0) <= at);
         let unchanged = change.set.guards.iter().all(|guard| revision(&guard.key).unwrap_or(0) == guard.revision);
         let old = |write: &Write| change.not_written_after.is_none_or(|at| revision(write.key()).unwrap_or(0) <= at);
-        if !unchanged || !change.set.writes.iter().all(old) {
+        if !unchanged || !none_after || !change.set.writes.iter().all(old) {
             return Answer::Refused;
         }
         for write in change.set.writes.clone() {
@@ -283,6 +306,9 @@ impl World {
             let answer = self.commit(change);
             self.leader.evictions.answered(change, answer, now);
         }
+        for change in &wanted.in_use.changes {
+            self.commit(change);
+        }
         for change in &wanted.held.changes {
             self.leader.held.answered(change, Answer::Done, now);
         }
@@ -294,7 +320,7 @@ impl World {
             let answer = self.commit(change);
             self.leader.collection.answered(change, answer, now);
         }
-        wanted.placement.changes.len() + wanted.evictions.changes.len()
+        wanted.placement.changes.len() + wanted.evictions.changes.len() + wanted.in_use.changes.len()
     }
 
     /// Lets time pass in which agents do what they are told and the leader decides.

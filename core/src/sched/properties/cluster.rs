@@ -8,7 +8,7 @@ use std::{
 use super::{Event, UNITS, name};
 use crate::{
     model::MachineId,
-    sched::{Decision, Planner},
+    sched::{Decision, Planner, globals_for},
     unit::{Requirements, UnitName},
 };
 
@@ -254,19 +254,32 @@ impl Cluster {
         let hostile = |one: &(&UnitName, &Requirements), other: &(&UnitName, &Requirements)| {
             Self::in_conflict(one, other) || Self::replaces(one, other) || Self::replaces(other, one)
         };
-        if members.iter().any(|one| staying.iter().any(|other| hostile(one, other))) {
-            return false;
+        !members.iter().any(|one| staying.iter().any(|other| hostile(one, other)))
+    }
+
+    /// Checks where the planner says that global units belong.
+    fn check_globals(&self, planner: &Planner) {
+        let wanted = |(name, (requirements, wanted)): (&UnitName, &(Requirements, bool))| {
+            wanted.then(|| (name.clone(), requirements.clone()))
+        };
+        let globals: Vec<_> = self.globals.iter().filter_map(wanted).collect();
+        for (id, metadata) in self.up.iter().chain(&self.drained) {
+            let verdicts = globals_for(id, metadata, globals.iter().map(|(n, r)| (n, r)), self.residents(id));
+            for (name, verdict) in verdicts {
+                let judged = planner.global(&name).and_then(|judge| judge.on(id)).expect("both are there");
+                assert_eq!(judged.is_ok(), verdict.fits, "{name} on {}: {judged:?} {verdict:?}", id.short());
+            }
         }
-        let globals = self.globals.iter().filter(|(_, (_, wanted))| *wanted).map(|(name, (r, _))| (name, r));
-        let on_machine = globals.filter(|global| {
-            Self::metadata_holds(global.1, metadata) && !staying.iter().any(|other| Self::in_conflict(global, other))
-        });
-        let on_machine: Vec<_> = on_machine.collect();
-        !members.iter().any(|one| on_machine.iter().any(|global| Self::in_conflict(one, global)))
+        let unwanted = self.globals.iter().filter(|(_, (_, wanted))| !wanted);
+        assert!(unwanted.into_iter().all(|(name, _)| planner.global(name).is_none()));
+        assert!(
+            globals.iter().all(|(name, _)| self.held.iter().all(|id| planner.global(name).unwrap().on(id).is_none()))
+        );
     }
 
     /// Everything that has to hold after a plan.
     pub fn check(&self, planner: &mut Planner) {
+        self.check_globals(planner);
         for (unit, id) in &self.at {
             assert!(self.may_stay(unit, id), "{unit} may not be on {}: {:?}", id.short(), planner.explain(unit));
         }

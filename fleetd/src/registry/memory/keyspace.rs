@@ -6,6 +6,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ops::Bound,
     time::Duration,
 };
 
@@ -180,6 +181,10 @@ impl Keyspace {
                 self.keys.get(key).map_or(0, |stored| stored.create_revision) == *revision
             }
             Guard::NotAfter(key, revision) => self.keys.get(key).is_none_or(|stored| stored.mod_revision <= *revision),
+            Guard::NoneAfter((from, to), revision) => {
+                let mut range = self.keys.range::<str, _>((Bound::Included(&**from), Bound::Excluded(&**to)));
+                range.all(|(_, stored)| stored.mod_revision <= *revision)
+            }
         }
     }
 
