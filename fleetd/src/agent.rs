@@ -13,7 +13,7 @@
 //! ```
 //!
 //! Each part owns its data, and tells the cells in [`units`](self) what happened. While the store is away the last desired
-//! set stands, but for units with `OnPartition=stop`: see [`crate::node::fence`]. Before the first list is whole, nothing is
+//! set stands, but for units with `OnPartition=stop`: see [`crate::membership::fence`]. Before the first list is whole, nothing is
 //! decided: units that run, run on. Units that the agent did not install are never touched; what it installed is in a
 //! manifest, so a fleetd that was killed takes its units up again without a word to systemd.
 
@@ -58,7 +58,7 @@ use self::{
 use crate::{
     clock::monotonic,
     filesystem::{FileError, Filesystem},
-    node::fence::Fence,
+    membership::fence::Fence,
     registry::{Store, files::Files},
     systemd::Systemd,
 };

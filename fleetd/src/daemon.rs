@@ -27,9 +27,10 @@ use crate::{
     config::{Config, Listen},
     filesystem::Real,
     http::{self, Api, Listeners},
+    membership::Registration,
     metrics::Metrics,
     network,
-    node::{self, Host, Node, registration::Registration},
+    node::{self, Host, Node},
     registry::{Etcd, etcd::Endpoints, files::Files, view::View},
     systemd::{Bus, Dbus},
 };

@@ -29,7 +29,7 @@ use crate::{
     config::{Config, Listen},
     daemon::{self, Role},
     filesystem::{Filesystem, Real},
-    node::proof,
+    membership::proof,
     systemd::{Bus, Dbus, Systemd},
 };
 

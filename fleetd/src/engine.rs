@@ -33,8 +33,8 @@ use fleet_core::model::{Keys, MachineId};
 use tokio::sync::watch;
 
 use crate::{
+    membership::Registration,
     metrics::Metrics,
-    node::registration::Registration,
     registry::{files::Files, view::View},
 };
 

@@ -52,8 +52,8 @@ pub use self::{
     routes::{Permission, Route, routes},
 };
 use crate::{
+    membership::Refusal,
     metrics::Metrics,
-    node::registration::Refusal,
     registry::{
         Store,
         commit::{self, Done, Failure},

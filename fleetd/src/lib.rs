@@ -7,7 +7,7 @@
 //!            etcd                                       systemd
 //!   registry │ mirror ──▶ engine ──▶ transactions         │ D-Bus
 //!            │ mirror ──▶ agent ───────────────────────▶ jobs
-//!            │ lease  ◀── node         agent ──▶ states   │
+//!            │ lease  ◀── membership   agent ──▶ states   │
 //!            │ mirror ──▶ http ◀── fleetctl               │
 //! ```
 //!
@@ -17,8 +17,8 @@
 //!
 //! | loop | goes in | comes out |
 //! |---|---|---|
-//! | [`node::registration`] | this host's own description, answers of etcd | its entry and lease; the registration, and the proof of how long the lease lives |
-//! | [`node::proof`] | the proof | a file that outlives the process |
+//! | [`membership`] | this host's own description, answers of etcd | its entry and lease; the registration, and the proof of how long the lease lives |
+//! | [`membership::proof`] | the proof | a file that outlives the process |
 //! | [`registry::mirror`] of this host's keys | `sched/` and `metadata/` of this host, `in-use`; `global/` while global units are not placed | a snapshot for the agent |
 //! | [`node::last_good`] | the agent's snapshot | the same on disk; at a start without etcd a snapshot from there |
 //! | [`agent`] | that snapshot, the fence, the signals of systemd | files, jobs of systemd, the states of units |
@@ -35,7 +35,7 @@
 //! | `unit/`, `global/`, and `file/` together with them | the API, and `fleetd cloud-config`: what `fleet_core::ops` decides |
 //! | `cloud-config/` | `fleetd cloud-config` |
 //! | `metadata/` | the API; of an eviction that is over the engine's `Evictions` |
-//! | `machine/` | the machine, by [`node::registration`]; a host that leaves takes away its `sched/` as well |
+//! | `machine/` | the machine, by [`membership`]; a host that leaves takes away its `sched/` as well |
 //! | `state/` | the machine, by [`agent::publish`] |
 //! | `sched/` | the engine's `Scheduler` |
 //! | `engine/held` | the engine's `HeldBack` |
@@ -52,6 +52,7 @@ pub mod dev;
 pub mod engine;
 pub mod filesystem;
 pub mod http;
+pub mod membership;
 pub mod metrics;
 pub mod network;
 pub mod node;

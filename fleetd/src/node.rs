@@ -10,11 +10,8 @@
 //! host runs.
 
 pub mod dead_man;
-pub mod fence;
 pub mod last_good;
 mod own_keys;
-pub mod proof;
-pub mod registration;
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
@@ -24,18 +21,17 @@ use tokio::{sync::watch, task::JoinSet, time::timeout};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tracing::{info, warn};
 
-use self::{
-    fence::Fence,
-    last_good::LastGood,
-    own_keys::OwnKeys,
-    proof::proof_file,
-    registration::{Describe, Entry, LeaseFile, Membership, Refusal, Registration},
-};
+use self::{last_good::LastGood, own_keys::OwnKeys};
 use crate::{
     agent::{Agent, publish},
     clock::Clock,
     engine::Engine,
     filesystem::Filesystem,
+    membership::{
+        Describe, Entry, LeaseFile, Membership, Refusal, Registration,
+        fence::Fence,
+        proof::{self, proof_file},
+    },
     metrics::Metrics,
     registry::{Store, files::Files, view::View},
     systemd::Systemd,

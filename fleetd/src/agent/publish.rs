@@ -30,7 +30,7 @@ use tracing::debug;
 use self::published::Published;
 use crate::{
     backoff::{Backoff, jitter},
-    node::registration::Registration,
+    membership::Registration,
     pace::Pacer,
     registry::{Store, StoreError, Transaction, Write},
 };

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use self::world::{World, file, machine, name, number, state};
 use super::Engine;
 use crate::{
-    node::registration::Registration,
+    membership::Registration,
     registry::{
         LeaseId, Revision,
         memory::{Condition, Faults},

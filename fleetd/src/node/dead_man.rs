@@ -12,12 +12,12 @@ use fleet_core::unit::UnitName;
 use tokio::process::Command;
 use tracing::{info, warn};
 
-use super::proof::{proof_file, recall};
 use crate::{
     agent::{Disk, strict_of},
     clock::Clock,
     config::Config,
     filesystem::{FileError, Filesystem, Real},
+    membership::proof::{proof_file, recall},
 };
 
 /// Waits until units with `OnPartition=stop` may not run on this host any more, and stops them.

@@ -13,11 +13,13 @@
 use fleet_core::model::{Key, Keys, Kind, MachineId, Snapshot, features::GLOBAL_PLACEMENTS};
 use tokio::sync::watch;
 
-use super::registration::Registration;
-use crate::registry::{
-    Store,
-    files::Files,
-    mirror::{self, Mirror},
+use crate::{
+    membership::Registration,
+    registry::{
+        Store,
+        files::Files,
+        mirror::{self, Mirror},
+    },
 };
 
 /// The keys of one host.

@@ -237,6 +237,23 @@ async fn what_the_disk_says_of_the_time_before_the_change_stands_until_etcd_answ
 }
 
 #[tokio::test(start_paused = true)]
+async fn word_of_use_that_is_overwritten_or_taken_back_stops_nothing() {
+    let mut world = placed(1).await;
+    world.garble_use();
+    sleep(SETTLED).await;
+    world.restart_fleetd().await;
+    sleep(SETTLED).await;
+    world.assert_ran_once(&["g.service", "h.service"]);
+    world.begin_to_use();
+    sleep(SETTLED).await;
+    world.end_use();
+    sleep(SETTLED).await;
+    world.begin_to_use();
+    sleep(SETTLED).await;
+    world.assert_ran_once(&["g.service", "h.service"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn store_from_a_backup_of_the_time_before_the_change_stops_nothing() {
     for seed in 0..20 {
         let world = placed(seed).await;

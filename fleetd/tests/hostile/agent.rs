@@ -8,7 +8,7 @@ use fleet_core::{
 };
 use fleetd::{
     agent::publish::{self, States},
-    node::registration::Registration,
+    membership::Registration,
     registry::{Store, Transaction, Write, memory::MemoryStore},
 };
 use tokio::{sync::watch, time::sleep};

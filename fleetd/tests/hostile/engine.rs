@@ -8,8 +8,8 @@ use fleet_core::{
 };
 use fleetd::{
     engine::Engine,
+    membership::Registration,
     metrics::Metrics,
-    node::registration::Registration,
     registry::{LeaseId, Transaction, Write, files::Files, memory::MemoryStore, view::View},
 };
 use tokio::{sync::watch, time::sleep};

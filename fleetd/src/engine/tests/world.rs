@@ -14,8 +14,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::Engine;
 use crate::{
+    membership::Registration,
     metrics::Metrics,
-    node::registration::Registration,
     registry::{
         LeaseId, Revision, Store, Stored, Transaction, Write, election,
         files::Files,

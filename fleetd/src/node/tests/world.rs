@@ -220,6 +220,10 @@ impl World {
         self.put(&Key::InUse, InUseRecord { features, unknown: Unknown::default() }.encode());
     }
 
+    pub fn garble_use(&self) {
+        self.put(&Key::InUse, b"garbage".to_vec());
+    }
+
     pub fn end_use(&self) {
         self.write(Write::Delete { key: self.keys.format(&Key::InUse) });
     }

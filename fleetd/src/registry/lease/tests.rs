@@ -5,7 +5,7 @@ use tokio::{runtime::Builder, task::AbortHandle};
 use super::*;
 use crate::{
     clock::Clock,
-    node::proof::{Proof, proof},
+    membership::proof::{Proof, proof},
     registry::memory::{Condition, Faults, Health, MemoryClient, MemoryStore},
 };
 

@@ -4,9 +4,14 @@
 //! own lease and changes nothing in the store. The entry is only ever created: when another host lives under the
 //! same machine ID, registration is refused, and both are named. A member that is reached by another address than before
 //! says so in its entry, and nothing else changes.
+//!
+//! The other parts of the host know of this by the [`Registration`], the [`proof`] of how long the lease lives, and the
+//! [`fence`] around units that rest on it.
 
 mod entry;
+pub mod fence;
 mod lease_file;
+pub mod proof;
 
 use std::{future::pending, time::Duration};
 
@@ -18,7 +23,7 @@ use thiserror::Error;
 use tokio::{sync::watch, time::sleep};
 use tracing::{debug, error, info, warn};
 
-use super::proof::{Proof, proof};
+use self::proof::{Proof, proof};
 use crate::{
     backoff::{Backoff, jitter},
     clock::Clock,

@@ -7,11 +7,11 @@
 //! is there.
 //!
 //! The moment is kept in a file until the next boot: a fleetd that was killed stops them in time, too, and while none
-//! can be started [`dead_man`](super::dead_man) does.
+//! can be started [`dead_man`](crate::node::dead_man) does.
 
 use tokio::sync::watch;
 
-use super::{proof::Proof, registration::Registration};
+use super::{Registration, proof::Proof};
 use crate::{clock::Clock, registry::Revision};
 
 /// Whether units with `OnPartition=stop` may run here.
@@ -101,7 +101,7 @@ mod tests {
     use tokio::time::{Instant, advance, timeout};
 
     use super::*;
-    use crate::{node::proof::proof, registry::LeaseId};
+    use crate::{membership::proof::proof, registry::LeaseId};
 
     const TTL: Duration = Duration::from_secs(10);
 
