@@ -7,8 +7,9 @@ use fleet_core::model::{Features, Keys, MachineId, MachineRecord, Unknown};
 use fleetd::{
     clock::Clock,
     filesystem::memory::Memory,
+    membership::Refusal,
     metrics::Metrics,
-    node::{End, Host, Node, registration::Refusal},
+    node::{End, Host, Node},
     registry::{Etcd, etcd::Endpoints, files::Files, view::View},
     systemd::memory::{MemoryHost, MemorySystemd, What},
 };
