@@ -27,7 +27,7 @@ pub use self::{
     states::{UnitState, UnitStatePage},
     trace::{Asked, STAGES, Stages, Trace},
     units::{Unit, UnitOption, UnitPage, options_of},
-    version::Version,
+    version::{Older, Version},
     watch::{UnitReport, UnitStatus},
     why::{Failed, FailedUnit, FileWarning, MachineVerdict, Why},
 };

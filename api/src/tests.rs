@@ -58,5 +58,9 @@ fn no_body_takes_a_list_for_an_object() {
         "name": "a.service", "exists": true, "global": false, "hash": HASH, "desiredState": "loaded",
         "currentState": "loaded", "machineID": ID, "generation": 1, "reports": [report],
     }));
-    body::<Version>(&json!({"version": "0.1.0", "features": ["a"], "schema": 1, "oldest": "0.1.0"}));
+    let older = json!({"id": ID, "hostname": "h", "version": "0.1.0"});
+    body::<Version>(&json!({
+        "version": "0.1.0", "features": ["a"], "schema": 1, "oldest": "0.1.0", "inUse": ["b"],
+        "waitsFor": {"c": [older]},
+    }));
 }

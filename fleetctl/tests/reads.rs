@@ -60,7 +60,8 @@ async fn every_read_speaks_json_with_all_its_members() {
         (
             "version -o json",
             json!({"version": env!("CARGO_PKG_VERSION"), "fleetd": "0.3.0", "oldest": "0.2.0", "features": ["new"],
-                   "schema": 1}),
+                   "schema": 1, "inUse": ["known"],
+                   "waitsFor": {"new": [{"id": MACHINE, "hostname": "h3", "version": "0.2.0"}, {"id": MACHINE}]}}),
         ),
     ] {
         assert_eq!(read(&fake, directory.path(), line).await, expected, "{line}");

@@ -750,7 +750,11 @@ async fn version_is_one_line_for_scripts_whoever_listens() {
     let directory = files(&[]);
     let own = concat!("1> fleetctl version ", env!("CARGO_PKG_VERSION"));
     let new = StandIn::default().serve();
-    let told = format!("{own}\n2> fleetd version 0.3.0\n2> oldest fleetd version 0.2.0\n[0]");
+    let told = format!(
+        "{own}\n2> fleetd version 0.3.0\n2> oldest fleetd version 0.2.0\n\
+         2> new is not used yet: h3 (d097a72e, fleetd 0.2.0) does not understand it; upgrade it\n\
+         2> new is not used yet: d097a72e does not understand it; upgrade it\n[0]"
+    );
     transcript(&new, directory.path(), &[("version", &told)]).await;
     let old = StandIn { old: true, ..StandIn::default() }.serve();
     let too_old = format!("{own}\n2> fleetd's version is not known: it is too old to tell\n[0]");

@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 pub const KEEPS_UNKNOWN: &str = "keeps-unknown";
 /// Global units are placed by the engine, and reach a machine by `sched/` as all others do.
 pub const GLOBAL_PLACEMENTS: &str = "global-placements";
+/// What a cluster begins to use when all who are concerned understand it, and says in `in-use` that it does.
+pub const SWITCHED_OVER: &[&str] = &[GLOBAL_PLACEMENTS];
 
 /// Words for what a daemon understands, in `machine/<id>` and in `leader`, or for what a cluster uses, in `in-use`. A word stands for one thing for ever.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

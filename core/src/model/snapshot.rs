@@ -4,7 +4,7 @@
 //! Moments are told by a clock of the process that never jumps, as time since some moment before: who puts something in
 //! passes the present one.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use imbl::{OrdMap, OrdSet};
 
@@ -218,6 +218,19 @@ impl Snapshot {
             && !self.unreadable.iter().any(unreadable)
     }
 
+    /// The machines for which a capability waits: those that do not say that they understand it, that of the leader if
+    /// that does not, and those whose entries cannot be read.
+    #[must_use]
+    pub fn without(&self, feature: &str) -> BTreeSet<&MachineId> {
+        let machines = self.machines.iter().filter(|(_, machine)| !machine.record.features.has(feature));
+        let leaders = self.leader.values().filter(|leader| !leader.record.features.has(feature));
+        let unreadable = self.unreadable.iter().filter_map(|key| match key {
+            Key::Machine(id) => Some(id),
+            _ => None,
+        });
+        machines.map(|(id, _)| id).chain(leaders.map(|leader| &leader.record.machine)).chain(unreadable).collect()
+    }
+
     /// The oldest version of fleetd on any machine.
     #[must_use]
     pub fn oldest_version(&self) -> Option<&str> {
@@ -302,6 +315,31 @@ mod tests {
         snapshot = all;
         put(&mut snapshot, &Key::Machine(machine(3)), r#"{"v":2}"#);
         assert!(!snapshot.all_understand(feature), "nobody knows of one that cannot be read");
+    }
+
+    #[test]
+    fn capability_waits_for_those_who_do_not_say_that_they_understand_it() {
+        let feature = features::GLOBAL_PLACEMENTS;
+        let host = |features: &str| {
+            let value = r#"{"v":1,"address":"","hostname":"","version":"1","boot_id":"","cpus":1,"memory":1"#;
+            format!("{value},\"features\":{features}}}")
+        };
+        let [own, few] = [r#"["global-placements","later"]"#, r#"["keeps-unknown"]"#];
+        let mut snapshot = Snapshot::default();
+        assert!(snapshot.without(feature).is_empty());
+        put(&mut snapshot, &Key::Machine(machine(1)), &host(own));
+        put(&mut snapshot, &Key::Machine(machine(2)), &host(few));
+        put(&mut snapshot, &Key::Machine(machine(3)), &host("[]"));
+        assert_eq!(snapshot.without(feature), [&machine(2), &machine(3)].into());
+        assert_eq!(snapshot.without("later"), [&machine(2), &machine(3)].into());
+        snapshot.remove(&Key::Machine(machine(2)));
+        put(&mut snapshot, &Key::Machine(machine(3)), &host(own));
+        assert!(snapshot.without(feature).is_empty() && snapshot.all_understand(feature));
+        put(&mut snapshot, &Key::Leader, &format!(r#"{{"v":1,"machine":"{}"}}"#, machine(1)));
+        assert_eq!(snapshot.without(feature), [&machine(1)].into(), "the engine is an older one");
+        put(&mut snapshot, &Key::Leader, &format!(r#"{{"v":1,"machine":"{}","features":{own}}}"#, machine(1)));
+        put(&mut snapshot, &Key::Machine(machine(4)), r#"{"v":2}"#);
+        assert_eq!(snapshot.without(feature), [&machine(4)].into(), "nobody knows");
     }
 
     #[test]

@@ -17,7 +17,7 @@ use std::{
 use fake::{Answer, Asked, Fake};
 use fleet_api::{
     Change, ChangeMade, Changes, ChangesMade, Drain, DrainUnit, ErrorBody, ErrorEntity, FileWarning, Held, HeldMachine,
-    Machine, MachinePage, MachineVerdict, Trace, Unit, UnitPage, UnitReport, UnitStatus, Version, Why,
+    Machine, MachinePage, MachineVerdict, Older, Trace, Unit, UnitPage, UnitReport, UnitStatus, Version, Why,
 };
 use fleet_core::{
     model::StartSteps,
@@ -71,6 +71,8 @@ impl StandIn {
                 features: vec!["new".into()],
                 schema: 1,
                 oldest: Some("0.2.0".into()),
+                in_use: vec!["known".into()],
+                waits_for: [("new".into(), vec![older("h3", "0.2.0"), older("", "")])].into(),
             }),
             ("GET", ["machines"]) => json(&MachinePage { machines: vec![machine()], next_page_token: None }),
             ("GET", ["machines", MACHINE, "drain"]) if !self.old => self.drain(),
@@ -261,6 +263,10 @@ impl StandIn {
             warnings: doubts_of(unit),
         })
     }
+}
+
+fn older(hostname: &str, version: &str) -> Older {
+    Older { id: MACHINE.into(), hostname: hostname.into(), version: version.into() }
 }
 
 fn doubts_of(unit: &Unit) -> Vec<FileWarning> {
