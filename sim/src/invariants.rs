@@ -5,7 +5,9 @@
 mod calm;
 mod copies;
 mod end_state;
+mod entries;
 mod files;
+mod globals;
 mod leadership;
 mod leases;
 mod placement;
@@ -42,7 +44,7 @@ impl fmt::Display for Violation {
 #[must_use]
 pub fn check(record: &Record) -> Vec<Violation> {
     let broken = record.broken.iter().map(|how| Violation { invariant: "panic", at: None, how: how.clone() });
-    let judges: [fn(&Record) -> Vec<Violation>; 13] = [
+    let judges: [fn(&Record) -> Vec<Violation>; 17] = [
         end_state::every_wanted_unit_runs_where_it_should,
         end_state::nothing_is_left_of_units_that_are_gone,
         leadership::no_deposed_leader_writes,
@@ -56,6 +58,10 @@ pub fn check(record: &Record) -> Vec<Violation> {
         copies::nothing_is_stopped_without_reason,
         placement::nothing_moves_from_a_host_that_is_well,
         leases::elections_end_no_lease_and_stop_no_unit,
+        globals::no_fault_starts_or_stops_a_global_unit,
+        entries::entries_change_for_a_reason,
+        entries::entries_are_those_of_the_rule,
+        entries::nothing_is_missing_when_they_come_into_use,
     ];
     broken.chain(judges.iter().flat_map(|judge| judge(record))).collect()
 }

@@ -3,12 +3,13 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
+    sync::Arc,
     time::Duration,
 };
 
 use fleet_core::{
     model::{Keys, MachineId},
-    unit::UnitName,
+    unit::{Requirements, UnitName},
 };
 use fleetd::{
     registry::{
@@ -48,6 +49,19 @@ pub struct Note {
     pub event: Event,
 }
 
+impl Note {
+    /// Whether it keeps from a host, at a moment, what is new in the store, and for some time after it is over.
+    #[must_use]
+    pub fn is_deaf(&self, host: usize, at: Instant, ttl: Duration) -> bool {
+        let deaf = matches!(
+            self.event,
+            Event::Link(..) | Event::Store(..) | Event::Member(..) | Event::Slow(..) | Event::NetworkFaults(..)
+        );
+        let here = self.host.is_none_or(|whom| whom == host);
+        deaf && here && self.begins && self.at <= at && at < self.at + self.event.lasts() + ttl
+    }
+}
+
 /// How much was asked for in a time in which nothing happened.
 #[derive(Clone, Debug, Default)]
 pub struct Quiet {
@@ -76,6 +90,8 @@ pub struct Record {
     pub hosts: Vec<HostFacts>,
     /// All contents of units that there were.
     pub library: Library,
+    /// What each unit asks of a machine, whichever contents it has.
+    pub requirements: BTreeMap<UnitName, Arc<Requirements>>,
     /// What the operator had done to units, and when; those are excused from standing still.
     pub orders: Vec<(Instant, UnitName)>,
     /// What was done to the cluster.

@@ -61,6 +61,9 @@ pub enum Event {
     Kill(Whom, Duration),
     /// fleetd is restarted in order.
     RestartDaemon(Whom, Duration),
+    /// fleetd is ended in order, and a newer one is started after a while: until then the host is as one of before
+    /// global units were placements.
+    Upgrade(usize, Duration),
     /// The host leaves, and joins again after a while.
     Leave(Whom, Duration),
     /// The host loses its power, and boots after a while.
@@ -125,6 +128,7 @@ impl Event {
             | Self::Drain(whom, _)
             | Self::Slow(whom, ..)
             | Self::FullDisk(whom, _) => Some(*whom),
+            Self::Upgrade(number, _) => Some(Whom::Host(*number)),
             _ => None,
         }
     }
@@ -138,6 +142,7 @@ impl Event {
             | Self::Member(_, _, lasts)
             | Self::Kill(_, lasts)
             | Self::RestartDaemon(_, lasts)
+            | Self::Upgrade(_, lasts)
             | Self::Leave(_, lasts)
             | Self::PowerLoss(_, lasts)
             | Self::Reexecute(_, lasts)

@@ -76,6 +76,16 @@ pub fn draw(rng: &mut fastrand::Rng) -> Vec<Unit> {
     units
 }
 
+/// Global units of which one gives way to `u0.service`, and the other comes where that one is not.
+#[must_use]
+pub fn contentious() -> Vec<Unit> {
+    let unit = |name: &str, other: &str| Unit {
+        name: UnitName::new(name).expect("a unit's name"),
+        text: format!("{LASTING}[X-Fleet]\nGlobal=true\nConflicts={other}\n"),
+    };
+    vec![unit("global8.service", "u0.service"), unit("global9.service", "global8.service")]
+}
+
 /// Other contents for a unit, with the same requirements.
 #[must_use]
 pub fn edited(text: &str, count: u32) -> String {

@@ -6,7 +6,7 @@ mod operator;
 use std::{cell::RefCell, collections::BTreeMap, time::Duration};
 
 use fleet_core::{
-    model::{Desired, Keys, Kind, Snapshot},
+    model::{Desired, Features, Keys, Kind, Snapshot, features},
     ops::{Contents, Operation, RestartUnit, SetUnit, WhenSame},
 };
 use fleetd::registry::{
@@ -113,7 +113,11 @@ impl World {
         let hosts = (0..script.hosts)
             .map(|number| {
                 let metadata = BTreeMap::from([("zone".to_owned(), zones[number % 2].to_owned())]);
-                let (host, clock) = SimHost::new(number, metadata, rng.fork(), start, script.ttl);
+                let (mut host, clock) = SimHost::new(number, metadata, rng.fork(), start, script.ttl);
+                let upgrades = |event: &Event| matches!(event, Event::Upgrade(whom, _) if *whom == number);
+                if script.events.iter().any(|(_, event)| upgrades(event)) {
+                    host.features = [features::KEEPS_UNKNOWN].into_iter().collect();
+                }
                 tasks.push(AbortOnDropHandle::new(tokio::spawn(clock)));
                 host
             })
@@ -195,6 +199,11 @@ impl World {
                 .map(|host| HostFacts { name: host.name.clone(), id: host.id.clone(), metadata: host.metadata.clone() })
                 .collect(),
             library: self.library,
+            requirements: self
+                .units
+                .iter()
+                .map(|unit| (unit.name.clone(), units::read(&unit.name, &unit.text).1.requirements))
+                .collect(),
             orders: self.operator.given(),
             notes: self.notes,
             commits: self.store.history(2),
@@ -293,6 +302,10 @@ impl World {
             Event::Kill(..) => host.kill(),
             Event::RestartDaemon(..) => host.end(false),
             Event::Leave(..) => host.end(true),
+            Event::Upgrade(..) => {
+                host.end(false);
+                true
+            }
             Event::PowerLoss(..) => host.lose_power(&self.store),
             Event::Reexecute(_, away) => {
                 host.pid1.reexecute(*away);
@@ -337,10 +350,13 @@ impl World {
                 }
                 self.store.set_link(&host.name, *host.links.last().unwrap_or(&Link::Up));
             }
-            (Event::Kill(..) | Event::RestartDaemon(..) | Event::Leave(..), Some(number)) => {
+            (Event::Kill(..) | Event::RestartDaemon(..) | Event::Upgrade(..) | Event::Leave(..), Some(number)) => {
                 let host = &mut self.hosts[number];
                 if host.is_ending() {
                     return self.at(again, Todo::End(Some(number), event));
+                }
+                if matches!(event, Event::Upgrade(..)) {
+                    host.features = Features::of_this_daemon();
                 }
                 host.start(&self.store, &self.keys);
             }

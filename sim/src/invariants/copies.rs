@@ -10,7 +10,7 @@ use super::Violation;
 use crate::{record::Record, script::Event, units::is_lasting};
 
 /// A change in the store may reach a host so much later that a run begins between the two.
-const LAG: Duration = Duration::from_secs(20);
+pub(super) const LAG: Duration = Duration::from_secs(20);
 
 /// The runs of a unit on a host: when each began and ended.
 pub(super) struct Run<'r> {
@@ -112,12 +112,8 @@ fn is_excused(record: &Record, host: usize, run: &Run<'_>, ended: Instant, stric
         // The fence closes while nothing is heard of the store, and for whatever else keeps keepalives away.
         let fenced = strict && note.at <= ended && ended < note.at + note.event.lasts() + 3 * record.ttl;
         // What began while nothing was heard of the store, began from the last good set, which may be behind it.
-        let deaf = matches!(
-            note.event,
-            Event::Link(..) | Event::Store(..) | Event::Member(..) | Event::Slow(..) | Event::NetworkFaults(..)
-        );
-        let blind = note.begins && note.at <= run.began && run.began < note.at + note.event.lasts() + record.ttl;
-        here && (strikes || fenced || (deaf && blind))
+        let blind = note.is_deaf(host, run.began, record.ttl);
+        blind || here && (strikes || fenced)
     });
     changed || struck
 }

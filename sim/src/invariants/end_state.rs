@@ -2,17 +2,16 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
     time::Duration,
 };
 
 use fleet_core::{
     model::{Desired, Key, Kind, Placement, Snapshot, Target, Task},
-    sched::{Held, Input, globals_for},
-    unit::{Requirements, UnitHash, UnitName},
+    sched::{Held, Input},
+    unit::{UnitHash, UnitName},
 };
 
-use super::Violation;
+use super::{Violation, globals::wanted_globals};
 use crate::{
     record::{HostFacts, Note, Record},
     script::Event,
@@ -20,7 +19,7 @@ use crate::{
 };
 
 /// What the store holds in the end.
-fn read(record: &Record) -> Snapshot {
+pub(super) fn read(record: &Record) -> Snapshot {
     let mut snapshot = Snapshot::default();
     for stored in &record.entries {
         if let Some(key) = record.keys.parse(&stored.key) {
@@ -38,26 +37,13 @@ fn wanted_on<'s>(
     record: &Record,
     host: &HostFacts,
 ) -> impl Iterator<Item = (&'s UnitName, UnitHash, bool)> {
-    let here = snapshot.scheduled.iter().filter(|((machine, _), _)| *machine == host.id);
+    let here = snapshot.scheduled.iter().filter(|((machine, _), entry)| *machine == host.id && !entry.record.global);
     let here: Vec<(&UnitName, &Placement)> = here.map(|((_, unit), entry)| (unit, &*entry.record)).collect();
-    let scheduled: Vec<_> = here.iter().map(|(unit, entry)| (*unit, requirements(record, entry.hash))).collect();
     let globals = snapshot.globals.iter().map(|(unit, entry)| (unit, &*entry.record));
-    let globals: Vec<_> = globals.filter(|(_, entry)| entry.desired != Desired::Inactive).collect();
-    let asked: Vec<_> = globals.iter().map(|(unit, entry)| (*unit, requirements(record, entry.hash))).collect();
-    let verdicts = globals_for(
-        &host.id,
-        &host.metadata,
-        asked.iter().map(|(unit, asks)| (*unit, &**asks)),
-        scheduled.iter().map(|(unit, asks)| (*unit, &**asks)),
-    );
-    let globals = globals.into_iter().filter(move |(unit, _)| verdicts.get(*unit).is_some_and(|verdict| verdict.fits));
-    let globals = globals.map(|(unit, entry)| (unit, entry.hash, entry.desired == Desired::Launched));
+    let globals = wanted_globals(record, host, globals, here.iter().map(|(unit, entry)| (*unit, entry.hash)));
+    let globals = globals.into_iter().map(|(unit, entry)| (unit, entry.hash, entry.desired == Desired::Launched));
     let here = here.into_iter().map(|(unit, entry)| (unit, entry.hash, entry.task == Task::Run(Target::Launched)));
     here.chain(globals)
-}
-
-fn requirements(record: &Record, hash: UnitHash) -> Arc<Requirements> {
-    record.library.get(&hash).map(|contents| Arc::clone(&contents.requirements)).unwrap_or_default()
 }
 
 /// A planner that knows nothing of what was has nothing to decide, and each host runs what it should.
@@ -126,7 +112,7 @@ fn is_forgotten(record: &Record, host: usize, unit: &str) -> bool {
         .notes
         .iter()
         .filter(here)
-        .filter(|note| matches!(note.event, Event::Kill(..) | Event::RestartDaemon(..)));
+        .filter(|note| matches!(note.event, Event::Kill(..) | Event::RestartDaemon(..) | Event::Upgrade(..)));
     let full: Vec<&Note> = full.collect();
     let mut both = ended.flat_map(|ended| full.iter().map(move |full| (ended, *full)));
     unit.starts_with("strict")

@@ -6,7 +6,7 @@ use std::{
 };
 
 use fleet_core::{
-    model::{Key, Record as _, UnitRecord},
+    model::{Key, Placement, Record as _},
     unit::UnitHash,
 };
 use tokio::time::Instant;
@@ -31,7 +31,7 @@ pub fn no_unused_file_is_left(record: &Record) -> Vec<Violation> {
             .keys
             .iter()
             .filter(|(key, _)| uses(record, key))
-            .filter_map(|(_, stored)| Some(UnitRecord::decode(&stored.value).ok()?.hash))
+            .filter_map(|(_, stored)| Some(Placement::decode(&stored.value).ok()?.hash))
             .collect();
         for hash in &now {
             let entry = used.entry(*hash).or_insert((commit.at, None));

@@ -38,7 +38,7 @@ pub fn no_deposed_leader_writes(record: &Record) -> Vec<Violation> {
 }
 
 /// Whether a host takes its entry away, with all that is scheduled to it and nothing else.
-fn is_departure(record: &Record, commit: &Commit) -> bool {
+pub(super) fn is_departure(record: &Record, commit: &Commit) -> bool {
     let goes = touched(record, commit).any(|key| matches!(key, Key::Machine(_)));
     let machines: BTreeSet<_> = touched(record, commit)
         .map(|key| match key {

@@ -25,7 +25,7 @@ pub fn no_constraint_is_violated(record: &Record) -> Vec<Violation> {
         let mut places: BTreeMap<UnitName, usize> = BTreeMap::new();
         let scheduled: Vec<_> = past.scheduled().collect();
         for (machine, unit, entry) in &scheduled {
-            *places.entry(unit.clone()).or_default() += 1;
+            *places.entry(unit.clone()).or_default() += usize::from(!entry.global);
             let Some(contents) = record.library.get(&entry.hash) else {
                 violation(format!("revision {}: {unit} has contents that nobody submitted", commit.revision));
                 continue;
@@ -36,7 +36,10 @@ pub fn no_constraint_is_violated(record: &Record) -> Vec<Violation> {
             if !wanted.iter().all(|(key, values)| metadata.get(key).is_some_and(|value| values.contains(value))) {
                 violation(format!("revision {}: {unit} is on {machine} against its metadata", commit.revision));
             }
-            let others = scheduled.iter().filter(|(there, other, _)| there == machine && other != unit);
+            // A global unit gives way to what is placed beside it: in the end, not in every revision.
+            let others = scheduled
+                .iter()
+                .filter(|(there, other, beside)| there == machine && other != unit && !entry.global && !beside.global);
             for (_, other, _) in others {
                 if contents.requirements.conflicts.iter().any(|glob| glob.matches(other.as_str())) {
                     violation(format!("revision {}: {unit} and {other} are together", commit.revision));
@@ -93,7 +96,7 @@ fn is_well(record: &Record, host: usize, at: Instant) -> bool {
     let long = record.ttl * 12 + Duration::from_secs(30);
     let hurts = |event: &Event| match event {
         Event::Link(_, link, lasts) => *link != Link::Up && *lasts >= record.ttl / 3,
-        Event::Kill(_, lasts) | Event::RestartDaemon(_, lasts) => *lasts >= record.ttl / 3,
+        Event::Kill(_, lasts) | Event::RestartDaemon(_, lasts) | Event::Upgrade(_, lasts) => *lasts >= record.ttl / 3,
         Event::Leave(..) | Event::PowerLoss(..) | Event::Drain(..) | Event::Slow(..) => true,
         // It may be unable to write down its lease, or to renew it.
         Event::FullDisk(..) | Event::NetworkFaults(..) => true,

@@ -13,6 +13,8 @@ use crate::units::{self, Unit};
 
 /// Makes the draws of what one scenario of four has beside its faults, so that those are drawn as in the others.
 const ASIDE: u64 = 0x0e1e_c710;
+/// And those of clusters that begin with old hosts, and of global units in conflict.
+const OLD: u64 = 0x01d0_4057;
 
 /// Events, with their times in milliseconds.
 type Events = Vec<(u64, Event)>;
@@ -22,7 +24,7 @@ impl Script {
     #[must_use]
     pub fn draw(scenario: Scenario, seed: u64) -> Self {
         let mut rng = fastrand::Rng::with_seed(seed);
-        let units = units::draw(&mut rng);
+        let mut units = units::draw(&mut rng);
         let hosts = rng.usize(3..=6);
         let mut events = faults(&mut rng, hosts, &units);
         let ttl = Duration::from_secs(*rng.choice(&[4, 6, 10]).unwrap_or(&10));
@@ -31,6 +33,10 @@ impl Script {
             Scenario::Elections => events = elections(&mut aside, &units, ttl),
             Scenario::Faults if aside.u8(..4) == 0 => disturb(&mut events, &mut aside),
             Scenario::Faults => {}
+        }
+        let mut old = fastrand::Rng::with_seed(seed ^ OLD);
+        if scenario == Scenario::Faults {
+            age(&mut events, &mut old, hosts, &mut units);
         }
         events.sort_by_key(|(at, _)| *at);
         let events = events.into_iter().map(|(at, event)| (Duration::from_millis(at), event)).collect();
@@ -92,6 +98,27 @@ fn disturb(events: &mut Events, rng: &mut fastrand::Rng) {
         let health = if rng.bool() { Health::Hung } else { Health::Down };
         Event::Member(rng.usize(..MEMBERS), health, lasts)
     });
+}
+
+/// In one cluster of four, some hosts are old and are upgraded one after the other. In one of three there are global units
+/// in conflict with another unit, and with each other.
+fn age(events: &mut Events, rng: &mut fastrand::Rng, hosts: usize, units: &mut Vec<Unit>) {
+    let over = events.iter().map(|(at, event)| *at + event.lasts().as_millis() as u64).max();
+    let length = over.unwrap_or_default().max(CALM.as_millis() as u64);
+    if rng.u8(..4) == 0 {
+        let mut old: Vec<usize> = (0..hosts).collect();
+        rng.shuffle(&mut old);
+        old.truncate(rng.usize(1..=hosts));
+        for host in old {
+            events.push((rng.u64(5_000..length), Event::Upgrade(host, Duration::from_millis(rng.u64(10..4_000)))));
+        }
+    }
+    if rng.u8(..3) == 0 {
+        for unit in units::contentious() {
+            events.push((rng.u64(1_000..4_000), Event::Want(units.len(), Desired::Launched)));
+            units.push(unit);
+        }
+    }
 }
 
 /// How long the store may be without a leader, as often as it likes, and no lease of this TTL is the worse for it: see

@@ -50,6 +50,8 @@ pub struct SimHost {
     pub files: Memory,
     /// Faults of its link that are under way, the newest last.
     pub links: Vec<Link>,
+    /// What its fleetd says that it understands.
+    pub features: Features,
     address: String,
     boots: u32,
     daemon: Daemon,
@@ -77,6 +79,7 @@ impl SimHost {
             pid1,
             files,
             links: Vec::new(),
+            features: Features::of_this_daemon(),
             boots: 0,
             daemon: Daemon::Down,
             dead_man: None,
@@ -115,7 +118,7 @@ impl SimHost {
             cpus: 4,
             memory: 1 << 32,
             leaving: false,
-            features: Features::of_this_daemon(),
+            features: self.features.clone(),
             unknown: Unknown::default(),
         };
         let host = Host {
