@@ -1,6 +1,7 @@
 //! The HTTP API in this process, on a store in memory.
 
 mod changes;
+mod earlier;
 mod refusals;
 mod unknown;
 mod version;
