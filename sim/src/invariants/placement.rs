@@ -5,7 +5,10 @@ use std::{
     time::Duration,
 };
 
-use fleet_core::{model::Key, unit::UnitName};
+use fleet_core::{
+    model::{Key, Placement, Record as _},
+    unit::UnitName,
+};
 use fleetd::registry::memory::Link;
 use tokio::time::Instant;
 
@@ -69,6 +72,15 @@ pub fn nothing_moves_from_a_host_that_is_well(record: &Record) -> Vec<Violation>
         for change in commit.changes.iter().filter(|change| change.after.is_none() && change.before.is_some()) {
             let Some(Key::Sched(machine, unit)) = record.keys.parse(&change.key) else { continue };
             let Some(host) = record.host_of(&machine) else { continue };
+            // A global unit gives way to what comes beside it: `entries` judges that.
+            if change
+                .before
+                .as_ref()
+                .and_then(|stored| Placement::decode(&stored.value).ok())
+                .is_some_and(|it| it.global)
+            {
+                continue;
+            }
             let plain = !has_relations(record, &unit);
             let excused = ordered.get(&unit).is_some_and(|orders| {
                 orders.iter().any(|at| *at <= commit.at && *at + Duration::from_secs(60) > commit.at)
