@@ -53,14 +53,25 @@ check: deps ## Formatting and lints
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 
-# The hosts of the lab run what `cargo build` left in target/debug.
-test: testdeps check ## Every test, those on real hosts too (root or sudo)
+# How long each part of `make test` takes, for the table in the end.
+TIMES = $(TARGET)/test-times
+TIMED = tests/timed.sh $(TIMES)
+# Named together, so that both are built with the same features.
+CLUSTER = $(CARGO) test --locked --package fleet-tests --package fleet-bench
+
+# The hosts of the lab run what `cargo build` left in target/debug. What measures ratios, or does faults by the dozen, has
+# the processors for itself.
+test: testdeps ## Every test, those on real hosts too (root or sudo)
 	@$(CAN_BE_ROOT)
-	$(CARGO) build --workspace --locked
-	$(CARGO) test --locked
-	$(SIM) test --locked --profile sim --package fleet-sim
-	$(AS_ROOT) $(CARGO) test --locked --package fleet-lab --test real_hosts -- --ignored
-	$(AS_ROOT) $(CARGO) test --locked --package fleet-tests --package fleet-bench
+	@mkdir -p $(TARGET) && rm -f $(TIMES)
+	@$(TIMED) 'formatting and lints' $(MAKE) --no-print-directory check
+	$(TIMED) build $(CARGO) build --workspace --locked
+	$(TIMED) 'cargo test' $(CARGO) test --locked
+	$(TIMED) simulation env $(SIM) test --locked --profile sim --package fleet-sim
+	$(AS_ROOT) $(TIMED) fleet-lab $(CARGO) test --locked --package fleet-lab --test real_hosts -- --ignored
+	$(AS_ROOT) tests/beside.sh $(TIMES) $(CLUSTER)
+	$(AS_ROOT) $(TIMED) fleet-bench $(CLUSTER) --lib --bins $(patsubst bench/tests/%.rs,--test %,$(wildcard bench/tests/*.rs))
+	@$(TIMED)
 
 mixed: deps ## Boot hosts with today's programs beside hosts with those of BEFORE=COMMIT (root or sudo)
 	@$(CAN_BE_ROOT)
