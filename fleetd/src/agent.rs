@@ -19,6 +19,7 @@
 
 mod adopt;
 mod aliases;
+mod carried;
 mod desired;
 mod disk;
 mod files;
@@ -200,6 +201,7 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
             }
         };
         let strict = strict_of(&read);
+        self.desired.adopt(&read);
         let mut has_strays = false;
         for (unit, file) in &read {
             if self.units.cells.installed(unit).is_none() {

@@ -1,6 +1,5 @@
 //! What the cluster wants of this host: what the engine scheduled to it. While the cluster does not use placements of
-//! global units, these are left alone, and of what is under `global/` comes what fits. Of what has just changed there the
-//! engine may not have written the placements yet when the agent begins to go by them: it gives them a moment.
+//! global units, these are left alone, and of what is under `global/` comes what fits.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
@@ -9,21 +8,18 @@ use std::{
 };
 
 use fleet_core::{
-    host::{Cells, DesiredSet, Recall, Wanted},
+    host::{Cells, DesiredSet, Installed, Recall, Wanted},
     model::{Desired, Key, MachineId, Placement, Snapshot, Target, Task, UnitRecord, features::GLOBAL_PLACEMENTS},
     unit::{OnPartition, Requirements, UnitFile, UnitHash, UnitName},
 };
 use tokio::sync::watch;
 use tracing::{debug, warn};
 
-use super::globals;
+use super::{carried::Carried, globals};
 use crate::{
     clock::monotonic,
     registry::{Revision, Store, StoreError, files::Files},
 };
-
-/// How long placements of global units may be behind what the agent has done by itself.
-const CATCH_UP: Duration = Duration::from_secs(5);
 
 /// Works out what is wanted here whenever the snapshot of this host's keys has changed. Keeps the requirements that it has
 /// read.
@@ -37,8 +33,9 @@ pub(super) struct DesiredReader<S> {
     read: Snapshot,
     /// What it was found to ask for.
     last: BTreeMap<UnitName, Wanted>,
-    /// Since when placements of global units have been waited for.
-    behind_since: Option<Duration>,
+    /// The global units that an earlier run has left here.
+    adopted: BTreeSet<UnitName>,
+    carried: Carried,
     /// There is another one since, or what is wanted could not be worked out.
     stale: bool,
     requirements: BTreeMap<UnitName, (UnitHash, Arc<Requirements>)>,
@@ -59,7 +56,8 @@ impl<S: Store> DesiredReader<S> {
             cluster,
             read: Snapshot::default(),
             last: BTreeMap::new(),
-            behind_since: None,
+            adopted: BTreeSet::new(),
+            carried: Carried::default(),
             stale: true,
             requirements: BTreeMap::new(),
         }
@@ -104,12 +102,11 @@ impl<S: Store> DesiredReader<S> {
                 return None;
             }
         };
-        if self.is_ahead_of(&cluster, &desired) && self.is_worth_waiting() {
-            debug!("placements of global units are behind what was read before");
-            return None;
+        if cluster.uses(GLOBAL_PLACEMENTS) && cluster.listed > 0 && !self.read.uses(GLOBAL_PLACEMENTS) {
+            self.carried = self.carried_into(&cluster, cells);
         }
-        self.behind_since = None;
-        self.stale = false;
+        // Those that are left are looked at again.
+        self.stale = self.carried.keep(&mut desired, monotonic());
         let from_disk = cluster.listed == 0;
         if from_disk {
             desired.units.retain(|unit, _| !desired.strict.contains(unit));
@@ -131,28 +128,23 @@ impl<S: Store> DesiredReader<S> {
         Some(desired)
     }
 
-    /// Whether what was wanted before is ahead of this snapshot, the first by which the engine decides about global units.
-    /// Until then the store was followed, and what changed just now may not be placed yet.
-    fn is_ahead_of(&self, cluster: &Snapshot, desired: &DesiredSet) -> bool {
-        let decided = self.read.listed > 0 && self.read.is_fresh() && !self.read.uses(GLOBAL_PLACEMENTS);
-        if !decided || !cluster.uses(GLOBAL_PLACEMENTS) {
-            return false;
-        }
+    /// What was wanted of global units before this snapshot, the first by which the engine decides about them.
+    fn carried_into(&self, cluster: &Snapshot, cells: &Cells) -> Carried {
+        let followed = self.read.listed > 0 && self.read.is_fresh();
         let own = cluster.scheduled.iter().filter(|((machine, _), _)| *machine == self.machine);
         let placed = own.filter(|(_, value)| value.record.global).map(|((_, unit), _)| unit);
-        self.read.globals.keys().chain(placed).any(|unit| match (self.last.get(unit), desired.units.get(unit)) {
-            (None, None) => false,
-            (Some(before), Some(now)) => {
-                // One that a restart has not come to yet was content with any generation.
-                *before != Wanted { generation: before.generation.and(now.generation), ..*now }
-            }
-            _ => true,
-        })
+        let units = self.read.globals.keys().chain(&self.adopted).chain(placed);
+        let before = |unit: &UnitName| match self.read.complete {
+            true => self.last.get(unit).copied(),
+            false => cells.installed(unit).map(Installed::as_wanted),
+        };
+        let units = units.map(|unit| (unit.clone(), before(unit)));
+        Carried::new(units.filter(|(_, before)| followed || before.is_some()).collect(), followed, monotonic())
     }
 
-    /// Whether placements that are behind may still come.
-    fn is_worth_waiting(&mut self) -> bool {
-        monotonic() < *self.behind_since.get_or_insert_with(monotonic) + CATCH_UP
+    /// Takes note of the units that an earlier run has left here.
+    pub fn adopt(&mut self, files: &BTreeMap<UnitName, UnitFile>) {
+        self.adopted = those(files, |requirements| requirements.global);
     }
 
     /// The revision that asks for a unit here, and when it has come by the process's clock; `None` when that is not known.
@@ -283,6 +275,10 @@ fn is_strict(requirements: &Requirements) -> bool {
 
 /// Those of the units in these files that may run once in the cluster at most.
 pub fn strict_of(files: &BTreeMap<UnitName, UnitFile>) -> BTreeSet<UnitName> {
+    those(files, is_strict)
+}
+
+fn those(files: &BTreeMap<UnitName, UnitFile>, are: impl Fn(&Requirements) -> bool) -> BTreeSet<UnitName> {
     let requirements = files.iter().filter_map(|(unit, file)| Some((unit, Requirements::read(file, unit).ok()?.0)));
-    requirements.filter(|(_, requirements)| is_strict(requirements)).map(|(unit, _)| unit.clone()).collect()
+    requirements.filter(|(_, requirements)| are(requirements)).map(|(unit, _)| unit.clone()).collect()
 }

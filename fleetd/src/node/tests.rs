@@ -114,9 +114,31 @@ async fn host_that_was_away_during_the_change_gives_up_what_was_destroyed_meanwh
     world.place("h.service");
     world.begin_to_use();
     world.store.set_link("h1", Link::Up);
-    sleep(SETTLED).await;
+    sleep(SETTLED * 3).await;
     world.assert_runs(&["h.service"]);
     world.assert_ran_once(&["h.service"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn host_that_was_away_during_the_change_runs_what_it_ran_until_it_is_placed() {
+    for restarts in [false, true] {
+        let mut world = deciding(1).await;
+        world.store.set_link("h1", Link::Cut);
+        sleep(SETTLED).await;
+        world.begin_to_use();
+        if restarts {
+            world.kill();
+            world.start();
+        }
+        world.store.set_link("h1", Link::Up);
+        // No engine leads.
+        sleep(SETTLED).await;
+        world.assert_ran_once(&["g.service", "h.service"]);
+        world.place("g.service");
+        sleep(SETTLED * 3).await;
+        world.assert_ran_once(&["g.service"]);
+        world.assert_runs(&["g.service"]);
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -143,7 +165,7 @@ async fn placement_that_does_not_come_is_not_waited_for_long() {
     let world = deciding(1).await;
     world.place("g.service");
     world.begin_to_use();
-    sleep(SETTLED).await;
+    sleep(SETTLED * 3).await;
     world.assert_runs(&["g.service"]);
 }
 
@@ -225,7 +247,7 @@ async fn what_the_disk_says_of_the_time_before_the_change_stands_until_etcd_answ
     sleep(SETTLED).await;
     world.assert_runs(&["g.service", "h.service"]);
     world.store.set_link("h1", Link::Up);
-    sleep(SETTLED * 2).await;
+    sleep(SETTLED * 3).await;
     world.assert_runs(&["h.service"]);
     assert_eq!(world.starts("h.service"), 2, "once in each boot");
     // It is never heard of again.
