@@ -185,28 +185,30 @@ impl Globals {
         }
         let wanted = snapshot.globals.get(unit).filter(|wanted| wanted.record.desired != Desired::Inactive);
         let revision = snapshot.globals.get(unit).map_or(0, |wanted| wanted.revision);
-        let mut guards = vec![Guard { key: global, revision }];
-        let delete = |guards| {
-            there.map(|_| Change {
-                set: WriteSet { guards, writes: vec![Write::Delete(key.clone())] },
-                ..Change::default()
-            })
+        let guards = vec![
+            Guard { key: global, revision },
+            Guard { key: key.clone(), revision: there.map_or(0, |there| there.revision) },
+        ];
+        let change = |write, more: Option<Guard>| {
+            let guards = guards.into_iter().chain(more).collect();
+            Change { set: WriteSet { guards, writes: vec![write] }, ..Change::default() }
         };
-        let Some(wanted) = wanted else { return delete(guards) };
+        let machine_is = |revision| Guard { key: Key::Machine(machine.clone()), revision };
+        let Some(wanted) = wanted else { return there.map(|_| change(Write::Delete(key), None)) };
         let Some(known) = snapshot.machines.get(machine) else {
-            guards.push(Guard { key: Key::Machine(machine.clone()), revision: 0 });
-            return if self.is_gone(machine, facts) { delete(guards) } else { None };
+            let is_over = there.is_some() && self.is_gone(machine, facts);
+            return is_over.then(|| change(Write::Delete(key), Some(machine_is(0))));
         };
         if !understands(&known.record) {
             return None;
         }
-        guards.push(Guard { key: Key::Machine(machine.clone()), revision: known.revision });
         if judge?.on(machine)?.is_err() {
-            return delete(guards);
+            return there.map(|_| change(Write::Delete(key), None));
         }
         let placement = placement(&wanted.record, machine, there.map(|there| &*there.record), facts, unit)?;
-        let writes = vec![Write::Put(key, placement.encode())];
-        Some(Change { set: WriteSet { guards, writes }, ..Change::default() })
+        // One that has an entry keeps it, even if it has gone meanwhile.
+        let new = there.is_none().then(|| machine_is(known.revision));
+        Some(change(Write::Put(key, placement.encode()), new))
     }
 
     /// Whether a machine that is not there will not be back with what it runs.

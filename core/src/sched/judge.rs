@@ -59,12 +59,15 @@ impl<'p> GlobalJudge<'p> {
     /// Why it does not belong on a machine.
     pub(super) fn cause(&self, on: MachineKey) -> Option<Cause> {
         let machine = &self.planner.machines[on];
+        // A unit that moves away may run there as long as it stands there.
+        let departing = || self.planner.departing.get(&on).into_iter().flatten().copied();
         let mut chosen: SmallVec<[Party<'p>; 4]> = SmallVec::new();
         let mut last = None;
         for &(global, hint) in &self.rivals {
             let scheduled = || {
-                self.planner.first_by_name(machine.maybe_conflicting(std::iter::once(hint)), |resident| {
-                    Some(Cause::conflict(&resident.name, clash(global, resident.party()?)?, false))
+                let units = machine.maybe_conflicting(std::iter::once(hint)).chain(departing());
+                self.planner.first_by_name(units, |unit| {
+                    Some(Cause::conflict(&unit.name, clash(global, unit.party()?)?, false))
                 })
             };
             let held_off =

@@ -8,6 +8,7 @@ use std::{
 };
 
 use super::{
+    conflicts::remove_from,
     draft::Draft,
     global::Globals,
     keys::{MachineKey, UnitKey},
@@ -34,6 +35,8 @@ pub struct Planner {
     pub(super) dirty: BTreeMap<UnitName, UnitKey>,
     /// Wanted units without a machine that are to be tried.
     pub(super) unplaced: BTreeMap<UnitName, Unplaced>,
+    /// Units that leave machines, but still stand there in the store, if only to be given up.
+    pub(super) departing: BTreeMap<MachineKey, BTreeSet<UnitKey>>,
     /// The plan being made; empty between plans.
     pub(super) draft: Draft,
 }
@@ -158,6 +161,7 @@ impl Planner {
         let unit = self.units.get_mut(key);
         if unit.recalled.remove(&machine) {
             unit.leaving.remove(&machine);
+            remove_from(&mut self.departing, &machine, &key);
         }
         self.observe(key, PlacementChange { machine, placed: true });
     }
@@ -170,6 +174,8 @@ impl Planner {
         self.observe(key, PlacementChange { machine, placed: false });
         let unit = self.units.get_mut(key);
         unit.recalled.insert(machine);
+        self.departing.entry(machine).or_default().insert(key);
+        let unit = self.units.get_mut(key);
         if !unit.at.contains(&machine) && unit.leaving.insert(machine) {
             self.mark(key);
         }
@@ -179,7 +185,9 @@ impl Planner {
     pub fn given_up(&mut self, unit: &UnitName, machine: &MachineId) {
         if let (Some(key), Some(machine)) = (self.units.key(unit.as_str()), self.machines.key(machine)) {
             let unit = self.units.get_mut(key);
-            unit.recalled.remove(&machine);
+            if unit.recalled.remove(&machine) {
+                remove_from(&mut self.departing, &machine, &key);
+            }
             let held = unit.held.remove(&machine);
             if unit.leaving.remove(&machine) || held {
                 self.units.mark_maybe_unused(key);
@@ -267,6 +275,11 @@ impl Planner {
         if !self.units.set_stored(key, change) {
             return;
         }
+        if !change.placed {
+            remove_from(&mut self.departing, &change.machine, &key);
+        } else if !self.units[key].at.contains(&change.machine) {
+            self.departing.entry(change.machine).or_default().insert(key);
+        }
         let unit = self.units.get_mut(key);
         let expected = unit.strike_off(change);
         let fulfilled = !unit.under_way.is_empty() || unit.at == unit.stored;
@@ -302,6 +315,7 @@ impl Planner {
         debug_assert!(!unit.at.contains(&on), "{} is on a machine already", unit.name);
         unit.leaving.remove(&on);
         unit.at.push(on);
+        remove_from(&mut self.departing, &on, &key);
         self.machines.enter(on, key, unit.conflict_hint());
         self.mark_all(self.units[key].followers.iter().copied().collect());
     }
@@ -310,6 +324,9 @@ impl Planner {
     pub(super) fn leave(&mut self, key: UnitKey, on: MachineKey) {
         let unit = self.units.get_mut(key);
         unit.at.retain(|machine| *machine != on);
+        if unit.stored.contains(&on) {
+            self.departing.entry(on).or_default().insert(key);
+        }
         self.machines.leave(on, key);
         self.draft.reopen(on);
         self.mark_all(self.units[key].followers.iter().copied().collect());

@@ -257,6 +257,12 @@ impl Cluster {
         !members.iter().any(|one| staying.iter().any(|other| hostile(one, other)))
     }
 
+    /// The units that are to be on a machine, or still stand there in the store.
+    fn scheduled(&self, id: &MachineId) -> Vec<(&UnitName, &Requirements)> {
+        let here = self.at.union(&self.store).filter(|(_, on)| on == id);
+        here.filter_map(|(unit, _)| Some((unit, &self.units.get(unit)?.0))).collect()
+    }
+
     /// Checks where the planner says that global units belong.
     fn check_globals(&self, planner: &Planner) {
         let wanted = |(name, (requirements, wanted)): (&UnitName, &(Requirements, bool))| {
@@ -264,7 +270,7 @@ impl Cluster {
         };
         let globals: Vec<_> = self.globals.iter().filter_map(wanted).collect();
         for (id, metadata) in self.up.iter().chain(&self.drained) {
-            let verdicts = globals_for(id, metadata, globals.iter().map(|(n, r)| (n, r)), self.residents(id));
+            let verdicts = globals_for(id, metadata, globals.iter().map(|(n, r)| (n, r)), self.scheduled(id));
             for (name, verdict) in verdicts {
                 let judged = planner.global(&name).and_then(|judge| judge.on(id)).expect("both are there");
                 assert_eq!(judged.is_ok(), verdict.fits, "{name} on {}: {judged:?} {verdict:?}", id.short());
