@@ -19,7 +19,6 @@
 
 mod adopt;
 mod aliases;
-mod carried;
 mod desired;
 mod disk;
 mod files;
@@ -105,12 +104,13 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
         fence: Fence,
         cluster: watch::Receiver<Snapshot>,
         states: watch::Sender<Option<States>>,
+        agreed: watch::Sender<bool>,
     ) -> Result<Self, FileError> {
         let disk = Disk::open(filesystem.clone(), units)?;
         let left = disk.left()?;
         let mut agent = Self {
             units: Units::default(),
-            desired: DesiredReader::new(machine, metadata, files.clone(), cluster),
+            desired: DesiredReader::new(machine, metadata, files.clone(), cluster, agreed),
             fence,
             looks: Looks::new(systemd.clone()),
             files: UnitFiles::new(systemd.clone(), files, disk.clone()),
@@ -201,7 +201,6 @@ impl<S: Store, D: Systemd, F: Filesystem> Agent<S, D, F> {
             }
         };
         let strict = strict_of(&read);
-        self.desired.adopt(&read);
         let mut has_strays = false;
         for (unit, file) in &read {
             if self.units.cells.installed(unit).is_none() {

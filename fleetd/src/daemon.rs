@@ -131,6 +131,7 @@ async fn member(
     let node = Node::start(Host {
         id: id.clone(),
         metadata: config.metadata.clone(),
+        features: Features::of_this_daemon(),
         describe: Box::new(move |known| {
             let (described, known) = (described.clone(), known.map(|known| known.address.clone()));
             Box::pin(async move { machine_record(&described, known.as_deref()).await })

@@ -16,7 +16,7 @@ mod own_keys;
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context;
-use fleet_core::model::{Keys, MachineId, Snapshot};
+use fleet_core::model::{Features, Keys, MachineId, Snapshot};
 use tokio::{sync::watch, task::JoinSet, time::timeout};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tracing::{info, warn};
@@ -48,6 +48,8 @@ pub struct Host<S, D, F> {
     pub metadata: BTreeMap<String, String>,
     /// Tells what its entry in the registry is to say; asked anew each time it joins, and on `changed`.
     pub describe: Describe,
+    /// What that says that it understands.
+    pub features: Features,
     /// Tells that it may be reached by another address.
     pub changed: watch::Receiver<()>,
     /// How long it may be silent before it counts as dead.
@@ -118,6 +120,7 @@ impl<S: Store, D: Systemd, F: Filesystem> Node<S, D, F> {
         let (refusal, refused) = watch::channel(None);
         let (cluster_sender, cluster) = watch::channel(Snapshot::default());
         let (states_sender, states) = watch::channel(None);
+        let (agreement, agreed) = watch::channel(false);
         let (proof_sender, proven) = watch::channel(proof::recall(&filesystem, &proof_file));
 
         let membership = Arc::new(Membership {
@@ -144,6 +147,7 @@ impl<S: Store, D: Systemd, F: Filesystem> Node<S, D, F> {
             Fence::new(clock, proven.clone(), registered.clone()),
             cluster.clone(),
             states_sender,
+            agreement,
         )?;
         let last_good = LastGood::new(filesystem.clone(), &host.state, id.clone());
         let shutdown = CancellationToken::new();
@@ -165,7 +169,15 @@ impl<S: Store, D: Systemd, F: Filesystem> Node<S, D, F> {
         let mut followers = JoinSet::new();
         let remembering = (filesystem, proven);
         followers.spawn(async move { proof::remember(remembering.0, &proof_file, remembering.1).await });
-        let own_keys = OwnKeys { id: id.clone(), store: store.clone(), keys: keys.clone(), files: files.clone() };
+        let own_keys = OwnKeys {
+            id: id.clone(),
+            store: store.clone(),
+            keys: keys.clone(),
+            files: files.clone(),
+            features: host.features,
+            agreed,
+            adopted: last_good.adopted(),
+        };
         let member = registered.clone();
         let (keeping, kept_files, standing_in) = (last_good.clone(), files.clone(), last_good.clone());
         followers.spawn(keeping.keep(cluster, kept_files));

@@ -93,6 +93,7 @@ impl Machine {
         let host = Host {
             id: self.id.clone(),
             metadata: self.metadata(),
+            features: record.features.clone(),
             describe: Box::new(move |_| Box::pin(ready(Ok(record.clone())))),
             changed: watch::channel(()).1,
             ttl: self.ttl,

@@ -1,5 +1,6 @@
 //! What the cluster wants of this host: what the engine scheduled to it. While the cluster does not use placements of
-//! global units, these are left alone, and of what is under `global/` comes what fits.
+//! global units, these are left alone, and of what is under `global/` comes what fits. Of what has just changed there the
+//! engine may not have written the placements yet when the agent begins to go by them: it gives them a moment.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
@@ -8,18 +9,21 @@ use std::{
 };
 
 use fleet_core::{
-    host::{Cells, DesiredSet, Installed, Recall, Wanted},
+    host::{Cells, DesiredSet, Recall, Wanted},
     model::{Desired, Key, MachineId, Placement, Snapshot, Target, Task, UnitRecord, features::GLOBAL_PLACEMENTS},
     unit::{OnPartition, Requirements, UnitFile, UnitHash, UnitName},
 };
 use tokio::sync::watch;
 use tracing::{debug, warn};
 
-use super::{carried::Carried, globals};
+use super::globals;
 use crate::{
     clock::monotonic,
     registry::{Revision, Store, StoreError, files::Files},
 };
+
+/// How long placements of global units may be behind what the agent has done by itself.
+const CATCH_UP: Duration = Duration::from_secs(5);
 
 /// Works out what is wanted here whenever the snapshot of this host's keys has changed. Keeps the requirements that it has
 /// read.
@@ -29,13 +33,14 @@ pub(super) struct DesiredReader<S> {
     configured: BTreeMap<String, String>,
     files: Files<S>,
     cluster: watch::Receiver<Snapshot>,
+    /// Whether the engine has placed here what is decided here about global units.
+    agreed: watch::Sender<bool>,
     /// The snapshot that was read last.
     read: Snapshot,
     /// What it was found to ask for.
     last: BTreeMap<UnitName, Wanted>,
-    /// The global units that an earlier run has left here.
-    adopted: BTreeSet<UnitName>,
-    carried: Carried,
+    /// Since when placements of global units have been waited for.
+    behind_since: Option<Duration>,
     /// There is another one since, or what is wanted could not be worked out.
     stale: bool,
     requirements: BTreeMap<UnitName, (UnitHash, Arc<Requirements>)>,
@@ -48,16 +53,17 @@ impl<S: Store> DesiredReader<S> {
         configured: BTreeMap<String, String>,
         files: Files<S>,
         cluster: watch::Receiver<Snapshot>,
+        agreed: watch::Sender<bool>,
     ) -> Self {
         Self {
             machine,
             configured,
             files,
             cluster,
+            agreed,
             read: Snapshot::default(),
             last: BTreeMap::new(),
-            adopted: BTreeSet::new(),
-            carried: Carried::default(),
+            behind_since: None,
             stale: true,
             requirements: BTreeMap::new(),
         }
@@ -102,11 +108,13 @@ impl<S: Store> DesiredReader<S> {
                 return None;
             }
         };
-        if cluster.uses(GLOBAL_PLACEMENTS) && cluster.listed > 0 && !self.read.uses(GLOBAL_PLACEMENTS) {
-            self.carried = self.carried_into(&cluster, cells);
+        if self.is_ahead_of(&cluster, &desired) && self.is_worth_waiting() {
+            debug!("placements of global units are behind what was read before");
+            return None;
         }
-        // Those that are left are looked at again.
-        self.stale = self.carried.keep(&mut desired, monotonic());
+        self.behind_since = None;
+        self.stale = false;
+        self.agreed.send_replace(self.agrees(&cluster, &desired));
         let from_disk = cluster.listed == 0;
         if from_disk {
             desired.units.retain(|unit, _| !desired.strict.contains(unit));
@@ -128,23 +136,41 @@ impl<S: Store> DesiredReader<S> {
         Some(desired)
     }
 
-    /// What was wanted of global units before this snapshot, the first by which the engine decides about them.
-    fn carried_into(&self, cluster: &Snapshot, cells: &Cells) -> Carried {
-        let followed = self.read.listed > 0 && self.read.is_fresh();
+    /// Whether the placements of global units here ask for just what is decided here about them.
+    fn agrees(&self, cluster: &Snapshot, desired: &DesiredSet) -> bool {
         let own = cluster.scheduled.iter().filter(|((machine, _), _)| *machine == self.machine);
-        let placed = own.filter(|(_, value)| value.record.global).map(|((_, unit), _)| unit);
-        let units = self.read.globals.keys().chain(&self.adopted).chain(placed);
-        let before = |unit: &UnitName| match self.read.complete {
-            true => self.last.get(unit).copied(),
-            false => cells.installed(unit).map(Installed::as_wanted),
-        };
-        let units = units.map(|unit| (unit.clone(), before(unit)));
-        Carried::new(units.filter(|(_, before)| followed || before.is_some()).collect(), followed, monotonic())
+        let placed = own.filter(|(_, value)| value.record.global);
+        let placed: BTreeMap<&UnitName, Wanted> =
+            placed.filter_map(|((_, unit), value)| Some((unit, self::placed(&value.record)?))).collect();
+        let asks_for = |unit: &UnitName, wanted: &Wanted| placed.get(unit).is_some_and(|placed| is_as(wanted, placed));
+        cluster.listed > 0
+            && placed.keys().all(|unit| desired.units.contains_key(*unit))
+            && cluster
+                .globals
+                .keys()
+                .filter_map(|unit| desired.units.get_key_value(unit))
+                .all(|(unit, wanted)| asks_for(unit, wanted))
     }
 
-    /// Takes note of the units that an earlier run has left here.
-    pub fn adopt(&mut self, files: &BTreeMap<UnitName, UnitFile>) {
-        self.adopted = those(files, |requirements| requirements.global);
+    /// Whether what was wanted before is ahead of this snapshot, the first by which the engine decides about global units.
+    /// Until then the store was followed, and what changed just now may not be placed yet.
+    fn is_ahead_of(&self, cluster: &Snapshot, desired: &DesiredSet) -> bool {
+        let decided = self.read.listed > 0 && !self.read.uses(GLOBAL_PLACEMENTS);
+        if !decided || !cluster.uses(GLOBAL_PLACEMENTS) {
+            return false;
+        }
+        let own = cluster.scheduled.iter().filter(|((machine, _), _)| *machine == self.machine);
+        let placed = own.filter(|(_, value)| value.record.global).map(|((_, unit), _)| unit);
+        self.read.globals.keys().chain(placed).any(|unit| match (self.last.get(unit), desired.units.get(unit)) {
+            (None, None) => false,
+            (Some(before), Some(now)) => !is_as(before, now),
+            _ => true,
+        })
+    }
+
+    /// Whether placements that are behind may still come.
+    fn is_worth_waiting(&mut self) -> bool {
+        monotonic() < *self.behind_since.get_or_insert_with(monotonic) + CATCH_UP
     }
 
     /// The revision that asks for a unit here, and when it has come by the process's clock; `None` when that is not known.
@@ -248,6 +274,12 @@ fn counts(cluster: &Snapshot, placement: &Placement) -> bool {
     !placement.global || cluster.uses(GLOBAL_PLACEMENTS)
 }
 
+/// Whether what is decided here is what a placement asks for: a restart that has not come here yet is content with any
+/// generation.
+fn is_as(decided: &Wanted, placed: &Wanted) -> bool {
+    *decided == Wanted { generation: decided.generation.and(placed.generation), ..*placed }
+}
+
 /// What a placement asks for; `None`: that the unit is given up.
 fn placed(placement: &Placement) -> Option<Wanted> {
     let Task::Run(target) = placement.task else { return None };
@@ -275,10 +307,6 @@ fn is_strict(requirements: &Requirements) -> bool {
 
 /// Those of the units in these files that may run once in the cluster at most.
 pub fn strict_of(files: &BTreeMap<UnitName, UnitFile>) -> BTreeSet<UnitName> {
-    those(files, is_strict)
-}
-
-fn those(files: &BTreeMap<UnitName, UnitFile>, are: impl Fn(&Requirements) -> bool) -> BTreeSet<UnitName> {
     let requirements = files.iter().filter_map(|(unit, file)| Some((unit, Requirements::read(file, unit).ok()?.0)));
-    requirements.filter(|(_, requirements)| are(requirements)).map(|(unit, _)| unit.clone()).collect()
+    requirements.filter(|(_, requirements)| is_strict(requirements)).map(|(unit, _)| unit.clone()).collect()
 }

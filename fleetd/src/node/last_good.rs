@@ -16,7 +16,10 @@ use std::{
 };
 
 use fleet_core::{
-    model::{InUseRecord, MachineId, MetadataEdits, Placement, Snapshot, UnitRecord, Versioned, json},
+    model::{
+        InUseRecord, MachineId, MetadataEdits, Placement, Snapshot, UnitRecord, Versioned, features::GLOBAL_PLACEMENTS,
+        json,
+    },
     unit::{UnitFile, UnitHash, UnitName},
 };
 use serde::{Deserialize, Serialize};
@@ -172,6 +175,13 @@ impl<F: Filesystem> LastGood<F> {
         }
     }
 
+    /// Whether the host went by placements of global units when it was last here.
+    #[must_use]
+    pub fn adopted(&self) -> bool {
+        let wanted = self.read().ok().flatten();
+        wanted.and_then(|wanted| wanted.in_use).is_some_and(|in_use| in_use.features.has(GLOBAL_PLACEMENTS))
+    }
+
     /// Forgets it all: the host has left the cluster, and its units run elsewhere.
     pub fn forget(&self) {
         if let Err(error) = self.filesystem.remove(&self.path()) {
@@ -253,7 +263,8 @@ impl<F: Filesystem> LastGood<F> {
         Ok(kept)
     }
 
-    fn load(&self) -> Result<Option<(LastWanted, Vec<UnitFile>)>, LoadError> {
+    /// What is on the disk, as it was written by this host.
+    fn read(&self) -> Result<Option<LastWanted>, LoadError> {
         let Some(bytes) = self.filesystem.read(&self.path())? else { return Ok(None) };
         let text = String::from_utf8(bytes).map_err(|_| LoadError::Damaged)?;
         let (sum, body) = text.split_once('\n').ok_or(LoadError::Damaged)?;
@@ -261,13 +272,18 @@ impl<F: Filesystem> LastGood<F> {
         if sum.parse() != Ok(UnitHash::of(body)) {
             return Err(LoadError::Damaged);
         }
-        let mut wanted: LastWanted = json::from_slice(body.as_bytes()).map_err(|_| LoadError::Damaged)?;
+        let wanted: LastWanted = json::from_slice(body.as_bytes()).map_err(|_| LoadError::Damaged)?;
         if wanted.v > 1 {
             return Err(LoadError::Newer(wanted.v));
         }
         if wanted.machine != self.machine.as_str() {
             return Err(LoadError::OtherMachine(wanted.machine));
         }
+        Ok(Some(wanted))
+    }
+
+    fn load(&self) -> Result<Option<(LastWanted, Vec<UnitFile>)>, LoadError> {
+        let Some(mut wanted) = self.read()? else { return Ok(None) };
         let mut files = Vec::new();
         for hash in wanted.hashes() {
             match self.read_file(hash) {

@@ -4,13 +4,18 @@
 //! uses. Out: the snapshot that the agent goes by.
 //!
 //! As long as the cluster does not use placements of global units, the agent decides about these by itself, and `global/`
-//! is followed, too. Watches of different keys are not ordered among each other: who hears that the cluster uses them may
-//! not have heard of the placements yet, and would stop the units. So `in-use` is followed apart from the rest, and is read
-//! before anything is listed. When it says otherwise than before, all else is listed anew, which is newer; only with that
-//! list, and in one step, does the snapshot say so. The same happens when a revision was compacted, as the store may be one
-//! that was restored from a backup of the time before.
+//! is followed, too. It goes on so in a cluster that uses them until it has *adopted* them: until the engine has placed here
+//! just what the agent decides, for the first time. Until then the engine may not have come to this host, which was away
+//! when the cluster began to use them, or has been upgraded since. What was adopted is known from the disk at the next
+//! start.
+//!
+//! Watches of different keys are not ordered among each other: who hears of the change may not have heard of the newest
+//! placements yet, and would stop units. So `in-use` is followed apart from the rest, and is read before anything is listed.
+//! When there is a change, all else is listed anew, which is newer; only with that list, and in one step, does the snapshot
+//! say so. The same happens when a revision was compacted, as the store may be one that was restored from a backup of the
+//! time before.
 
-use fleet_core::model::{Key, Keys, Kind, MachineId, Snapshot, features::GLOBAL_PLACEMENTS};
+use fleet_core::model::{Features, Key, Keys, Kind, MachineId, Snapshot, features::GLOBAL_PLACEMENTS};
 use tokio::sync::watch;
 
 use crate::{
@@ -32,13 +37,19 @@ pub(super) struct OwnKeys<S> {
     pub keys: Keys,
     /// Where the unit files go that come with placements.
     pub files: Files<S>,
+    /// What the host says that it understands.
+    pub features: Features,
+    /// Whether the engine has placed here what the agent decides about global units.
+    pub agreed: watch::Receiver<bool>,
+    /// Whether the agent goes by that.
+    pub adopted: bool,
 }
 
 impl<S: Store> OwnKeys<S> {
     /// Follows them while the host is a member, and reads them all anew after each registration: what happened before it
     /// may have been meant for a host that was dead. Runs until dropped.
     pub async fn follow(
-        &self,
+        mut self,
         mut registered: watch::Receiver<Option<Registration>>,
         cluster: &watch::Sender<Snapshot>,
     ) {
@@ -58,32 +69,38 @@ impl<S: Store> OwnKeys<S> {
         }
     }
 
-    async fn follow_from_lists(&self, cluster: &watch::Sender<Snapshot>) {
+    async fn follow_from_lists(&mut self, cluster: &watch::Sender<Snapshot>) {
         loop {
             let (sender, in_use) = watch::channel(Snapshot::default());
             let key = [self.keys.one(&Key::InUse)];
+            let (store, keys) = (self.store.clone(), self.keys.clone());
             tokio::select! {
                 biased;
-                () = mirror::follow(&self.store, &self.keys, &key, &sender) => {}
+                () = mirror::follow(&store, &keys, &key, &sender) => {}
                 () = self.follow_while_used(in_use, cluster) => {}
             }
         }
     }
 
-    /// Follows what is to be followed in a cluster that uses what this one does. Returns when that changes, or all is to be
-    /// listed again.
-    async fn follow_while_used(&self, mut in_use: watch::Receiver<Snapshot>, cluster: &watch::Sender<Snapshot>) {
+    /// Follows what is to be followed in a cluster that uses what this one does. Returns when that changes, when the agent
+    /// adopts it, or when all is to be listed again.
+    async fn follow_while_used(&mut self, mut in_use: watch::Receiver<Snapshot>, cluster: &watch::Sender<Snapshot>) {
         let Ok(used) = in_use.wait_for(|known| known.complete).await.map(|known| known.in_use.clone()) else { return };
         let has_changed = |known: &Snapshot| known.in_use != used;
+        let places = used.values().any(|used| used.record.features.has(GLOBAL_PLACEMENTS));
+        self.adopted &= places;
+        let shown = if places && !self.adopted { used.without(&()) } else { used.clone() };
         let mut ranges = vec![self.keys.on(Kind::Sched, &self.id), self.keys.one(&Key::Metadata(self.id.clone()))];
-        if !used.values().any(|used| used.record.features.has(GLOBAL_PLACEMENTS)) {
+        if !self.adopted {
             ranges.push(self.keys.of(Kind::Global));
         }
+        let may_adopt = places && !self.adopted && self.features.has(GLOBAL_PLACEMENTS);
         let mirror = Mirror { store: &self.store, keys: &self.keys, cluster, files: Some(&self.files) };
         tokio::select! {
             biased;
-            () = mirror.follow_once(&ranges, |cluster| cluster.in_use = used.clone()) => {}
+            () = mirror.follow_once(&ranges, |cluster| cluster.in_use = shown) => {}
             _ = in_use.wait_for(has_changed) => {}
+            Ok(_) = self.agreed.wait_for(|agreed| *agreed), if may_adopt => self.adopted = true,
         }
     }
 }

@@ -124,6 +124,7 @@ impl SimHost {
         let host = Host {
             id: self.id.clone(),
             metadata: self.metadata.clone(),
+            features: record.features.clone(),
             describe: Box::new(move |_| Box::pin(ready(Ok(record.clone())))),
             changed: watch::channel(()).1,
             ttl: self.ttl,

@@ -82,6 +82,7 @@ impl World {
         let host = Host {
             id: self.id.clone(),
             metadata: Default::default(),
+            features: record.features.clone(),
             describe: Box::new(move |_| Box::pin(ready(Ok(record.clone())))),
             changed: watch::channel(()).1,
             ttl: TTL,
