@@ -1,6 +1,7 @@
 //! What `fleet-lab sim` runs: simulated machines on a real etcd, and what they cost.
 
 use std::{
+    env,
     path::PathBuf,
     process::ExitCode,
     time::{Duration, Instant},
@@ -36,8 +37,11 @@ struct Args {
     #[arg(long, value_name = "M", default_value_t = 2000)]
     units: usize,
     /// Measure so many global units on light machines instead, which only listen for what they are to run.
-    #[arg(long, value_name = "UNITS", conflicts_with_all = ["units", "change", "kill", "ttl", "idle", "floors"])]
+    #[arg(long, value_name = "UNITS", conflicts_with_all = ["units", "change", "kill", "idle", "floors"])]
     globals: Option<usize>,
+    /// Only be a leader that learns of the cluster in this etcd, and say as JSON what that took.
+    #[arg(long, value_name = "URL", hide = true)]
+    leader: Option<String>,
     /// Units that get new contents; otherwise a twentieth.
     #[arg(long, value_name = "UNITS")]
     change: Option<usize>,
@@ -74,6 +78,12 @@ fn main() -> ExitCode {
 }
 
 fn scale(args: &Args) -> Result<()> {
+    ensure!(args.ttl >= 2, "--ttl {}: etcd makes no lease shorter than 2 s", args.ttl);
+    if let Some(url) = &args.leader {
+        let leader = leaders_runtime()?.block_on(globals::leader::learn(url))?;
+        println!("{}", serde_json::to_string(&leader)?);
+        return Ok(());
+    }
     if let Some(count) = args.globals {
         return measure_globals(args, count);
     }
@@ -92,7 +102,6 @@ fn scale(args: &Args) -> Result<()> {
         "--machines {}: at least 3 are needed, as one is restarted and one lost",
         options.machines
     );
-    ensure!(options.ttl.as_secs() >= 2, "--ttl {}: etcd makes no lease shorter than 2 s", args.ttl);
     ensure!(options.changed <= options.units, "--change {}: there are only {} units", options.changed, options.units);
     ensure!(
         options.killed <= 2.max(options.machines / 5),
@@ -118,9 +127,11 @@ fn measure_globals(args: &Args, globals: usize) -> Result<()> {
         machines: args.machines,
         globals,
         joining: args.machines.div_ceil(10),
+        ttl: Duration::from_secs(args.ttl),
         patience: Duration::from_secs(args.patience),
+        program: env::current_exe().context("cannot find this program")?,
     };
-    let outcome = runtime()?.block_on(globals::run(options, teller()))?;
+    let outcome = runtime()?.block_on(globals::run(&options, teller()))?;
     let section = globals::section(&outcome);
     println!("{section}");
     args.write.as_deref().map_or(Ok(()), |path| GLOBALS.fill(path, &section))
@@ -134,4 +145,9 @@ fn teller() -> impl Fn(&str) {
 
 fn runtime() -> Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")
+}
+
+/// One with as many threads as fleetd has: each has memory of its own from which it allocates.
+fn leaders_runtime() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().context("cannot start")
 }

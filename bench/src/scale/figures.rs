@@ -110,9 +110,22 @@ fn cpu(pid: Option<u32>) -> Result<Duration> {
 /// # Errors
 /// There is no such process.
 pub fn memory(pid: Option<u32>) -> Result<u64> {
+    status(pid, "VmRSS:")
+}
+
+/// The most memory that it ever had.
+///
+/// # Errors
+/// There is no such process.
+pub fn most_memory(pid: Option<u32>) -> Result<u64> {
+    status(pid, "VmHWM:")
+}
+
+/// A line of what Linux says of a process, in MiB.
+fn status(pid: Option<u32>, name: &str) -> Result<u64> {
     let path = path(pid, "status");
     let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
-    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("its memory")?;
+    let line = text.lines().find_map(|line| line.strip_prefix(name)).with_context(|| format!("no {name} in {path}"))?;
     Ok(line.trim_end_matches("kB").trim().parse::<u64>()? / 1024)
 }
 
