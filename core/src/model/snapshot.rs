@@ -79,6 +79,8 @@ macro_rules! snapshot {
             /// How often each machine's entry was seen to go, so that one that came and went between two looks at this
             /// is seen to have.
             pub departures: OrdMap<MachineId, Departures>,
+            /// What machines are to do with each global unit, as it was read last: many are to do the same.
+            pub common: OrdMap<UnitName, Arc<Placement>>,
             /// How often a range was listed anew: what came and went before that was not seen.
             pub lists: u64,
             /// The newest revision that is in here.
@@ -107,12 +109,15 @@ macro_rules! snapshot {
                 now: Duration,
             ) -> Result<(), DecodeError> {
                 self.revision = self.revision.max(revision);
-                let outcome = match key.clone() {
+                let outcome = match self.with_known_name(key.clone()) {
                     $( Key::$kind $(( $($part),+ ))? => {
                         insert(&mut self.$field, ($($($part),+)?), value, revision, now)
                     } )+
                     _ => return Ok(()),
                 };
+                if outcome.is_ok() {
+                    self.share(key);
+                }
                 match &outcome {
                     Ok(()) => self.unreadable.remove(key),
                     Err(_) => self.unreadable.insert(key.clone()),
@@ -123,8 +128,10 @@ macro_rules! snapshot {
             /// Forgets a key.
             pub fn remove(&mut self, key: &Key) {
                 self.unreadable.remove(key);
-                if let Key::Machine(id) = key {
-                    self.depart(id);
+                match key {
+                    Key::Machine(id) => self.depart(id),
+                    Key::Global(unit) => drop(self.common.remove(unit)),
+                    _ => {}
                 }
                 match key.clone() {
                     $( Key::$kind $(( $($part),+ ))? => drop(self.$field.remove(&($($($part),+)?))), )+
@@ -164,6 +171,30 @@ impl Snapshot {
             let departures = self.departures.entry(id.clone()).or_default();
             departures.count += 1;
             departures.in_order = gone.record.leaving;
+        }
+    }
+
+    /// The same key, with the name of a global unit as it is in here: it stands in two keys for each machine, and those
+    /// need not have one each.
+    fn with_known_name(&self, key: Key) -> Key {
+        let known = |unit: UnitName| self.globals.get_key_value(&unit).map_or(unit, |(known, _)| known.clone());
+        match key {
+            Key::Sched(id, unit) => Key::Sched(id, known(unit)),
+            Key::State(id, unit) => Key::State(id, known(unit)),
+            key => key,
+        }
+    }
+
+    /// Has an entry of a global unit share its placement with others of the same.
+    fn share(&mut self, key: &Key) {
+        let Key::Sched(id, unit) = key else { return };
+        let Some((known, _)) = self.globals.get_key_value(unit) else { return };
+        let Some(entry) = self.scheduled.get_mut(&(id.clone(), unit.clone())).filter(|it| it.record.global) else {
+            return;
+        };
+        match self.common.get(unit).filter(|common| **common == entry.record) {
+            Some(common) => entry.record = Arc::clone(common),
+            None => drop(self.common.insert(known.clone(), Arc::clone(&entry.record))),
         }
     }
 
@@ -340,6 +371,27 @@ mod tests {
         put(&mut snapshot, &Key::Leader, &format!(r#"{{"v":1,"machine":"{}","features":{own}}}"#, machine(1)));
         put(&mut snapshot, &Key::Machine(machine(4)), r#"{"v":2}"#);
         assert_eq!(snapshot.without(feature), [&machine(4)].into(), "nobody knows");
+    }
+
+    #[test]
+    fn entries_of_a_global_unit_that_say_the_same_are_kept_once() {
+        let mut snapshot = Snapshot::default();
+        let unit = UnitName::new("a.service").unwrap();
+        let hash = "0".repeat(40);
+        let value = format!(r#"{{"v":1,"hash":"{hash}","desired":"launched""#);
+        let entry = |generation| format!(r#"{},"generation":{generation},"global":true}}"#, value.replace(":1", ":2"));
+        put(&mut snapshot, &Key::Global(unit.clone()), &format!("{value}}}"));
+        for (n, generation) in [(1, 1), (2, 1), (3, 2)] {
+            put(&mut snapshot, &Key::Sched(machine(n), unit.clone()), &entry(generation));
+        }
+        put(&mut snapshot, &Key::Sched(machine(4), unit.clone()), &format!("{value},\"generation\":2}}"));
+        let record = |n| &snapshot.scheduled.get(&(machine(n), unit.clone())).unwrap().record;
+        assert!(Arc::ptr_eq(record(1), record(2)) && !Arc::ptr_eq(record(2), record(3)));
+        assert_eq!((record(2).generation, record(3).generation, record(4).global), (1, 2, false));
+        let names = snapshot.scheduled.keys().map(|(_, name)| name.as_str().as_ptr());
+        assert_eq!(names.collect::<std::collections::BTreeSet<_>>().len(), 1);
+        snapshot.remove(&Key::Global(unit));
+        assert!(snapshot.common.is_empty() && snapshot.scheduled.len() == 4);
     }
 
     #[test]
