@@ -49,8 +49,8 @@ impl<S: Store> Mirror<'_, S> {
     /// well, and keeps that up to date until a revision to go on from has been compacted.
     pub async fn follow_once(&self, ranges: &[Range], also: impl FnOnce(&mut Snapshot)) {
         let pages = join_all(ranges.iter().map(|range| self.list(range))).await;
-        self.show(&pages, also);
-        let revisions: Vec<Revision> = pages.into_iter().map(|page| page.revision).collect();
+        let revisions: Vec<Revision> = pages.iter().map(|page| page.revision).collect();
+        self.show(pages, also);
         let follow = ranges.iter().zip(revisions).map(|(range, revision)| Box::pin(self.watch(range, revision)));
         select_all(follow).await;
     }
@@ -69,11 +69,11 @@ impl<S: Store> Mirror<'_, S> {
     }
 
     /// Makes the snapshot equal to what was listed.
-    fn show(&self, pages: &[Page], also: impl FnOnce(&mut Snapshot)) {
-        let entries = || pages.iter().flat_map(|page| &page.entries);
-        let present: HashSet<&str> = entries().map(|stored| &*stored.key).collect();
-        let revisions = || pages.iter().map(|page| page.revision);
+    fn show(&self, pages: Vec<Page>, also: impl FnOnce(&mut Snapshot)) {
+        let revisions: Vec<Revision> = pages.iter().map(|page| page.revision).collect();
         self.cluster.send_modify(|cluster| {
+            let entries = pages.iter().flat_map(|page| &page.entries);
+            let present: HashSet<&str> = entries.map(|stored| &*stored.key).collect();
             let gone: Vec<Key> = cluster.keys().filter(|key| !present.contains(&*self.keys.format(key))).collect();
             gone.iter().for_each(|key| cluster.remove(key));
             let gone: Vec<String> =
@@ -81,10 +81,11 @@ impl<S: Store> Mirror<'_, S> {
             for text in &gone {
                 cluster.reported.remove(text);
             }
-            entries().for_each(|stored| self.put(cluster, stored));
+            // Each is given back when it has been read: what is kept of the next lies in its place, and not beside it.
+            pages.into_iter().flat_map(|page| page.entries).for_each(|stored| self.put(cluster, &stored));
             cluster.lists += 1;
-            cluster.revision = cluster.revision.max(revisions().max().unwrap_or_default());
-            cluster.listed = revisions().min().unwrap_or_default();
+            cluster.revision = cluster.revision.max(revisions.iter().copied().max().unwrap_or_default());
+            cluster.listed = revisions.iter().copied().min().unwrap_or_default();
             cluster.complete = true;
             cluster.stale_since = None;
             also(cluster);
