@@ -179,6 +179,24 @@ impl Mixed {
         self.ok(NEW, NEW, &["destroy", "plain@9"]);
     }
 
+    /// Waits until the engine has placed the global unit on all hosts, and says so.
+    fn globals_are_placed(&self) {
+        eventually(DEADLINE, "global units are placed", || {
+            let in_use = self.cluster.lab.etcdctl(&["get", "--print-value-only", "/fleet/in-use"])?;
+            Ok(in_use.contains("global-placements"))
+        })
+        .unwrap();
+        assert_eq!(self.global_entries().len(), 3);
+    }
+
+    /// The entries of the schedule for the global unit, keys and values.
+    fn global_entries(&self) -> Vec<(String, String)> {
+        let text = self.cluster.lab.etcdctl(&["get", "--prefix", "/fleet/sched/"]).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        let entries = lines.chunks_exact(2).map(|entry| (entry[0].to_owned(), entry[1].to_owned()));
+        entries.filter(|(_, value)| value.contains(r#""global":true"#)).collect()
+    }
+
     /// The members of what etcd holds of units and their placement.
     fn members(&self) -> Members {
         let paths = ["unit/", "global/", "sched/", "machine/"];
@@ -224,6 +242,12 @@ fn old_and_new_hosts_are_one_cluster_and_an_upgrade_host_by_host_restarts_nothin
     }
 
     mixed.unknown_members_stay();
+    // Global units wait for the last host, and people are told for which.
+    assert!(mixed.global_entries().is_empty());
+    let version = mixed.fleetctl(NEW, NEW, &["version"]);
+    for host in OLD {
+        assert!(version.stderr.contains(&format!("global-placements is not used yet: {host} (")), "{version:?}");
+    }
 
     let upgrade = |host: &str, programs: &Path| {
         mixed.cluster.lab.install_on(host, programs).unwrap();
@@ -234,10 +258,17 @@ fn old_and_new_hosts_are_one_cluster_and_an_upgrade_host_by_host_restarts_nothin
     for host in OLD {
         upgrade(host, &mixed.new);
     }
+    mixed.globals_are_placed();
+    assert_eq!(mixed.all_run(), runs, "after the engine has placed global units");
     mixed.verbs("4");
+    let entries = mixed.global_entries();
     // And back, as one does who was disappointed.
     upgrade(OLD[1], &mixed.old);
     mixed.lead(&[OLD[1]]);
     assert_eq!(mixed.all_run(), runs);
+    assert_eq!(mixed.global_entries(), entries, "an engine that does not know of them leaves them alone");
+    mixed.lead(&[NEW, OLD[0]]);
+    upgrade(OLD[1], &mixed.new);
+    assert_eq!(mixed.global_entries(), entries);
     assert_eq!(mixed.cluster.rows().unwrap().iter().filter(|row| row.active != "active").count(), 0);
 }

@@ -92,18 +92,17 @@ impl Picture {
             let (does, says) = if active.contains(&(unit.clone(), host.clone())) { ("not ", "") } else { ("", "not ") };
             told.push(format!("{unit} does {does}run on {host}, and is {says}published as active"));
         }
-        let is_global = |name: &String| units.iter().any(|unit| unit.name == *name && unit.kind == Kind::Global);
-        let is_wanted = |unit: &String, machine: &String| {
-            is_global(unit) || self.scheduled.get(unit).is_some_and(|there| there.contains(machine))
-        };
+        let is_wanted =
+            |unit: &String, machine: &String| self.scheduled.get(unit).is_some_and(|there| there.contains(machine));
         for (unit, machine) in self.installed.iter().filter(|(unit, machine)| !is_wanted(unit, machine)) {
             told.push(format!("{unit} has a file or a link on {}, and is not wanted there", name(machine)));
         }
-        for unit in units.iter().filter(|unit| !matches!(unit.kind, Kind::Global | Kind::Scratch)) {
+        for unit in units.iter().filter(|unit| unit.kind != Kind::Scratch) {
             let there = self.scheduled.get(&unit.name).map_or(&[][..], Vec::as_slice);
+            let places = if unit.kind == Kind::Global { self.machines.len() } else { 1 };
             let right =
                 |machine: &String| unit.kind == Kind::Failing || running.contains(&(unit.name.clone(), name(machine)));
-            if there.len() != 1 || !there.iter().all(right) {
+            if there.len() != places || !there.iter().all(right) {
                 let there: Vec<String> = there.iter().map(name).collect();
                 told.push(format!("{} is scheduled to [{}]", unit.name, there.join(", ")));
             }
@@ -122,12 +121,13 @@ mod tests {
     fn files_of_units_that_are_not_wanted_are_told() {
         let mut picture = Picture::default();
         picture.take("/fleet/machine/m1\n{}\n/fleet/sched/m1/a.service\n{}\n").unwrap();
-        let units = [Unit { name: "glob.service".into(), kind: Kind::Global, with: None }];
         for unit in ["a.service", "b.service", "glob.service"] {
             picture.installed.insert((unit.into(), "m1".into()));
         }
+        let units = [Unit { name: "glob.service".into(), kind: Kind::Global, with: None }];
         let told = picture.compare(&[("m1", "h1")].into(), &units, &[], Duration::ZERO);
-        assert_eq!(told, ["b.service has a file or a link on h1, and is not wanted there"]);
+        let stray = |unit| format!("{unit} has a file or a link on h1, and is not wanted there");
+        assert_eq!(told, [stray("b.service"), stray("glob.service"), "glob.service is scheduled to []".into()]);
     }
 
     #[test]
