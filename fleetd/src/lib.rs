@@ -38,6 +38,7 @@
 //! | `machine/` | the machine, by [`membership`]; a host that leaves takes away its `sched/` as well |
 //! | `state/` | the machine, by [`agent::publish`] |
 //! | `sched/` | the engine's `Scheduler` |
+//! | `in-use` | the engine's `InUse` |
 //! | `engine/held` | the engine's `HeldBack` |
 //! | `file/` that nothing uses | the engine's `Collection` deletes it |
 //! | `leader`, `election/` | the engine |
