@@ -15,6 +15,8 @@ use super::{
 
 /// Units that are started one after the other.
 const SINGLE: usize = 10;
+/// Questions of each kind.
+const QUESTIONS: usize = 21;
 
 /// What to do.
 #[derive(Clone, Debug)]
@@ -67,6 +69,9 @@ pub struct Outcome {
     pub floor: Vec<Duration>,
     /// Keys and transactions of that, by kind: wanted, scheduled, reported.
     pub written: [(u64, u64); 3],
+    /// How long questions took that were asked one after the other when all units ran: why units are where they are, and
+    /// which of those of machines could leave them. The first of all has files to read.
+    pub asked: [Vec<Duration>; 2],
     /// Memory of this process and of etcd when all units ran, in MiB.
     pub memory: (u64, u64),
 }
@@ -136,6 +141,8 @@ impl Campaign<'_> {
         self.phase(SUBMIT, options.units, async |cluster| cluster.launch(all).await).await?;
         let submitted = self.phases.last().context("it was just done")?.tally;
         let memory = (memory(None)?, memory(Some(self.cluster.etcd_pid()))?);
+        (self.tell)("ask why");
+        let asked = self.cluster.ask(QUESTIONS).await?;
         let topics = [Topic::Wanted, Topic::Scheduled, Topic::Reported];
         let written = topics.map(|topic| submitted.written(topic));
         let keys = self.cluster.keys(written).await?;
@@ -210,7 +217,7 @@ impl Campaign<'_> {
         }
         let counts = |kind: usize| (keys[kind].keys.len() as u64, keys[kind].transactions);
         let written = [counts(0), counts(1), counts(2)];
-        Ok(Outcome { options: options.clone(), phases, single, floor, written, memory })
+        Ok(Outcome { options: options.clone(), phases, single, floor, written, asked, memory })
     }
 
     /// Does something, and waits until all units are as they should be and the cluster is at rest.

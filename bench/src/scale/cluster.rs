@@ -95,6 +95,18 @@ impl Cluster {
         self.operator.launch(units).await
     }
 
+    /// Asks why units are where they are, and which of those of machines could leave them; so many of each.
+    ///
+    /// # Errors
+    /// The first question without an answer.
+    pub async fn ask(&self, count: usize) -> Result<[Vec<Duration>; 2]> {
+        let step = (self.wanted.len() / count).max(1);
+        let units = self.wanted.keys().step_by(step).take(count).map(UnitName::as_str);
+        let why = self.operator.why(units).await?;
+        let machines = self.machines.iter().rev().take(count).map(|machine| machine.id.as_str());
+        Ok([why, self.operator.drain(machines).await?])
+    }
+
     /// Waits until each wanted unit is reported active by one machine, which lives and which it is scheduled to.
     ///
     /// # Errors

@@ -7,6 +7,7 @@ use fleet_api::{Change, options_of};
 use fleet_client::{Client, Endpoint, Ssh, Transport};
 use fleet_core::model::Keys;
 use fleetd::http::{self, Api, Listeners};
+use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{machine::Machine, units::Unit};
@@ -66,6 +67,34 @@ impl Operator {
         };
         let changed = self.client.change(units.iter().map(change).collect()).await;
         changed.map(drop).map_err(|(name, error)| anyhow::Error::new(error).context(format!("{name} is not submitted")))
+    }
+
+    /// How long it takes to be told why units are where they are, one after the other.
+    ///
+    /// # Errors
+    /// The first question without an answer.
+    pub async fn why<'n>(&self, units: impl IntoIterator<Item = &'n str>) -> Result<Vec<Duration>> {
+        let mut took = Vec::new();
+        for unit in units {
+            let start = Instant::now();
+            self.client.why(unit).await?.with_context(|| format!("nothing is told of {unit}"))?;
+            took.push(start.elapsed());
+        }
+        Ok(took)
+    }
+
+    /// How long it takes to be told which of the units of machines could leave them, one after the other.
+    ///
+    /// # Errors
+    /// The first question without an answer.
+    pub async fn drain<'n>(&self, machines: impl IntoIterator<Item = &'n str>) -> Result<Vec<Duration>> {
+        let mut took = Vec::new();
+        for machine in machines {
+            let start = Instant::now();
+            self.client.drain(machine).await?.with_context(|| format!("nothing is told of {machine}"))?;
+            took.push(start.elapsed());
+        }
+        Ok(took)
     }
 }
 

@@ -103,6 +103,16 @@ fn remarks(outcome: &Outcome) -> String {
         seconds(single),
         outcome.single.len()
     ));
+    let [why, drain] = &outcome.asked;
+    let first = why.first().copied().unwrap_or_default();
+    line(&format!(
+        "Why a unit is where it is: answered in {} (median of {}); the first answer, for which all unit files are read, \
+         took {}. Which units could leave a machine: {}.",
+        milliseconds(median(why)),
+        why.len(),
+        seconds(first),
+        milliseconds(median(drain)),
+    ));
     if let Some(lost) = outcome.phases.iter().find(|phase| phase.name.starts_with("take the power")) {
         line(&format!(
             "Lost machines: the last unit runs elsewhere {} after the TTL of {} s is over.",
@@ -115,6 +125,10 @@ fn remarks(outcome: &Outcome) -> String {
 
 fn seconds(time: Duration) -> String {
     format!("{:.2} s", time.as_secs_f64())
+}
+
+fn milliseconds(time: Duration) -> String {
+    format!("{:.1} ms", time.as_secs_f64() * 1e3)
 }
 
 fn megabytes(bytes: u64) -> String {
