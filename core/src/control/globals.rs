@@ -88,10 +88,8 @@ impl Globals {
         if self.machines.is_empty() {
             return;
         }
-        let wanted = facts.snapshot().globals.keys().filter(|unit| !unit.is_template());
-        let known = wanted.chain(facts.known.placements.globals().map(|(unit, _)| unit));
         let judges: BTreeMap<&UnitName, Option<GlobalJudge<'_>>> =
-            known.map(|unit| (unit, planner.global(unit))).collect();
+            known(facts).map(|unit| (unit, planner.global(unit))).collect();
         while changes.len() < MOST
             && let Some(machine) = self.machines.pop_first()
         {
@@ -103,7 +101,7 @@ impl Globals {
     /// When to look again though nothing may have happened.
     pub fn due(&self, now: Duration) -> Option<Duration> {
         let is_behind = !self.units.is_empty() || !self.machines.is_empty();
-        let away = self.away.values().min().map(|since| *since + AWAY);
+        let away = self.away.values().map(|since| *since + AWAY).filter(|at| *at > now).min();
         if is_behind && self.places { Some(now) } else { away }
     }
 
@@ -117,7 +115,7 @@ impl Globals {
     /// Whether each machine has the entries that it is to have, and no other.
     pub fn are_placed(planner: &Planner, facts: &Facts<'_>) -> bool {
         let globals = Self::default();
-        facts.snapshot().globals.keys().filter(|unit| !unit.is_template()).all(|unit| {
+        known(facts).all(|unit| {
             let judge = planner.global(unit);
             let mut machines = facts.snapshot().machines.keys();
             machines.all(|machine| globals.change(unit, machine, judge.as_ref(), facts).is_none())
@@ -127,6 +125,7 @@ impl Globals {
     /// Takes note of what is to be looked at.
     fn follow(&mut self, orders: &[Order], facts: &Facts<'_>) {
         let (snapshot, placements) = (facts.snapshot(), facts.known.placements);
+        let has_entries = |id: &MachineId| placements.globals().any(|(_, on)| on.contains(id));
         let placed = self.places;
         self.places = snapshot.uses(GLOBAL_PLACEMENTS) || snapshot.all_understand(GLOBAL_PLACEMENTS);
         if !self.places {
@@ -134,13 +133,12 @@ impl Globals {
             return;
         }
         if !placed {
-            let known = snapshot.globals.keys().chain(placements.globals().map(|(unit, _)| unit));
-            self.units.extend(known.filter(|unit| !unit.is_template()).cloned());
+            self.units.extend(known(facts).cloned());
         }
         self.units.extend(facts.news.globals.iter().cloned());
         self.entries.extend(facts.news.places.iter().cloned());
         for diff in facts.delta.machines() {
-            if diff.after.is_none() && placements.globals().any(|(_, on)| on.contains(diff.key)) {
+            if diff.after.is_none() && has_entries(diff.key) {
                 self.away.entry(diff.key.clone()).or_insert(facts.now);
             }
             self.machines.insert(diff.key.clone());
@@ -151,7 +149,7 @@ impl Globals {
             let new: Vec<_> = new.collect();
             self.away.extend(new);
         }
-        self.away.retain(|id, _| !is_present(snapshot, id));
+        self.away.retain(|id, _| !is_present(snapshot, id) && has_entries(id));
         self.machines.extend(facts.delta.metadata().map(|diff| diff.key.clone()));
         self.machines
             .extend(self.away.iter().filter(|(_, since)| **since + AWAY <= facts.now).map(|(id, _)| id.clone()));
@@ -218,6 +216,12 @@ impl Globals {
         let is_long_away = self.away.get(machine).is_some_and(|since| *since + AWAY <= facts.now);
         !is_present(snapshot, machine) && (evicted || snapshot.left_in_order(machine) || is_long_away)
     }
+}
+
+/// The global units that are wanted or were, and those that have an entry.
+fn known<'f>(facts: &Facts<'f>) -> impl Iterator<Item = &'f UnitName> {
+    let submitted = facts.snapshot().globals.keys().filter(|unit| !unit.is_template());
+    submitted.chain(facts.known.placements.globals().map(|(unit, _)| unit))
 }
 
 /// Whether a host goes by the entries of global units.

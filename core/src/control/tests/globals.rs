@@ -95,6 +95,7 @@ fn machine_that_is_away_is_left_alone_until_it_is_back_or_gone_for_good() {
     world.now += s(24 * 3600 + 1);
     world.settle();
     assert_eq!(world.on(&unit), [1], "a day is enough");
+    assert_eq!(world.decide().placement.wake_at, None, "nothing is left to be waited for");
     world.lose_machine(1);
     let inactive = UnitRecord { desired: Desired::Inactive, ..restarted };
     world.set_global(&unit, &inactive);
