@@ -8,26 +8,12 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 
-use crate::Host;
-
 /// Beside [`LIBRARY_DIRS`], in a directory of its own.
 const LIBRARY: &str = "faketime/libfaketime.so.1";
 /// Where distributions keep libraries.
 const LIBRARY_DIRS: &[&str] = &["/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64", "/usr/lib"];
 /// Read by the library; without it the clock goes right.
-const OFFSET: &str = "/run/fleet-lab-clock";
-
-impl Host {
-    /// Turns the wall clock of fleetd by so many seconds against the machine's, from now on.
-    ///
-    /// Takes [`LabBuilder::turnable_clocks`](crate::LabBuilder::turnable_clocks).
-    pub fn turn_clock(&self, seconds: i64) -> Result<()> {
-        if self.sh("grep -q faketime /proc/$(systemctl show -p MainPID --value fleet)/maps").is_err() {
-            bail!("fleetd's clock in {} cannot be turned: libfaketime is not loaded", self.name());
-        }
-        self.write(OFFSET, &format!("{seconds:+}\n"))
-    }
-}
+pub(crate) const OFFSET: &str = "/run/fleet-lab-clock";
 
 /// Whether the machine has what it takes.
 pub(crate) fn library() -> Result<String> {

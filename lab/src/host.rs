@@ -17,7 +17,7 @@ use crate::process::Mark;
 use crate::state::{Dirs, HostDirs, HostState, tail};
 use crate::tool::{PATH, command, run};
 use crate::wait::{Seen, eventually};
-use crate::{cgroup, docker, rootfs};
+use crate::{cgroup, clock, docker, rootfs};
 
 /// A boot takes about a second; with docker on a busy machine it may take many.
 const BOOT_DEADLINE: Duration = Duration::from_secs(120);
@@ -374,6 +374,16 @@ impl Host {
 
     fn init_mark(&self) -> Mark {
         Mark::RootOf(format!("{}/", self.0.dirs.disk().display()))
+    }
+
+    /// Turns the wall clock of fleetd by so many seconds against the machine's, from now on.
+    ///
+    /// Takes [`LabBuilder::turnable_clocks`](crate::LabBuilder::turnable_clocks).
+    pub fn turn_clock(&self, seconds: i64) -> Result<()> {
+        if self.sh("grep -q faketime /proc/$(systemctl show -p MainPID --value fleet)/maps").is_err() {
+            bail!("fleetd's clock in {} cannot be turned: libfaketime is not loaded", self.name());
+        }
+        self.write(clock::OFFSET, &format!("{seconds:+}\n"))
     }
 }
 

@@ -3,9 +3,9 @@
 //! [`doubts`] is what `submit`, `start`, `load` and `verify` warn of, and what `why` repeats.
 
 use super::{
-    Glob, Requirements, UnitFile, UnitName, UnitOption, UnitType, Warning,
+    Glob, Requirements, UnitFile, UnitName, UnitOption, UnitType, Warning, X_FLEET,
     install::{self, Taken},
-    requirements::{Key, SECTION, words},
+    requirements::{Key, words},
     specifier,
 };
 
@@ -17,7 +17,7 @@ pub fn doubts(file: &UnitFile, name: &UnitName) -> Vec<Warning> {
     reader.found.extend(Requirements::read(file, name).map(|(_, warnings)| warnings).unwrap_or_default());
     for option in file.options() {
         match Key::of(&option.name) {
-            Some(key) if option.section == SECTION => reader.fleet(option, key),
+            Some(key) if option.section == X_FLEET => reader.fleet(option, key),
             Some(key) if key != Key::Conflicts && !option.section.starts_with("X-") => reader.astray(option),
             _ => {}
         }
@@ -42,7 +42,7 @@ impl Reader<'_> {
     /// An option of `[X-Fleet]` in a section of systemd's, which does not know it.
     fn astray(&mut self, option: &UnitOption) {
         let message = format!("{}= has no effect in [{}]", option.name, option.section);
-        self.warn(option.line, message, format!("write it below [{SECTION}]"));
+        self.warn(option.line, message, format!("write it below [{X_FLEET}]"));
     }
 
     fn fleet(&mut self, option: &UnitOption, key: Key) {

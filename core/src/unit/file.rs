@@ -15,6 +15,9 @@ use thiserror::Error;
 use self::lines::{Line, Lines};
 use super::{UnitHash, Warning};
 
+/// The section that is read by fleet, and passed over by systemd.
+pub const X_FLEET: &str = "X-Fleet";
+
 /// Longest line accepted, in bytes without its line end (CoreOS fleet's limit).
 const MAX_LINE: usize = 2048;
 
@@ -290,7 +293,7 @@ impl UnitOption {
                 continue;
             }
             let line = line.trim_end_matches('\r');
-            match line.strip_suffix('\\').filter(|_| carried::is_continued(line)) {
+            match line.strip_suffix('\\').filter(|_| lines::is_continued(line)) {
                 Some(continued) => {
                     joined.push_str(continued);
                     joined.push(' ');

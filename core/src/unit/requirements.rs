@@ -9,15 +9,12 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::{
-    Glob, UnitFile, UnitName, UnitOption,
+    Glob, UnitFile, UnitName, UnitOption, Warning, X_FLEET,
     install::{InstallError, check_install},
     specifier,
     stop_bound::{Unbounded, stop_bound},
     suggest,
 };
-
-/// The section's name.
-pub const SECTION: &str = "X-Fleet";
 
 /// What a unit asks of the machine it runs on. The default asks nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,17 +74,6 @@ pub enum RequirementsError {
     Install(InstallError),
 }
 
-/// Something in `[X-Fleet]` that is passed over, and probably was meant otherwise.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Warning {
-    /// The line of the file, from 1; 0 when unknown.
-    pub line: u32,
-    /// What is passed over.
-    pub message: String,
-    /// The mend, where one is known.
-    pub hint: Option<String>,
-}
-
 /// The options by the names they may have; the first is today's.
 const KEYS: [(&[&str], Key); 7] = [
     (&["MachineID", "X-ConditionMachineID", "X-ConditionMachineBootID", "ConditionMachineBootID"], Key::MachineId),
@@ -127,7 +113,7 @@ impl Requirements {
     pub fn read(file: &UnitFile, name: &UnitName) -> Result<(Self, Vec<Warning>), RequirementsError> {
         let mut read = Self::default();
         let mut warnings = Vec::new();
-        for option in file.options().iter().filter(|option| option.section == SECTION) {
+        for option in file.options().iter().filter(|option| option.section == X_FLEET) {
             read.take(option, name, &mut warnings);
         }
         read.check()?;
@@ -157,7 +143,7 @@ impl Requirements {
         let Some(key) = Key::of(&option.name) else {
             let hint = suggest(&option.name, KEYS.iter().flat_map(|(names, _)| names.iter().copied()))
                 .map(|known| format!("did you mean \"{known}\"?"));
-            let message = format!("unrecognized requirement in [{SECTION}] section: {:?}", option.name);
+            let message = format!("unrecognized requirement in [{X_FLEET}] section: {:?}", option.name);
             return hinted(message, hint);
         };
         let value = option.unfolded();

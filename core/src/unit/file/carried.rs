@@ -7,7 +7,7 @@
 //!
 //! Systemd is given what is written of these options, and puts most of them together again: see `meant`.
 
-use super::{Line, Lines, ParseError, ParseErrorKind, UnitOption, is_comment};
+use super::{Line, Lines, ParseError, ParseErrorKind, UnitOption, X_FLEET, is_comment, lines::is_continued};
 use crate::unit::{Warning, suggest};
 
 /// The sections that systemd knows, and fleet's.
@@ -217,7 +217,7 @@ impl<'t> Reader<'t> {
     /// Warns of a line that ends in backslashes, when systemd does not join it with the next.
     fn look_at_end(&mut self, section: &str, line: &Line<'_>) {
         let next = self.lines.peek().trim();
-        let is_lost = section == crate::unit::X_FLEET || !looks_like_option(next) && !next.starts_with('[');
+        let is_lost = section == X_FLEET || !looks_like_option(next) && !next.starts_with('[');
         if !is_continued(line.shown()) && !next.is_empty() && is_lost {
             let message = "systemd does not join this line with the next: \"\\\\\" at its end stands for a backslash of \
                            the value";
@@ -236,11 +236,6 @@ fn comment_goes_on(line: &Line<'_>) -> bool {
 
 fn ends_in_backslash(text: &str) -> bool {
     text.trim_end().ends_with('\\')
-}
-
-/// Whether a line ends in a backslash that is not itself escaped: to systemd, the next one continues it.
-pub(super) fn is_continued(line: &str) -> bool {
-    (line.len() - line.trim_end_matches('\\').len()) % 2 == 1
 }
 
 /// Whether a line is like `Name=Value`, rather than part of a command that has a `=` in it.

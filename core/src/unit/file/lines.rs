@@ -64,3 +64,8 @@ impl<'t> Iterator for Lines<'t> {
         Some(Ok(line))
     }
 }
+
+/// Whether a line ends in a backslash that is not itself escaped: to systemd, the next one continues it.
+pub(super) fn is_continued(line: &str) -> bool {
+    (line.len() - line.trim_end_matches('\\').len()) % 2 == 1
+}

@@ -1,6 +1,6 @@
 //! What a unit file means to systemd: `systemd.syntax(7)`.
 
-use super::{UnitOption, carried::is_continued, is_comment};
+use super::{UnitOption, is_comment, lines::is_continued};
 
 /// The options of a text as systemd reads them: lines that continue a value joined by a space, comments between them
 /// left out, what is no option passed over.
