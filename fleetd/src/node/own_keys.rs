@@ -15,7 +15,10 @@
 //! say so. The same happens when a revision was compacted, as the store may be one that was restored from a backup of the
 //! time before.
 
-use fleet_core::model::{Features, Key, Keys, Kind, MachineId, Snapshot, features::GLOBAL_PLACEMENTS};
+use fleet_core::model::{
+    Features, InUseRecord, Key, Keys, Kind, MachineId, Snapshot, Versioned, features::GLOBAL_PLACEMENTS,
+};
+use imbl::OrdMap;
 use tokio::sync::watch;
 
 use crate::{
@@ -85,22 +88,43 @@ impl<S: Store> OwnKeys<S> {
     /// Follows what is to be followed in a cluster that uses what this one does. Returns when that changes, when the agent
     /// adopts it, or when all is to be listed again.
     async fn follow_while_used(&mut self, mut in_use: watch::Receiver<Snapshot>, cluster: &watch::Sender<Snapshot>) {
-        let Ok(used) = in_use.wait_for(|known| known.complete).await.map(|known| known.in_use.clone()) else { return };
-        let has_changed = |known: &Snapshot| known.in_use != used;
-        let places = used.values().any(|used| used.record.features.has(GLOBAL_PLACEMENTS));
-        self.adopted &= places;
-        let shown = if places && !self.adopted { used.without(&()) } else { used.clone() };
+        let used = async |in_use: &mut watch::Receiver<Snapshot>| {
+            Some(in_use.wait_for(|known| known.complete).await.ok()?.in_use.clone())
+        };
+        // Who has adopted placements goes by them whatever is newer, and need not wait before it lists them.
+        let before = if self.adopted { None } else { used(&mut in_use).await };
+        let adopted = self.adopted;
+        let may_adopt = before.as_ref().is_some_and(places) && self.features.has(GLOBAL_PLACEMENTS);
         let mut ranges = vec![self.keys.on(Kind::Sched, &self.id), self.keys.one(&Key::Metadata(self.id.clone()))];
-        if !self.adopted {
+        if !adopted {
             ranges.push(self.keys.of(Kind::Global));
         }
-        let may_adopt = places && !self.adopted && self.features.has(GLOBAL_PLACEMENTS);
+        let mut reading = in_use.clone();
+        let shown = async {
+            let used = used(&mut reading).await?;
+            match (adopted, places(&used)) {
+                (true, false) => None,
+                (false, true) => Some(used.without(&())),
+                _ => Some(used),
+            }
+        };
+        let mut seen = before;
+        let has_changed = |known: &Snapshot| {
+            known.complete
+                && (adopted && !places(&known.in_use)
+                    || *seen.get_or_insert_with(|| known.in_use.clone()) != known.in_use)
+        };
         let mirror = Mirror { store: &self.store, keys: &self.keys, cluster, files: Some(&self.files) };
         tokio::select! {
             biased;
-            () = mirror.follow_once(&ranges, |cluster| cluster.in_use = shown) => {}
-            _ = in_use.wait_for(has_changed) => {}
+            changed = in_use.wait_for(has_changed) => self.adopted &= changed.is_ok_and(|known| places(&known.in_use)),
+            () = mirror.follow_once(&ranges, shown, |cluster, shown| cluster.in_use = shown) => {}
             Ok(_) = self.agreed.wait_for(|agreed| *agreed), if may_adopt => self.adopted = true,
         }
     }
+}
+
+/// Whether the engine places global units.
+fn places(used: &OrdMap<(), Versioned<InUseRecord>>) -> bool {
+    used.values().any(|used| used.record.features.has(GLOBAL_PLACEMENTS))
 }

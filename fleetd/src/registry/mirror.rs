@@ -28,7 +28,7 @@ const LEAVE: &str = "leave it as it is";
 pub async fn follow<S: Store>(store: &S, keys: &Keys, ranges: &[Range], cluster: &watch::Sender<Snapshot>) {
     let mirror = Mirror { store, keys, cluster, files: None };
     loop {
-        mirror.follow_once(ranges, |_| ()).await;
+        mirror.follow_once(ranges, std::future::ready(Some(())), |_, ()| ()).await;
     }
 }
 
@@ -46,9 +46,18 @@ pub struct Mirror<'a, S> {
 
 impl<S: Store> Mirror<'_, S> {
     /// Lists `ranges`, at least one, publishes what they hold and nothing else in one step, in which `also` changes it as
-    /// well, and keeps that up to date until a revision to go on from has been compacted.
-    pub async fn follow_once(&self, ranges: &[Range], also: impl FnOnce(&mut Snapshot)) {
-        let pages = join_all(ranges.iter().map(|range| self.list(range))).await;
+    /// well by what is `known` by then, and keeps that up to date until a revision to go on from has been compacted. When
+    /// nothing is known, it publishes nothing.
+    pub async fn follow_once<T>(
+        &self,
+        ranges: &[Range],
+        known: impl Future<Output = Option<T>>,
+        also: impl FnOnce(&mut Snapshot, T),
+    ) {
+        let lists = join_all(ranges.iter().map(|range| self.list(range)));
+        let (pages, known) = tokio::join!(lists, known);
+        let Some(known) = known else { return };
+        let also = |snapshot: &mut Snapshot| also(snapshot, known);
         let revisions: Vec<Revision> = pages.iter().map(|page| page.revision).collect();
         self.show(pages, also);
         let follow = ranges.iter().zip(revisions).map(|(range, revision)| Box::pin(self.watch(range, revision)));
